@@ -1,0 +1,260 @@
+"""Patch pairs: cutting them out of images, keeping them in HDF5, reading them back, augmenting them.
+
+File layout (format version 1), one file per set, scale and colour:
+    lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
+    hr   (P, C, p, p)              uint8
+    val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale)
+All values lie in [0, 255] (an unrounded lr may overshoot a little). Attributes: format, format_version, dataset,
+manifest, scale, patch_size, stride, colour, held_out.
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, manifest_hash
+from data.degradation import degrade
+from utils import COLOURS, UserError, check_writable, list_images, read_image, written_whole
+
+FORMAT = "sr-patches"
+FORMAT_VERSION = 1
+DEFAULT_PATCH = 76  # HR pixels; rounded down to a multiple of the scale
+DEFAULT_STRIDE = 38
+CHUNK = 64  # patches in one HDF5 chunk
+
+
+@dataclass
+class Patches:
+    """What a patch file holds. lr, hr: uint8 or float32 tensors in [0, 255]; val: [(name, lr, hr)] of whole images."""
+
+    lr: torch.Tensor
+    hr: torch.Tensor
+    val: list
+    attributes: dict
+
+
+def patch_file(dataset, scale, colour, data_dir=DATA_DIR):
+    """Where the patch pairs of a set are kept: data/T91_x4.h5, data/T91_x4_rgb.h5."""
+    return Path(data_dir) / f"{dataset}_x{scale}{'' if colour == 'y' else '_' + colour}.h5"
+
+
+def prepare_command(dataset, scale, colour, patch_size=None, stride=None, images=None):
+    """The command line that builds the patch file of these settings."""
+    command = ["python", "prepare.py"]
+    if images is not None or dataset not in TRAIN_SETS:
+        command += ["--images", str(images or "DIR"), "--name", dataset]
+    elif dataset != "T91":
+        command += ["--dataset", dataset]
+    command += ["--scale", str(scale)]
+    command += ["--color", colour] if colour != "y" else []
+    command += ["--patch-size", str(patch_size)] if patch_size else []
+    command += ["--stride", str(stride)] if stride else []
+    return shlex.join(command)
+
+
+def patch_starts(length, patch_size, stride, scale):
+    """Where patches begin along an axis of `length` HR pixels: every `stride`, and one flush with the far end.
+
+    Each start is rounded down to a multiple of the scale, so that a patch begins with a whole LR pixel.
+    """
+    last = length - patch_size
+    starts = {start - start % scale for start in (*range(0, last + 1, stride), last)}
+    return sorted(starts)
+
+
+def cut_patches(lr, hr, patch_size, stride, scale):
+    """All patch pairs of one image pair: (P, C, p/scale, p/scale) and (P, C, p, p), row by row.
+
+    lr, hr: (C, h, w) and (C, h*scale, w*scale), h*scale and w*scale at least patch_size.
+    """
+    small = patch_size // scale
+    corners = [
+        (top, left)
+        for top in patch_starts(hr.shape[1], patch_size, stride, scale)
+        for left in patch_starts(hr.shape[2], patch_size, stride, scale)
+    ]
+    hr_patches = [hr[:, top : top + patch_size, left : left + patch_size] for top, left in corners]
+    lr_patches = [
+        lr[:, top // scale : top // scale + small, left // scale : left // scale + small] for top, left in corners
+    ]
+    return np.stack(lr_patches), np.stack(hr_patches)
+
+
+def choose_held_out(names):
+    """The held-out images of a user's own set: one in ten, at least one, evenly spread over the sorted names."""
+    count = max(1, len(names) // 10)
+    return tuple(names[int((index + 0.5) * len(names) / count)] for index in range(count))
+
+
+def find_training_images(dataset, images, data_dir, source, say):
+    """({name: path}, held-out names) of a catalogued set, or of the folder `images` under the name `dataset`."""
+    if images is None:
+        if dataset not in TRAIN_SETS:
+            raise UserError(
+                f"unknown training set {dataset!r}; allowed are {', '.join(TRAIN_SETS)}, or your own: "
+                f"{prepare_command(dataset, 4, 'y')}"
+            )
+        image_set = TRAIN_SETS[dataset]
+        return find_images(image_set, data_dir, source, say), image_set.held_out
+    if not Path(images).is_dir():
+        raise UserError(f"--images {images}: no such folder; name a folder with at least two images")
+    paths = list_images(images)
+    if len(paths) < 2:
+        raise UserError(f"--images {images}: found {len(paths)} images; needed are two or more, one to hold out")
+    found = {path.name: path for path in paths}
+    return found, choose_held_out(list(found))
+
+
+def prepare_patches(
+    dataset="T91",
+    scale=4,
+    colour="y",
+    *,
+    patch_size=None,
+    stride=DEFAULT_STRIDE,
+    images=None,
+    data_dir=DATA_DIR,
+    source=None,
+    say=print,
+):
+    """Build the patch file of a set, image by image: memory does not grow with their number. Returns its path.
+
+    dataset: a key of TRAIN_SETS, or any name together with `images`, a folder of one's own. patch_size and stride in
+    HR pixels. The file is written under a temporary name and renamed when complete.
+    Raises UserError for settings or images that cannot be used; nothing is left behind then.
+    """
+    patch_size = patch_size or DEFAULT_PATCH // scale * scale
+    if patch_size % scale:
+        raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {patch_size // scale * scale or scale}")
+    target = patch_file(dataset, scale, colour, data_dir)
+    check_writable(target.parent)
+    paths, held_out = find_training_images(dataset, images, data_dir, source, say)
+
+    channels, small = COLOURS[colour], patch_size // scale
+    described = []
+    with written_whole(target) as temporary, h5py.File(temporary, "w") as file:
+        lr_type = np.float32 if colour == "y" else np.uint8
+        lr_set = _growing(file, "lr", (channels, small, small), lr_type)
+        hr_set = _growing(file, "hr", (channels, patch_size, patch_size), np.uint8)
+        for name, path in tqdm(paths.items(), desc=target.name, unit="image", disable=None):
+            pixels = read_image(path)
+            height, width = pixels.shape[:2]
+            if min(height - height % scale, width - width % scale) < patch_size:
+                raise UserError(
+                    f"{path}: {width}x{height} is smaller than a patch of {patch_size}x{patch_size}; "
+                    "remove it or lower --patch-size"
+                )
+            described.append(describe_image(name, pixels))
+            lr, hr = degrade(pixels, scale, colour)
+            if name in held_out:
+                file[f"val/{name}/lr"], file[f"val/{name}/hr"] = lr, hr
+                continue
+            lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
+            _append(lr_set, lr_patches)
+            _append(hr_set, hr_patches)
+        file.attrs.update(
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+            dataset=dataset,
+            manifest=manifest_hash(described),
+            scale=scale,
+            patch_size=patch_size,
+            stride=stride,
+            colour=colour,
+            held_out=list(held_out),
+        )
+        say(
+            f"{target}: {len(hr_set)} patch pairs {small}x{small} -> {patch_size}x{patch_size} from "
+            f"{len(paths) - len(held_out)} images, {len(held_out)} images held out"
+        )
+    return target
+
+
+def _growing(file, name, shape, dtype):
+    return file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(CHUNK, *shape))
+
+
+def _append(dataset, rows):
+    dataset.resize(len(dataset) + len(rows), axis=0)
+    dataset[-len(rows) :] = rows
+
+
+def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
+    """Read a patch file into memory, after checking that it is whole and what is asked for.
+
+    patch_size and stride are compared only when given. Raises UserError, naming the command that rebuilds the file,
+    for one that is missing, damaged, of another format version, or made with other settings or other images.
+    """
+    rebuild = f"rebuild it with: {prepare_command(dataset, scale, colour, patch_size, stride)}"
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = {key: _plain(value) for key, value in file.attrs.items()}
+            wanted = {"format": FORMAT, "format_version": FORMAT_VERSION, "dataset": dataset, "scale": scale}
+            wanted |= {"colour": colour}
+            wanted |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
+            wanted |= {"patch_size": patch_size} if patch_size else {}
+            wanted |= {"stride": stride} if stride else {}
+            for key, value in wanted.items():
+                if attributes.get(key) != value:
+                    raise UserError(f"{path}: its {key} is {attributes.get(key)}, asked for is {value}; {rebuild}")
+            _check_layout(path, file, attributes, rebuild)
+            val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]
+            return Patches(
+                torch.from_numpy(file["lr"][()]),
+                torch.from_numpy(file["hr"][()]),
+                [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val],
+                attributes,
+            )
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; build it with: {prepare_command(dataset, scale, colour)}") from error
+    except PermissionError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a whole patch file ({error}); {rebuild}") from error
+
+
+def _check_layout(path, file, attributes, rebuild):
+    """Compare shapes, types and stored bytes with the attributes before anything is read."""
+    scale, patch_size = attributes["scale"], attributes["patch_size"]
+    channels, small = COLOURS[attributes["colour"]], patch_size // scale
+    lr_type = np.float32 if attributes["colour"] == "y" else np.uint8
+    count = len(file["hr"])
+    pairs = [("lr", (count, channels, small, small), lr_type), ("hr", (count, channels, patch_size, patch_size), np.uint8)]
+    for name in file["val"]:
+        channels_, height, width = file[f"val/{name}/lr"].shape
+        pairs.append((f"val/{name}/lr", (channels, height, width), lr_type))
+        pairs.append((f"val/{name}/hr", (channels, height * scale, width * scale), np.uint8))
+    if count == 0 or len(file["val"]) == 0:
+        raise UserError(f"{path}: holds {count} patches and {len(file['val'])} held-out images; {rebuild}")
+    for name, shape, dtype in pairs:
+        item = file[name]
+        if item.shape != shape or item.dtype != dtype:
+            raise UserError(f"{path}: {name} is {item.dtype} {item.shape}, expected {np.dtype(dtype)} {shape}; {rebuild}")
+        if item.id.get_storage_size() < item.size * item.dtype.itemsize:
+            raise UserError(f"{path}: {name} claims more values than the file holds; {rebuild}")
+
+
+def _plain(value):
+    """An HDF5 attribute as a plain Python value."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def augment(lr, hr, generator):
+    """Turn each pair of a batch into one of its eight dihedral views, drawn from `generator` (a CPU generator).
+
+    lr, hr: (N, C, h, h) and (N, C, H, H), square; returns the same shapes.
+    """
+    draws = torch.randint(0, 2, (3, len(lr), 1, 1, 1), generator=generator, dtype=torch.bool)
+    across, down, transposed = draws.to(lr.device)
+
+    def view(batch):
+        batch = torch.where(across, batch.flip(3), batch)
+        batch = torch.where(down, batch.flip(2), batch)
+        return torch.where(transposed, batch.transpose(2, 3), batch)
+
+    return view(lr), view(hr)

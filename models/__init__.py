@@ -1,0 +1,129 @@
+"""The networks: one explicit registry, and how to build one, describe one, or rebuild one from a checkpoint."""
+
+import inspect
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.bicubic import Bicubic
+from models.carn import CARN
+from models.drrn import DRRN
+from models.srcnn import SRCNN
+from models.srdensenet import SRDenseNet
+from models.srresnet import SRResNet
+from models.vdsr import VDSR
+from utils import COLOURS, SCALES, UserError
+
+MODELS = {
+    "bicubic": Bicubic,
+    "srcnn": SRCNN,
+    "vdsr": VDSR,
+    "srresnet": SRResNet,
+    "srdensenet": SRDenseNet,
+    "drrn": DRRN,
+    "carn": CARN,
+}
+TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
+
+MAX_OPTION = 4096  # of a whole-number option: far above any paper, far below what memory holds
+OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature counts multiply-adds
+
+
+def build_model(name, scale=4, channels=1, **options):
+    """A freshly initialised network: (N, channels, h, w) to (N, channels, h*scale, w*scale).
+
+    name: a key of MODELS. scale: one of SCALES. channels: 1 (Y) or 3 (RGB). options: see model_options.
+    Raises UserError, listing what is allowed, for an unknown name, scale, channel count or option, or a value of the
+    wrong kind.
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}; allowed are {', '.join(MODELS)}")
+    if scale not in SCALES:
+        raise UserError(f"scale {scale} is not offered; allowed are {', '.join(map(str, SCALES))}")
+    if channels not in COLOURS.values():
+        raise UserError(f"{channels} channels are not offered; allowed are 1 (Y) and 3 (RGB)")
+    check_options(name, options)
+    try:
+        return MODELS[name](scale, channels, **options)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def model_options(name):
+    """The options of a model and their defaults, from its constructor's keyword-only arguments."""
+    parameters = inspect.signature(MODELS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def check_options(name, options):
+    """Raise UserError for an option that the model does not have, or a value of another kind than its default."""
+    known = model_options(name)
+    for option, value in options.items():
+        if option not in known:
+            offered = ", ".join(f"{key}={default}" for key, default in known.items()) or "none"
+            raise UserError(f"unknown option {option!r} of {name}; it has: {offered}")
+        if type(value) is not type(known[option]):
+            kind = "True or False" if isinstance(known[option], bool) else "a whole number"
+            raise UserError(f"option {option} of {name} is {value!r}; allowed is {kind}")
+        if not isinstance(value, bool) and not 1 <= value <= MAX_OPTION:
+            raise UserError(f"option {option} of {name} is {value}; allowed is 1 to {MAX_OPTION}")
+
+
+def parse_options(name, assignments):
+    """Options of a model from the command line's NAME=VALUE strings, e.g. ["depth=10", "bicubic_skip=False"]."""
+    options = {}
+    for assignment in assignments:
+        option, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set takes NAME=VALUE, found {assignment!r}")
+        value = {"true": True, "false": False}.get(text.lower(), text)
+        options[option] = int(value) if isinstance(value, str) and value.isdecimal() else value
+    check_options(name, options)
+    return options
+
+
+def non_default_options(name, options):
+    """Those of `options` that differ from the model's defaults, in the order of its constructor."""
+    return {option: options[option] for option, default in model_options(name).items()
+            if options.get(option, default) != default}
+
+
+def model_label(name, options, channels=1):
+    """The name that tables and figures show: SRCNN, VDSR (depth=10), CARN (RGB)."""
+    notes = [f"{option}={value}" for option, value in non_default_options(name, options).items()]
+    notes += ["RGB"] if channels == 3 else []
+    return MODELS[name].__name__ + (f" ({', '.join(notes)})" if notes else "")
+
+
+def count_parameters(model):
+    """Number of trainable values; shared weights count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_multiply_adds(name, scale=4, channels=1, **options):
+    """Multiply-adds of the network for one 1280x720 output, as the literature counts them; nothing is computed."""
+    model = build_model(name, scale, channels, **options).to("meta").eval()
+    lr = torch.empty(1, channels, round(OUTPUT_HEIGHT / scale), round(OUTPUT_WIDTH / scale), device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(lr)
+    return counter.get_total_flops() // 2
+
+
+def model_from_checkpoint(checkpoint, source="checkpoint"):
+    """The network that a checkpoint (utils.load_checkpoint) describes, with its weights, in eval mode, on the CPU.
+
+    Raises UserError naming `source` where the weights are not those of the model that the checkpoint names.
+    """
+    try:
+        arguments = (checkpoint["model"], checkpoint["scale"], checkpoint["channels"])
+        with torch.device("meta"):  # shapes are compared before any memory is taken
+            expected = build_model(*arguments, **checkpoint["options"]).state_dict()
+        weights = checkpoint["weights"]
+        shapes = {name: tuple(value.shape) for name, value in weights.items() if torch.is_tensor(value)}
+        if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
+            raise UserError(f"its weights are not those of a {checkpoint['model']} with options {checkpoint['options']}")
+        model = build_model(*arguments, **checkpoint["options"])
+    except (UserError, TypeError) as error:
+        raise UserError(f"{source}: {error}; supply a checkpoint that train.py wrote") from error
+    model.load_state_dict(weights)
+    return model.eval()

@@ -1,0 +1,77 @@
+"""Images -> verified copies under data/ -> HDF5 patch pairs (bicubic LR, HR) for train.py."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data.catalog import DATA_DIR, TEST_SETS, TRAIN_SETS, find_images
+from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
+from utils import COLOURS, SCALES, Parser, check_writable, positive_int, run_script, to_uint8, write_png
+
+
+def parse_args():
+    """The command line of prepare.py."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--dataset", default="T91", help=f"training set: {', '.join(TRAIN_SETS)}")
+    parser.add_argument("--images", type=Path, help="folder with your own training images, instead of --dataset")
+    parser.add_argument("--name", help="name of your own training set, for train.py --dataset NAME")
+    parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times smaller LR is")
+    parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="train on luma or on RGB")
+    parser.add_argument("--patch-size", type=positive_int, help=f"side of an HR patch in pixels (default: {DEFAULT_PATCH}, "
+                        "rounded down to a multiple of the scale)")
+    parser.add_argument("--stride", type=positive_int, default=DEFAULT_STRIDE, help="distance between patches in HR pixels")
+    parser.add_argument("--source", type=Path, default=os.environ.get("SR_DATA_SOURCE") or None,
+                        help="folder to take images from; also the environment variable SR_DATA_SOURCE")
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder for images and patch files")
+    parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw 24 of the patch pairs into this picture")
+    args = parser.parse_args()
+    if (args.images is None) != (args.name is None):
+        parser.error("--images DIR and --name NAME go together")
+    if args.name in TRAIN_SETS or (args.name and Path(args.name).name != args.name):
+        parser.error(f"--name {args.name} is taken or not a plain name; choose another")
+    return args
+
+
+def draw_preview(path, picture, rows=4, columns=6):
+    """Draw patch pairs, evenly chosen from a patch file, into a PNG: LR (pixels enlarged) beside its HR."""
+    from torchvision.utils import make_grid  # imported where needed: it takes seconds
+
+    with h5py.File(path, "r") as file:
+        chosen = np.unique(np.linspace(0, len(file["hr"]) - 1, rows * columns).astype(int))
+        lr, hr = (torch.from_numpy(file[name][chosen]).float() / 255 for name in ("lr", "hr"))
+    lr = F.interpolate(lr, size=hr.shape[2:], mode="nearest")
+    pairs = torch.cat([lr, hr], dim=3)  # (P, C, p, 2p)
+    grid = make_grid(pairs, nrow=columns, padding=6, pad_value=1.0)
+    write_png(picture, to_uint8(grid.permute(1, 2, 0)).numpy())
+    print(f"{picture}: {len(chosen)} patch pairs, LR left, HR right")
+
+
+def main():
+    args = parse_args()
+    if args.preview:
+        check_writable(args.preview.parent)
+    target = prepare_patches(
+        args.name or args.dataset,
+        args.scale,
+        args.colour,
+        patch_size=args.patch_size,
+        stride=args.stride,
+        images=args.images,
+        data_dir=args.data_dir,
+        source=args.source,
+    )
+    if args.test_sets:
+        for name in ("Set5", "Set14"):
+            paths = find_images(TEST_SETS[name], args.data_dir, args.source)
+            print(f"{name}: {len(paths)} images verified in {next(iter(paths.values())).parent}")
+    if args.preview:
+        draw_preview(target, args.preview)
+
+
+if __name__ == "__main__":
+    run_script(main)

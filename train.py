@@ -1,0 +1,535 @@
+"""Patch pairs -> one run folder with its best checkpoint, and ./best.pth, the newest run's best."""
+
+import csv
+import math
+import os
+import sys
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from data.catalog import DATA_DIR, TEST_SETS, TRAIN_SETS, find_images
+from data.degradation import degrade
+from data.patches import augment, cut_patches, patch_file, prepare_patches, read_patches
+from models import (
+    MODELS,
+    TRAINABLE,
+    build_model,
+    count_multiply_adds,
+    count_parameters,
+    model_from_checkpoint,
+    model_label,
+    model_options,
+    parse_options,
+)
+from utils import (
+    CHECKPOINT_VERSION,
+    COLOURS,
+    SCALES,
+    Parser,
+    UserError,
+    check_writable,
+    choose_device,
+    choose_precision,
+    copy_whole,
+    describe_command,
+    library_versions,
+    load_checkpoint,
+    non_negative_float,
+    positive_float,
+    positive_int,
+    read_image,
+    run_script,
+    save_checkpoint,
+    score,
+    to_uint8,
+    to_y,
+    whole_number,
+    written_whole,
+)
+
+HELD_OUT = "held-out"
+LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
+STALL_EPOCHS = 3
+STALL_DB = 0.01
+CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
+LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
+RESUME_FLAGS = {"--resume", "--device", "--data-dir", "--source", "--stop-after"}
+
+
+class CharbonnierLoss(nn.Module):
+    """mean(sqrt((sr - hr)^2 + 1e-6)): a smooth L1 (Lai et al., "LapSRN", CVPR 2017, epsilon 1e-3)."""
+
+    def forward(self, sr, hr):
+        return torch.sqrt((sr - hr) ** 2 + 1e-6).mean()
+
+
+LOSSES = {"mse": nn.MSELoss, "l1": nn.L1Loss, "charbonnier": CharbonnierLoss}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; everything that a run's result depends on beside the model and the data."""
+
+    loss: str = "mse"
+    epochs: int = 200
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 200
+    clip: float = 0.1
+    average: float = 0.999
+    augment: bool = True
+    precision: str = "auto"
+    seed: int = 0
+    val_set: str = HELD_OUT
+
+
+def parse_args(argv=None):
+    """The command line of train.py, checked as far as possible before any data is touched."""
+    default = Recipe()
+    parser = Parser(description=__doc__)
+    parser.add_argument("--model", choices=TRAINABLE, default="srcnn", help="network")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE",
+                        help="option of the network, e.g. depth=10; may be repeated; --list shows them")
+    parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times larger SR is than LR")
+    parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="luma (1 channel) or RGB (3)")
+    parser.add_argument("--list", action="store_true", help="print all networks with their size and options, and stop")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="T91", help=f"training set: {', '.join(TRAIN_SETS)}, or one of your own "
+                      "that prepare.py --name made")
+    data.add_argument("--val-set", default=HELD_OUT, choices=(HELD_OUT, *TEST_SETS),
+                      help="what the best epoch is chosen on; a test set's name means: train on all images, choose on "
+                      "that set (the classroom protocol)")
+    data.add_argument("--patch-size", type=positive_int, help="required HR patch side in pixels (default: the file's)")
+    data.add_argument("--stride", type=positive_int, help="required patch distance in HR pixels (default: the file's)")
+    data.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of images and patch files")
+    data.add_argument("--source", type=Path, default=os.environ.get("SR_DATA_SOURCE") or None,
+                      help="folder to take images from; also the environment variable SR_DATA_SOURCE")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--loss", choices=LOSSES, default=default.loss, help="training loss")
+    recipe.add_argument("--epochs", type=positive_int, default=default.epochs, help="passes over the patches")
+    recipe.add_argument("--batch-size", type=positive_int, default=default.batch_size, help="patches in a step")
+    recipe.add_argument("--learning-rate", type=positive_float, default=default.learning_rate, help="Adam's peak rate")
+    recipe.add_argument("--schedule", choices=("cosine", "constant"), default=default.schedule,
+                        help="of the learning rate after warm-up")
+    recipe.add_argument("--warmup", type=whole_number, default=default.warmup,
+                        help="steps in which the learning rate rises from 0; 0: none")
+    recipe.add_argument("--clip", type=non_negative_float, default=default.clip,
+                        help="largest norm of the gradient; 0: no clipping")
+    recipe.add_argument("--average", type=non_negative_float, default=default.average,
+                        help="decay per step of the averaged weights that are scored and saved; 0: no averaging")
+    recipe.add_argument("--no-augment", dest="augment", action="store_false",
+                        help="no random flips and rotations")
+    recipe.add_argument("--precision", choices=("auto", "fp32", "bf16"), default=default.precision,
+                        help="of the convolutions in training; auto: bf16 where the hardware has it")
+    recipe.add_argument("--seed", type=whole_number, default=default.seed, help="of initialisation, shuffling, flips")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", type=Path, help="run folder (default: runs/<model>_x<scale>, numbered when taken)")
+    run.add_argument("--resume", type=Path, metavar="LAST.pth", help="continue a run exactly from its last.pth")
+    run.add_argument("--stop-after", type=positive_int, metavar="EPOCHS",
+                     help="stop after this many epochs; --resume goes on")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    args = parser.parse_args(argv)
+
+    if args.average >= 1:
+        parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
+    given = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
+    if args.resume and (extra := given - RESUME_FLAGS):
+        parser.error(f"--resume takes model, data and recipe from the run; drop {', '.join(sorted(extra))}")
+    return args
+
+
+def learning_rate_at(step, total_steps, recipe):
+    """The learning rate of step 0 .. total_steps - 1: linear warm-up, then a half cosine to 0, or constant."""
+    warmup = min(recipe.warmup, total_steps // 2)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    progress = (step - warmup) / (total_steps - warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+# ---------------------------------------------------------------- data
+
+
+def load_patches(args, colour, scale, dataset, patch_size=None, stride=None):
+    """The patch file of the run, made on the spot when it is missing."""
+    path = patch_file(dataset, scale, colour, args.data_dir)
+    if not path.exists():
+        print(f"{path} is missing: preparing it")
+        sizes = {"patch_size": patch_size} | ({"stride": stride} if stride else {})
+        prepare_patches(dataset, scale, colour, data_dir=args.data_dir, source=args.source, **sizes)
+    return read_patches(path, dataset=dataset, scale=scale, colour=colour, patch_size=patch_size, stride=stride)
+
+
+def split(patches, val_set, args):
+    """(lr, hr, val) tensors: what is trained on, and the pairs that the best epoch is chosen on.
+
+    With a test set as val_set, the held-out images are cut into patches too.
+    """
+    if val_set == HELD_OUT:
+        return patches.lr, patches.hr, patches.val
+    settings = patches.attributes
+    cut = [
+        cut_patches(lr.numpy(), hr.numpy(), settings["patch_size"], settings["stride"], settings["scale"])
+        for _, lr, hr in patches.val
+    ]
+    lr = torch.cat([patches.lr, *(torch.from_numpy(lr) for lr, _ in cut)])
+    hr = torch.cat([patches.hr, *(torch.from_numpy(hr) for _, hr in cut)])
+    val = []
+    for name, path in find_images(TEST_SETS[val_set], args.data_dir, args.source).items():
+        pair = degrade(read_image(path), settings["scale"], settings["colour"])
+        val.append((name, *(torch.from_numpy(image) for image in pair)))
+    return lr, hr, val
+
+
+def to_unit(batch):
+    """Values in [0, 255] as float32 in [0, 1]."""
+    return batch.float() / 255
+
+
+# ---------------------------------------------------------------- one run
+
+
+class WeightAverage:
+    """An exponential moving average of a network's weights and buffers; `model` is the averaged network.
+
+    The decay rises from 0.1 to its full value in the first steps, so that the start is forgotten.
+    """
+
+    def __init__(self, model, decay):
+        self.decay = decay
+        self.steps = 0
+        self.model = deepcopy(model).eval() if decay else model
+        self.averaged = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        self.current = [value for value in model.state_dict().values() if value.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self):
+        if self.decay:
+            self.steps += 1
+            decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+            torch._foreach_lerp_(self.averaged, self.current, 1 - decay)
+
+
+@dataclass
+class Run:
+    """What changes while a network is trained, and so what a resume must bring back."""
+
+    model: nn.Module
+    average: WeightAverage
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator  # on the CPU: order of the patches, flips and rotations
+    history: list  # one dict of LOG_COLUMNS per epoch
+    best_psnr: float = -math.inf
+    best_epoch: int = 0
+
+    @property
+    def epoch(self):
+        return len(self.history)
+
+    def state(self):
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "average_steps": self.average.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "best_psnr": self.best_psnr,
+            "best_epoch": self.best_epoch,
+        }
+
+    def restore(self, state):
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.steps = state["average_steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.history = list(state["history"])
+        self.best_psnr, self.best_epoch = state["best_psnr"], state["best_epoch"]
+
+
+def start_run(model, recipe, device):
+    """A Run at its beginning."""
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=recipe.learning_rate, fused=device.type in ("cpu", "cuda") or None
+    )
+    generator = torch.Generator().manual_seed(recipe.seed)
+    return Run(model, WeightAverage(model, recipe.average), optimizer, generator, [])
+
+
+def train_epoch(run, lr, hr, recipe, total_steps, dtype, bar):
+    """One pass over the patches in random order; returns (mean loss, patches per second).
+
+    lr, hr: all patches, on the device. Raises UserError naming step and value when the loss is not finite.
+    """
+    criterion = LOSSES[recipe.loss]()
+    order = torch.randperm(len(lr), generator=run.generator).to(lr.device)
+    batches = order.split(recipe.batch_size)
+    first_step = run.epoch * len(batches)
+    losses = torch.zeros(len(batches), device=lr.device)
+    started = time.perf_counter()
+    run.model.train()
+    for index, batch in enumerate(batches):
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate_at(first_step + index, total_steps, recipe)
+        lr_batch, hr_batch = to_unit(lr[batch]), to_unit(hr[batch])  # (N, C, p/scale, p/scale), (N, C, p, p)
+        if recipe.augment:
+            lr_batch, hr_batch = augment(lr_batch, hr_batch, run.generator)
+        with torch.autocast(lr.device.type, dtype, enabled=dtype != torch.float32):
+            sr = run.model(lr_batch.contiguous(memory_format=torch.channels_last))
+        loss = criterion(sr.float(), hr_batch)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        run.optimizer.step()
+        run.average.update()
+        losses[index] = loss.detach()
+        if (index + 1) % LOSS_CHECK_STEPS == 0 or index + 1 == len(batches):
+            check_finite(losses[: index + 1], first_step)
+            bar.set_postfix_str(describe_progress(run, losses[index].item(), started, (index + 1) * recipe.batch_size))
+        bar.update()
+    return losses.mean().item(), len(lr) / (time.perf_counter() - started)
+
+
+def check_finite(losses, first_step):
+    """Raise UserError naming the first step (from 1) whose loss is not finite."""
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        raise UserError(
+            f"the loss is {losses[step].item()} at step {first_step + step + 1}; best.pth and last.pth are from before; "
+            "try a lower --learning-rate, or --clip above 0"
+        )
+
+
+def describe_progress(run, loss, started, patches):
+    speed = patches / (time.perf_counter() - started)
+    val = f"val {run.history[-1]['val_psnr']:.2f} dB, " if run.history else ""
+    return f"epoch {run.epoch + 1}, loss {loss:.6f}, {val}{speed:.0f} patches/s"
+
+
+@torch.no_grad()
+def validate(model, val, scale, device):
+    """Mean PSNR in dB on Y over whole image pairs [(name, lr, hr)], by the protocol of test.py, in float32."""
+    training = model.training
+    model.eval()
+    psnrs = []
+    for _, lr, hr in val:
+        sr = model(to_unit(lr[None].to(device)))  # (1, C, H, W)
+        sr, hr = (to_y(image.permute(1, 2, 0).squeeze(2).numpy()) for image in (to_uint8(sr)[0].cpu(), hr))
+        psnrs.append(score(sr, hr, border=scale, ssim=False)[0])
+    model.train(training)
+    return sum(psnrs) / len(psnrs)
+
+
+def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
+    """Train until `epochs` epochs are done, keeping the run folder up to date after each."""
+    dtype = choose_precision(recipe.precision, device)
+    scale = description["scale"]
+    bicubic = validate(build_model("bicubic", scale, description["channels"]).to(device), val, scale, device)
+    steps = math.ceil(len(lr) / recipe.batch_size)
+    print(f"{len(lr)} patches, {steps} steps an epoch, {device} in {str(dtype).removeprefix('torch.')}; "
+          f"bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}", flush=True)
+    drawn = 0.0
+    bar = tqdm(total=recipe.epochs * steps, initial=run.epoch * steps, unit="step", disable=None, dynamic_ncols=True)
+    with bar:
+        while run.epoch < epochs:
+            started = time.perf_counter()
+            loss, speed = train_epoch(run, lr, hr, recipe, recipe.epochs * steps, dtype, bar)
+            psnr = validate(run.average.model, val, scale, device)
+            improved = psnr > run.best_psnr
+            if improved:
+                run.best_psnr, run.best_epoch = psnr, run.epoch + 1
+            rate = run.optimizer.param_groups[0]["lr"]
+            seconds = time.perf_counter() - started
+            row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, seconds)
+            run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
+            save_epoch(run, description, folder, improved)
+            if time.perf_counter() - drawn > CURVE_SECONDS or run.epoch == epochs:
+                draw_curve(run.history, bicubic, recipe.val_set, folder)
+                drawn = time.perf_counter()
+            report_epoch(run, recipe, bicubic, bar)
+
+
+def report_epoch(run, recipe, bicubic, bar):
+    """Print the epoch's line, and a warning when the network's output has stayed the bicubic image."""
+    row = run.history[-1]
+    recent = [past["seconds"] for past in run.history[-10:]]
+    left = timedelta(seconds=round((recipe.epochs - run.epoch) * sum(recent) / len(recent)))
+    bar.write(
+        f"epoch {run.epoch}/{recipe.epochs}  loss {row['loss']:.6f}  val {row['val_psnr']:.3f} dB  "
+        f"best {row['best_psnr']:.3f}  {row['patches_per_s']:.0f} patches/s  left {left}"
+    )
+    if stalls_at_bicubic(run.history, bicubic):
+        bar.write(
+            f"warning: for {STALL_EPOCHS} epochs the output has been no different from bicubic ({bicubic:.2f} dB): the "
+            "network is not learning; try another --learning-rate, --clip, or fewer layers"
+        )
+
+
+def stalls_at_bicubic(history, bicubic):
+    """Whether validation PSNR has just been within STALL_DB of bicubic's for exactly STALL_EPOCHS epochs."""
+    close = [abs(row["val_psnr"] - bicubic) < STALL_DB for row in history[-STALL_EPOCHS - 1 :]]
+    return len(close) >= STALL_EPOCHS and all(close[-STALL_EPOCHS:]) and (len(close) == STALL_EPOCHS or not close[0])
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+def choose_folder(args):
+    """The run folder: --out, refused when it holds a run; else runs/<model>_x<scale>, numbered when taken."""
+    if args.out is not None:
+        if (args.out / "last.pth").exists():
+            raise UserError(f"{args.out} holds a run; choose another --out, or continue it with --resume {args.out}/last.pth")
+        folder = args.out
+    else:
+        base = Path("runs") / f"{args.model}_x{args.scale}{'' if args.colour == 'y' else '_' + args.colour}"
+        folder, number = base, 1
+        while (folder / "last.pth").exists():
+            number += 1
+            folder = base.with_name(f"{base.name}_{number}")
+    check_writable(folder)
+    check_writable(Path("."))  # for ./best.pth
+    return folder
+
+
+def save_epoch(run, description, folder, improved):
+    """Write best.pth (and ./best.pth) when the epoch improved, then last.pth, then log.csv, each whole."""
+    checkpoint = description | {
+        "weights": run.average.model.state_dict(),
+        "epoch": run.epoch,
+        "val_psnr": run.history[-1]["val_psnr"],
+    }
+    if improved:
+        save_checkpoint(folder / "best.pth", checkpoint)
+        copy_whole(folder / "best.pth", "best.pth")
+    save_checkpoint(folder / "last.pth", checkpoint | {"training": run.state()})
+    with written_whole(folder / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, LOG_COLUMNS)
+        writer.writeheader()
+        writer.writerows(run.history)
+
+
+def draw_curve(history, bicubic, val_set, folder):
+    """Draw training loss and validation PSNR over epochs into curve.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    epochs = [row["epoch"] for row in history]
+    best = max(history, key=lambda row: row["val_psnr"])
+    marker = "o" if len(history) < 10 else None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    left.plot(epochs, [row["loss"] for row in history], color="#0072b2", marker=marker)
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    right.plot(epochs, [row["val_psnr"] for row in history], color="#d55e00", marker=marker, label="averaged weights")
+    right.axhline(bicubic, color="0.4", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
+    right.plot(best["epoch"], best["val_psnr"], "k*", markersize=11,
+               label=f"best: epoch {best['epoch']}, {best['val_psnr']:.2f} dB")
+    right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
+    right.legend(loc="lower right")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    with written_whole(folder / "curve.png") as path:
+        figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+# ---------------------------------------------------------------- begin or resume
+
+
+def begin(args, device):
+    """(run, lr, hr, val, recipe, description, folder) of a new run."""
+    options = parse_options(args.model, args.assignments)
+    recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
+    torch.manual_seed(recipe.seed)
+    model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
+    folder = choose_folder(args)
+    patches = load_patches(args, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
+    lr, hr, val = split(patches, recipe.val_set, args)
+    description = {
+        "format": "sr-checkpoint",
+        "format_version": CHECKPOINT_VERSION,
+        "model": args.model,
+        "options": model_options(args.model) | options,
+        "scale": args.scale,
+        "channels": COLOURS[args.colour],
+        "val_set": recipe.val_set,
+        "recipe": asdict(recipe),
+        "data": patches.attributes,
+        "versions": library_versions(),
+        "command": describe_command(),
+    }
+    print(f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
+          f"{count_parameters(model):,} parameters, trained on {args.dataset}")
+    return start_run(model, recipe, device), lr, hr, val, recipe, description, folder
+
+
+def resume(args, device):
+    """The same for a run that is continued from its last.pth, in whose folder it goes on."""
+    checkpoint = load_checkpoint(args.resume)
+    state = checkpoint.pop("training", None)
+    if not isinstance(state, dict):
+        raise UserError(f"{args.resume}: holds weights only, not a run; resume from the run folder's last.pth")
+    model = model_from_checkpoint(checkpoint, args.resume)
+    data = checkpoint["data"]
+    try:
+        recipe = Recipe(**checkpoint["recipe"])
+        run = start_run(model, recipe, device)
+        run.restore(state)
+        patches = load_patches(args, data["colour"], data["scale"], data["dataset"], data["patch_size"], data["stride"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error
+    if patches.attributes != data:
+        raise UserError(f"{args.resume}: the run was trained on other patches than the present file's; rebuild that file")
+    lr, hr, val = split(patches, recipe.val_set, args)
+    description = {key: value for key, value in checkpoint.items() if key not in ("weights", "epoch", "val_psnr")}
+    folder = args.resume.parent
+    check_writable(folder)
+    print(f"continuing {folder} after epoch {run.epoch} of {recipe.epochs}")
+    return run, lr, hr, val, recipe, description, folder
+
+
+def print_registry(args):
+    """Print each network's parameters, multiply-adds for a 1280x720 output, and options."""
+    channels = COLOURS[args.colour]
+    print(f"scale {args.scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
+    print(f"{'model':<12}{'parameters':>12}{'multiply-adds':>15}  options")
+    for name in MODELS:
+        parameters = count_parameters(build_model(name, args.scale, channels))
+        giga = count_multiply_adds(name, args.scale, channels) / 1e9
+        options = " ".join(f"{option}={default}" for option, default in model_options(name).items())
+        print(f"{name:<12}{parameters:>12,}{giga:>13,.1f} G  {options}")
+
+
+def main():
+    args = parse_args()
+    if args.list:
+        return print_registry(args)
+    device = choose_device(args.device)
+    run, lr, hr, val, recipe, description, folder = (resume if args.resume else begin)(args, device)
+    epochs = min(recipe.epochs, run.epoch + args.stop_after) if args.stop_after else recipe.epochs
+    fit(run, lr.to(device), hr.to(device), val, recipe, description, folder, device, epochs)
+    if run.epoch < recipe.epochs:
+        print(f"stopped after epoch {run.epoch} of {recipe.epochs}; continue with: python train.py --resume {folder}/last.pth")
+    print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,520 @@
+"""What the scripts share: errors in one line, image files, colour, metrics, checkpoints, devices."""
+
+import argparse
+import hashlib
+import math
+import os
+import pickle
+import shlex
+import shutil
+import struct
+import sys
+import tempfile
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+ROOT = Path(__file__).resolve().parent
+SCALES = (2, 3, 4, 8)
+COLOURS = {"y": 1, "rgb": 3}  # colour -> channels of the network
+IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
+MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
+CHECKPOINT_VERSION = 1
+
+
+# ---------------------------------------------------------------- errors and the command line
+
+
+class UserError(Exception):
+    """Input that cannot be used. The message is one line: what was found, what is allowed, what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with no usage text in front."""
+
+    def __init__(self, **settings):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message):
+        raise UserError(f"{message} (see --help)")
+
+
+def run_script(main):
+    """Call main() as a script: a UserError or a failing file system ends in one line on stderr and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(describe_os_error(error))
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+
+
+def fail(message, status=2):
+    """Print one line on stderr and exit."""
+    sys.stdout.flush()
+    line = " ".join(message.split())
+    print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def describe_os_error(error):
+    """An OSError in words: what failed and for which file."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def positive_int(text):
+    """argparse type: a whole number of at least 1."""
+    return _checked(text, int, lambda value: value >= 1, "a whole number of at least 1")
+
+
+def whole_number(text):
+    """argparse type: a whole number of at least 0."""
+    return _checked(text, int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+
+
+def positive_float(text):
+    """argparse type: a finite number above 0."""
+    return _checked(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+
+
+def non_negative_float(text):
+    """argparse type: a finite number of at least 0."""
+    return _checked(text, float, lambda value: 0 <= value < math.inf, "a number of at least 0")
+
+
+def _checked(text, kind, allowed, description):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not allowed(value):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed is {description}")
+    return value
+
+
+# ---------------------------------------------------------------- files
+
+
+@contextmanager
+def written_whole(path):
+    """Yield a temporary path beside `path` that takes its place when the block ends well and vanishes when it fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        os.chmod(temporary, 0o666 & ~current_umask())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def current_umask():
+    """The process's umask, which mkstemp's private files do not follow."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_writable(folder):
+    """Create `folder` and make sure that files can be written in it, or raise UserError."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write in {folder}: {reason}; choose another folder") from error
+
+
+def sha256_of_file(path):
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_images(folder):
+    """The image files directly inside `folder`, sorted by name."""
+    return sorted(path for path in Path(folder).iterdir() if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+@contextmanager
+def _opened(path):
+    """Yield the PIL image in `path`, header checked, or raise UserError in one line whatever is wrong with the file."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder where an image file is needed")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
+            with Image.open(path) as image:
+                _check_header(path, image)
+                yield image
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        size = path.stat().st_size
+        raise UserError(f"{path}: not an image that can be read ({size} bytes); supply a PNG, BMP, JPEG or TIFF") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
+    except PermissionError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, TypeError) as error:
+        raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
+
+
+def _check_header(path, image):
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{path}: {width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise UserError(f"{path}: animated or multi-page ({frames} frames); save the one frame you want as PNG")
+    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and image.format != "JPEG" or image.mode == "CMYK":
+        raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")
+    if image.mode in ("F", "I"):
+        raise UserError(f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first")
+
+
+def _is_16_bit(image):
+    """Whether the file holds 16 bits per channel, also where Pillow would silently drop the lower eight."""
+    return image.mode.startswith("I;16") or any("16" in str(tile[3]) for tile in image.tile if image.format == "PNG")
+
+
+def image_size(path):
+    """(width, height) of an image file from its header, or None where it is no readable image."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:  # any damage at all: the file is simply not a candidate
+        return None
+
+
+def read_image(path):
+    """Read a training or test image: uint8 (H, W) for grey or (H, W, 3) for RGB, range [0, 255].
+
+    Raises UserError for a file that is missing, broken, larger than MAX_PIXELS, animated, CMYK, of 16 bits or more
+    per channel, or partly transparent: such pixels have no agreed PSNR.
+    """
+    with _opened(path) as image:
+        if _is_16_bit(image):
+            raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            if image.getextrema()[3][0] < 255:
+                raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
+            image = image.convert("RGB")
+        if image.mode in ("1", "L"):
+            return np.array(image.convert("L"))
+        return np.array(image.convert("RGB"))
+
+
+def write_png(path, image, icc_profile=None):
+    """Write a uint8 or uint16 image of 1 to 4 channels (grey, grey + alpha, RGB, RGBA) as PNG, whole or not at all."""
+    with written_whole(path) as temporary:
+        if image.dtype == np.uint16:
+            temporary.write_bytes(_encode_png_16(image, icc_profile))
+        else:
+            Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG", icc_profile=icc_profile)
+
+
+def _encode_png_16(image, icc_profile=None):
+    """PNG bytes of a uint16 (H, W) or (H, W, C) image. Pillow 13 writes 16 bits for grey only."""
+    image = image.reshape(*image.shape[:2], -1)
+    height, width, channels = image.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = np.zeros((height, 1 + width * channels * 2), np.uint8)  # each row starts with its filter type, 0: none
+    rows[:, 1:] = np.frombuffer(image.astype(">u2").tobytes(), np.uint8).reshape(height, -1)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc_profile)) if icc_profile else b""
+    return b"\x89PNG\r\n\x1a\n" + header + profile + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+
+
+@dataclass
+class Photo:
+    """A user's own image: `colour` float64 (H, W) or (H, W, 3) in [0, 1]; `alpha` the same or None; `bits` 8 or 16."""
+
+    colour: np.ndarray
+    alpha: np.ndarray | None
+    bits: int
+    icc_profile: bytes | None
+
+
+def read_photo(path):
+    """Read any image a user may have: grey, RGB, with alpha, palette, 8 or 16 bits; EXIF orientation applied.
+
+    Raises UserError for what _opened refuses (missing, broken, gigantic, animated, CMYK, 32-bit).
+    """
+    with _opened(path) as image:
+        bits = 16 if _is_16_bit(image) else 8
+        profile = image.info.get("icc_profile")
+        if bits == 16 and image.format == "PNG":
+            pixels = _read_png_16(path)
+            orientation = image.getexif().get(0x0112, 1)
+            pixels = _apply_orientation(pixels, orientation)
+        else:
+            image = ImageOps.exif_transpose(image)
+            if bits == 16:
+                pixels = np.array(image).astype(np.uint16)
+            else:
+                pixels = np.array(image.convert(_plain_mode(image)))
+    values = pixels / (2.0**bits - 1)
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        colour = values[..., 0] if values.shape[2] == 2 else values[..., :3]
+        return Photo(colour, values[..., -1], bits, profile)
+    return Photo(values, None, bits, profile)
+
+
+def write_photo(path, photo):
+    """Write a Photo as PNG with its own number of bits, alpha and colour profile."""
+    dtype = np.uint16 if photo.bits == 16 else np.uint8
+    planes = photo.colour if photo.alpha is None else np.dstack([photo.colour, photo.alpha])
+    values = np.round(planes.clip(0, 1) * (2.0**photo.bits - 1)).astype(dtype)
+    write_png(path, values, photo.icc_profile)
+
+
+def _plain_mode(image):
+    """The mode without palette or bit packing that keeps all of an 8-bit image's information."""
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    grey = image.mode in ("1", "L", "LA", "La")
+    return ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
+
+
+def _read_png_16(path):
+    """uint16 (H, W) or (H, W, C) of a 16-bit PNG, through torchvision: Pillow would drop the lower bits of colour."""
+    from torchvision.io import ImageReadMode, decode_image, read_file  # imported where needed: it takes a second
+
+    try:
+        pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED)  # (C, H, W)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
+    return pixels.permute(1, 2, 0).squeeze(2).numpy()
+
+
+def _apply_orientation(pixels, orientation):
+    """Turn an (H, W[, C]) array as its EXIF orientation (1 to 8) says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+# ---------------------------------------------------------------- colour
+
+# BT.601 studio range, as MATLAB's rgb2ycbcr: rows Y, Cb, Cr for R, G, B in [0, 1], result in [0, 255].
+YCBCR_MATRIX = np.array(
+    [[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]],
+)
+YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
+
+
+def rgb_to_ycbcr(image):
+    """RGB (H, W, 3) to YCbCr, BT.601 studio range, as MATLAB's rgb2ycbcr.
+
+    uint8 in [0, 255] gives uint8, rounded; float in [0, 1] gives float64 in [0, 1] (Y from 16/255 to 235/255),
+    not rounded.
+    """
+    values = image / 255.0 if image.dtype == np.uint8 else image
+    ycbcr = values @ YCBCR_MATRIX.T + YCBCR_OFFSET
+    return np.floor(ycbcr + 0.5).astype(np.uint8) if image.dtype == np.uint8 else ycbcr / 255.0
+
+
+def ycbcr_to_rgb(image):
+    """The inverse of rgb_to_ycbcr: float YCbCr (H, W, 3) in [0, 1] to float64 RGB, not clipped."""
+    return (image * 255.0 - YCBCR_OFFSET) @ np.linalg.inv(YCBCR_MATRIX).T
+
+
+def to_y(image):
+    """The luma of an image: uint8 (H, W) as it is, uint8 or float RGB (H, W, 3) through rgb_to_ycbcr."""
+    return image if image.ndim == 2 else rgb_to_ycbcr(image)[..., 0]
+
+
+def to_rgb(image):
+    """A grey (H, W) image as three equal channels; an (H, W, 3) image as it is."""
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def to_uint8(values):
+    """Values in [0, 1], array or tensor, clipped and rounded to the 256 levels of an image file, as uint8."""
+    if torch.is_tensor(values):
+        return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def calc_psnr(img1, img2):
+    """Peak signal-to-noise ratio in dB: 10 log10(1 / mean((img1 - img2)^2)).
+
+    img1, img2: arrays or tensors of equal shape, float, in [0, 1]. Returns a float, infinite for equal images.
+    Raises ValueError for integer images or shapes that differ.
+    """
+    img1, img2 = _float_pair(img1, img2)
+    error = np.mean((img1 - img2) ** 2)
+    return float(10 * np.log10(1 / error)) if error > 0 else math.inf
+
+
+def calc_ssim(img1, img2):
+    """Structural similarity (Wang et al., IEEE TIP 2004) of two grey images: Gaussian window of sigma 1.5, 11x11.
+
+    img1, img2: (H, W) arrays or tensors, float, in [0, 1]. Population covariance, as in the authors' code: equal to
+    scikit-image's structural_similarity with data range 255 on the 8-bit values.
+    Raises ValueError for integer images, shapes that differ or sides below 11 pixels.
+    """
+    from skimage.metrics import structural_similarity  # imported where needed: it takes a second
+
+    img1, img2 = _float_pair(img1, img2)
+    if img1.ndim != 2 or min(img1.shape) < 11:
+        raise ValueError(f"calc_ssim takes (H, W) images of at least 11x11, not {img1.shape}")
+    return float(
+        structural_similarity(
+            img1, img2, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
+
+
+def _float_pair(img1, img2):
+    pair = [image.detach().cpu().numpy() if torch.is_tensor(image) else np.asarray(image) for image in (img1, img2)]
+    if pair[0].shape != pair[1].shape:
+        raise ValueError(f"images of different shapes {pair[0].shape} and {pair[1].shape} cannot be compared")
+    if any(image.dtype.kind != "f" for image in pair):
+        raise ValueError("metrics take float images in [0, 1]; divide uint8 images by 255 first")
+    return [image.astype(np.float64) for image in pair]
+
+
+def shave(image, border):
+    """Drop `border` pixels from each side of an (H, W[, C]) image."""
+    return image[border : image.shape[0] - border, border : image.shape[1] - border]
+
+
+def score(sr, hr, *, border, ssim=True):
+    """PSNR and SSIM of the protocol: two uint8 images (H, W), `border` pixels shaved from each side.
+
+    Returns (psnr in dB, ssim), ssim None when it is not asked for.
+    """
+    sr, hr = (shave(image, border) / 255.0 for image in (sr, hr))
+    return calc_psnr(sr, hr), calc_ssim(sr, hr) if ssim else None
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def save_checkpoint(path, checkpoint):
+    """Write a checkpoint, a dict of tensors and plain values, whole or not at all."""
+    with written_whole(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def copy_whole(source, target):
+    """Copy a file so that `target` is at any moment either the old one or the new one."""
+    with written_whole(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+CHECKPOINT_FIELDS = {
+    "model": str,
+    "options": dict,
+    "scale": int,
+    "channels": int,
+    "weights": dict,
+    "epoch": int,
+    "val_psnr": float,
+    "val_set": str,
+    "recipe": dict,
+    "data": dict,
+    "versions": dict,
+}
+
+
+def load_checkpoint(path):
+    """Read a checkpoint of this project onto the CPU; nothing in the file is executed (weights_only).
+
+    Raises UserError in one line for a file that is missing, cut short, a pickle of anything but tensors and plain
+    values, or not a checkpoint of this project and format version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; train one with python train.py, or see weights/")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: not a checkpoint of tensors and plain values; refused, nothing in it was run"
+        ) from error
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise UserError(f"{path}: the checkpoint is broken or cut short; supply a whole copy") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != "sr-checkpoint":
+        raise UserError(f"{path}: not a checkpoint of this project; allowed are files that train.py wrote")
+    if checkpoint.get("format_version") != CHECKPOINT_VERSION:
+        found = checkpoint.get("format_version")
+        raise UserError(f"{path}: checkpoint format {found}, allowed is {CHECKPOINT_VERSION}; train it again")
+    for name, kind in CHECKPOINT_FIELDS.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise UserError(f"{path}: the checkpoint's {name} is missing or of the wrong kind; train it again")
+    return checkpoint
+
+
+# ---------------------------------------------------------------- devices
+
+
+def choose_device(name):
+    """The torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {name} is not available here; allowed is auto, cpu, cuda or mps") from error
+    return device
+
+
+def choose_precision(name, device):
+    """The dtype that the convolutions of training run in: auto takes bf16 where the hardware computes in it."""
+    if name == "fp32" or (name == "auto" and not has_bf16(device)):
+        return torch.float32
+    return torch.bfloat16
+
+
+def has_bf16(device):
+    """Whether the device multiplies bf16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        if hasattr(torch.cpu, "get_capabilities"):  # torch 2.12
+            capabilities = torch.cpu.get_capabilities()
+            return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return torch.cpu._is_avx512_bf16_supported()
+    return False
+
+
+def describe_command():
+    """The command line of this process, as one would type it."""
+    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def library_versions():
+    """Versions of what a number depends on, for checkpoints and result files."""
+    return {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
