@@ -13,7 +13,7 @@ from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
 from utils import COLOURS, SCALES, Parser, check_writable, positive_int, run_script, to_uint8, write_png
 
 
-def parse_args():
+def parse_args(argv=None):
     """The command line of prepare.py."""
     parser = Parser(description=__doc__)
     parser.add_argument("--dataset", default="T91", help=f"training set: {', '.join(TRAIN_SETS)}")
@@ -21,15 +21,24 @@ def parse_args():
     parser.add_argument("--name", help="name of your own training set, for train.py --dataset NAME")
     parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times smaller LR is")
     parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="train on luma or on RGB")
-    parser.add_argument("--patch-size", type=positive_int, help=f"side of an HR patch in pixels (default: {DEFAULT_PATCH}, "
-                        "rounded down to a multiple of the scale)")
-    parser.add_argument("--stride", type=positive_int, default=DEFAULT_STRIDE, help="distance between patches in HR pixels")
-    parser.add_argument("--source", type=Path, default=os.environ.get("SR_DATA_SOURCE") or None,
-                        help="folder to take images from; also the environment variable SR_DATA_SOURCE")
+    parser.add_argument(
+        "--patch-size",
+        type=positive_int,
+        help=f"side of an HR patch in pixels (default: {DEFAULT_PATCH}, rounded down to a multiple of the scale)",
+    )
+    parser.add_argument(
+        "--stride", type=positive_int, default=DEFAULT_STRIDE, help="distance between patches in HR pixels"
+    )
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=os.environ.get("SR_DATA_SOURCE") or None,
+        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
+    )
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder for images and patch files")
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw 24 of the patch pairs into this picture")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if (args.images is None) != (args.name is None):
         parser.error("--images DIR and --name NAME go together")
     if args.name in TRAIN_SETS or (args.name and Path(args.name).name != args.name):
@@ -51,8 +60,9 @@ def draw_preview(path, picture, rows=4, columns=6):
     print(f"{picture}: {len(chosen)} patch pairs, LR left, HR right")
 
 
-def main():
-    args = parse_args()
+def main(argv=None):
+    """Build the patch file, then fetch and draw what was asked for."""
+    args = parse_args(argv)
     if args.preview:
         check_writable(args.preview.parent)
     target = prepare_patches(

@@ -96,48 +96,82 @@ def parse_args(argv=None):
     default = Recipe()
     parser = Parser(description=__doc__)
     parser.add_argument("--model", choices=TRAINABLE, default="srcnn", help="network")
-    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE",
-                        help="option of the network, e.g. depth=10; may be repeated; --list shows them")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="NAME=VALUE",
+        help="option of the network, e.g. depth=10; may be repeated; --list shows them",
+    )
     parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times larger SR is than LR")
     parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="luma (1 channel) or RGB (3)")
     parser.add_argument("--list", action="store_true", help="print all networks with their size and options, and stop")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", default="T91", help=f"training set: {', '.join(TRAIN_SETS)}, or one of your own "
-                      "that prepare.py --name made")
-    data.add_argument("--val-set", default=HELD_OUT, choices=(HELD_OUT, *TEST_SETS),
-                      help="what the best epoch is chosen on; a test set's name means: train on all images, choose on "
-                      "that set (the classroom protocol)")
+    data.add_argument(
+        "--dataset",
+        default="T91",
+        help=f"training set: {', '.join(TRAIN_SETS)}, or one of your own that prepare.py --name made",
+    )
+    data.add_argument(
+        "--val-set",
+        default=HELD_OUT,
+        choices=(HELD_OUT, *TEST_SETS),
+        help="what the best epoch is chosen on; a test set's name means: train on all images, choose on "
+        "that set (the classroom protocol)",
+    )
     data.add_argument("--patch-size", type=positive_int, help="required HR patch side in pixels (default: the file's)")
     data.add_argument("--stride", type=positive_int, help="required patch distance in HR pixels (default: the file's)")
     data.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of images and patch files")
-    data.add_argument("--source", type=Path, default=os.environ.get("SR_DATA_SOURCE") or None,
-                      help="folder to take images from; also the environment variable SR_DATA_SOURCE")
+    data.add_argument(
+        "--source",
+        type=Path,
+        default=os.environ.get("SR_DATA_SOURCE") or None,
+        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
+    )
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--loss", choices=LOSSES, default=default.loss, help="training loss")
     recipe.add_argument("--epochs", type=positive_int, default=default.epochs, help="passes over the patches")
     recipe.add_argument("--batch-size", type=positive_int, default=default.batch_size, help="patches in a step")
     recipe.add_argument("--learning-rate", type=positive_float, default=default.learning_rate, help="Adam's peak rate")
-    recipe.add_argument("--schedule", choices=("cosine", "constant"), default=default.schedule,
-                        help="of the learning rate after warm-up")
-    recipe.add_argument("--warmup", type=whole_number, default=default.warmup,
-                        help="steps in which the learning rate rises from 0; 0: none")
-    recipe.add_argument("--clip", type=non_negative_float, default=default.clip,
-                        help="largest norm of the gradient; 0: no clipping")
-    recipe.add_argument("--average", type=non_negative_float, default=default.average,
-                        help="decay per step of the averaged weights that are scored and saved; 0: no averaging")
-    recipe.add_argument("--no-augment", dest="augment", action="store_false",
-                        help="no random flips and rotations")
-    recipe.add_argument("--precision", choices=("auto", "fp32", "bf16"), default=default.precision,
-                        help="of the convolutions in training; auto: bf16 where the hardware has it")
+    recipe.add_argument(
+        "--schedule",
+        choices=("cosine", "constant"),
+        default=default.schedule,
+        help="of the learning rate after warm-up",
+    )
+    recipe.add_argument(
+        "--warmup",
+        type=whole_number,
+        default=default.warmup,
+        help="steps in which the learning rate rises from 0; 0: none",
+    )
+    recipe.add_argument(
+        "--clip", type=non_negative_float, default=default.clip, help="largest norm of the gradient; 0: no clipping"
+    )
+    recipe.add_argument(
+        "--average",
+        type=non_negative_float,
+        default=default.average,
+        help="decay per step of the averaged weights that are scored and saved; 0: no averaging",
+    )
+    recipe.add_argument("--no-augment", dest="augment", action="store_false", help="no random flips and rotations")
+    recipe.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default=default.precision,
+        help="of the convolutions in training; auto: bf16 where the hardware has it",
+    )
     recipe.add_argument("--seed", type=whole_number, default=default.seed, help="of initialisation, shuffling, flips")
 
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=Path, help="run folder (default: runs/<model>_x<scale>, numbered when taken)")
     run.add_argument("--resume", type=Path, metavar="LAST.pth", help="continue a run exactly from its last.pth")
-    run.add_argument("--stop-after", type=positive_int, metavar="EPOCHS",
-                     help="stop after this many epochs; --resume goes on")
+    run.add_argument(
+        "--stop-after", type=positive_int, metavar="EPOCHS", help="stop after this many epochs; --resume goes on"
+    )
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     args = parser.parse_args(argv)
 
@@ -312,12 +346,13 @@ def check_finite(losses, first_step):
     if len(bad):
         step = int(bad[0])
         raise UserError(
-            f"the loss is {losses[step].item()} at step {first_step + step + 1}; best.pth and last.pth are from before; "
+            f"the loss is {losses[step].item()} at step {first_step + step + 1}; the checkpoints are from before it; "
             "try a lower --learning-rate, or --clip above 0"
         )
 
 
 def describe_progress(run, loss, started, patches):
+    """The progress bar's text: epoch, loss, the last validation PSNR, patches per second in this epoch."""
     speed = patches / (time.perf_counter() - started)
     val = f"val {run.history[-1]['val_psnr']:.2f} dB, " if run.history else ""
     return f"epoch {run.epoch + 1}, loss {loss:.6f}, {val}{speed:.0f} patches/s"
@@ -339,12 +374,17 @@ def validate(model, val, scale, device):
 
 def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
     """Train until `epochs` epochs are done, keeping the run folder up to date after each."""
+    from report.drawing import draw_curve  # matplotlib takes a second to import
+
     dtype = choose_precision(recipe.precision, device)
     scale = description["scale"]
     bicubic = validate(build_model("bicubic", scale, description["channels"]).to(device), val, scale, device)
     steps = math.ceil(len(lr) / recipe.batch_size)
-    print(f"{len(lr)} patches, {steps} steps an epoch, {device} in {str(dtype).removeprefix('torch.')}; "
-          f"bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}", flush=True)
+    print(
+        f"{len(lr)} patches, {steps} steps an epoch, {device} in {str(dtype).removeprefix('torch.')}; "
+        f"bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}",
+        flush=True,
+    )
     drawn = 0.0
     bar = tqdm(total=recipe.epochs * steps, initial=run.epoch * steps, unit="step", disable=None, dynamic_ncols=True)
     with bar:
@@ -361,7 +401,7 @@ def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
             save_epoch(run, description, folder, improved)
             if time.perf_counter() - drawn > CURVE_SECONDS or run.epoch == epochs:
-                draw_curve(run.history, bicubic, recipe.val_set, folder)
+                draw_curve(folder / "curve.png", run.history, bicubic, recipe.val_set)
                 drawn = time.perf_counter()
             report_epoch(run, recipe, bicubic, bar)
 
@@ -395,7 +435,9 @@ def choose_folder(args):
     """The run folder: --out, refused when it holds a run; else runs/<model>_x<scale>, numbered when taken."""
     if args.out is not None:
         if (args.out / "last.pth").exists():
-            raise UserError(f"{args.out} holds a run; choose another --out, or continue it with --resume {args.out}/last.pth")
+            raise UserError(
+                f"{args.out} holds a run; choose another --out, or continue it with --resume {args.out}/last.pth"
+            )
         folder = args.out
     else:
         base = Path("runs") / f"{args.model}_x{args.scale}{'' if args.colour == 'y' else '_' + args.colour}"
@@ -425,32 +467,6 @@ def save_epoch(run, description, folder, improved):
         writer.writerows(run.history)
 
 
-def draw_curve(history, bicubic, val_set, folder):
-    """Draw training loss and validation PSNR over epochs into curve.png."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    epochs = [row["epoch"] for row in history]
-    best = max(history, key=lambda row: row["val_psnr"])
-    marker = "o" if len(history) < 10 else None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    left.plot(epochs, [row["loss"] for row in history], color="#0072b2", marker=marker)
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    right.plot(epochs, [row["val_psnr"] for row in history], color="#d55e00", marker=marker, label="averaged weights")
-    right.axhline(bicubic, color="0.4", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
-    right.plot(best["epoch"], best["val_psnr"], "k*", markersize=11,
-               label=f"best: epoch {best['epoch']}, {best['val_psnr']:.2f} dB")
-    right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
-    right.legend(loc="lower right")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    with written_whole(folder / "curve.png") as path:
-        figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 # ---------------------------------------------------------------- begin or resume
 
 
@@ -476,8 +492,10 @@ def begin(args, device):
         "versions": library_versions(),
         "command": describe_command(),
     }
-    print(f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
-          f"{count_parameters(model):,} parameters, trained on {args.dataset}")
+    print(
+        f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
+        f"{count_parameters(model):,} parameters, trained on {args.dataset}"
+    )
     return start_run(model, recipe, device), lr, hr, val, recipe, description, folder
 
 
@@ -497,7 +515,9 @@ def resume(args, device):
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error
     if patches.attributes != data:
-        raise UserError(f"{args.resume}: the run was trained on other patches than the present file's; rebuild that file")
+        raise UserError(
+            f"{args.resume}: the run was trained on other patches than the present file's; rebuild that file"
+        )
     lr, hr, val = split(patches, recipe.val_set, args)
     description = {key: value for key, value in checkpoint.items() if key not in ("weights", "epoch", "val_psnr")}
     folder = args.resume.parent
@@ -518,8 +538,9 @@ def print_registry(args):
         print(f"{name:<12}{parameters:>12,}{giga:>13,.1f} G  {options}")
 
 
-def main():
-    args = parse_args()
+def main(argv=None):
+    """Print the registry, or begin or resume a run and train it to its end."""
+    args = parse_args(argv)
     if args.list:
         return print_registry(args)
     device = choose_device(args.device)
@@ -527,7 +548,7 @@ def main():
     epochs = min(recipe.epochs, run.epoch + args.stop_after) if args.stop_after else recipe.epochs
     fit(run, lr.to(device), hr.to(device), val, recipe, description, folder, device, epochs)
     if run.epoch < recipe.epochs:
-        print(f"stopped after epoch {run.epoch} of {recipe.epochs}; continue with: python train.py --resume {folder}/last.pth")
+        print(f"stopped after epoch {run.epoch} of {recipe.epochs}; python train.py --resume {folder}/last.pth goes on")
     print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
 
 

@@ -166,7 +166,9 @@ def _opened(path):
         raise
     except UnidentifiedImageError as error:
         size = path.stat().st_size
-        raise UserError(f"{path}: not an image that can be read ({size} bytes); supply a PNG, BMP, JPEG or TIFF") from error
+        raise UserError(
+            f"{path}: not an image that can be read ({size} bytes); supply a PNG, BMP, JPEG or TIFF"
+        ) from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
     except PermissionError:
@@ -182,10 +184,12 @@ def _check_header(path, image):
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise UserError(f"{path}: animated or multi-page ({frames} frames); save the one frame you want as PNG")
-    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr") and image.format != "JPEG" or image.mode == "CMYK":
+    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
         raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")
     if image.mode in ("F", "I"):
-        raise UserError(f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first")
+        raise UserError(
+            f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first"
+        )
 
 
 def _is_16_bit(image):
@@ -270,10 +274,7 @@ def read_photo(path):
             pixels = _apply_orientation(pixels, orientation)
         else:
             image = ImageOps.exif_transpose(image)
-            if bits == 16:
-                pixels = np.array(image).astype(np.uint16)
-            else:
-                pixels = np.array(image.convert(_plain_mode(image)))
+            pixels = np.array(image).astype(np.uint16) if bits == 16 else np.array(image.convert(_plain_mode(image)))
     values = pixels / (2.0**bits - 1)
     if values.ndim == 3 and values.shape[2] in (2, 4):
         colour = values[..., 0] if values.shape[2] == 2 else values[..., :3]
@@ -387,9 +388,7 @@ def calc_ssim(img1, img2):
     if img1.ndim != 2 or min(img1.shape) < 11:
         raise ValueError(f"calc_ssim takes (H, W) images of at least 11x11, not {img1.shape}")
     return float(
-        structural_similarity(
-            img1, img2, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+        structural_similarity(img1, img2, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     )
 
 
@@ -517,4 +516,4 @@ def describe_command():
 
 def library_versions():
     """Versions of what a number depends on, for checkpoints and result files."""
-    return {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
+    return {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}

@@ -62,7 +62,6 @@ class ImageSet:
         return manifest_hash(self.images)
 
 
-
 T91_IMAGES = """
 t1 197x176 e000679eaef6d6e541f5628f4b1b154e4df9b29cdacb7a1ddc3bf9f53a800b07
 t2 172x179 672029eda85912c0d47d1e3e89bf2705c9acacfd98acdef1e5323870019a4698

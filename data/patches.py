@@ -130,7 +130,8 @@ def prepare_patches(
     """
     patch_size = patch_size or DEFAULT_PATCH // scale * scale
     if patch_size % scale:
-        raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {patch_size // scale * scale or scale}")
+        nearest = max(patch_size // scale, 1) * scale
+        raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {nearest}")
     target = patch_file(dataset, scale, colour, data_dir)
     check_writable(target.parent)
     paths, held_out = find_training_images(dataset, images, data_dir, source, say)
@@ -224,9 +225,12 @@ def _check_layout(path, file, attributes, rebuild):
     channels, small = COLOURS[attributes["colour"]], patch_size // scale
     lr_type = np.float32 if attributes["colour"] == "y" else np.uint8
     count = len(file["hr"])
-    pairs = [("lr", (count, channels, small, small), lr_type), ("hr", (count, channels, patch_size, patch_size), np.uint8)]
+    pairs = [
+        ("lr", (count, channels, small, small), lr_type),
+        ("hr", (count, channels, patch_size, patch_size), np.uint8),
+    ]
     for name in file["val"]:
-        channels_, height, width = file[f"val/{name}/lr"].shape
+        _, height, width = file[f"val/{name}/lr"].shape
         pairs.append((f"val/{name}/lr", (channels, height, width), lr_type))
         pairs.append((f"val/{name}/hr", (channels, height * scale, width * scale), np.uint8))
     if count == 0 or len(file["val"]) == 0:
@@ -234,7 +238,9 @@ def _check_layout(path, file, attributes, rebuild):
     for name, shape, dtype in pairs:
         item = file[name]
         if item.shape != shape or item.dtype != dtype:
-            raise UserError(f"{path}: {name} is {item.dtype} {item.shape}, expected {np.dtype(dtype)} {shape}; {rebuild}")
+            raise UserError(
+                f"{path}: {name} is {item.dtype} {item.shape}, expected {np.dtype(dtype)} {shape}; {rebuild}"
+            )
         if item.id.get_storage_size() < item.size * item.dtype.itemsize:
             raise UserError(f"{path}: {name} claims more values than the file holds; {rebuild}")
 

@@ -84,8 +84,11 @@ def parse_options(name, assignments):
 
 def non_default_options(name, options):
     """Those of `options` that differ from the model's defaults, in the order of its constructor."""
-    return {option: options[option] for option, default in model_options(name).items()
-            if options.get(option, default) != default}
+    return {
+        option: options[option]
+        for option, default in model_options(name).items()
+        if options.get(option, default) != default
+    }
 
 
 def model_label(name, options, channels=1):
@@ -121,7 +124,9 @@ def model_from_checkpoint(checkpoint, source="checkpoint"):
         weights = checkpoint["weights"]
         shapes = {name: tuple(value.shape) for name, value in weights.items() if torch.is_tensor(value)}
         if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
-            raise UserError(f"its weights are not those of a {checkpoint['model']} with options {checkpoint['options']}")
+            raise UserError(
+                f"its weights are not those of a {checkpoint['model']} with options {checkpoint['options']}"
+            )
         model = build_model(*arguments, **checkpoint["options"])
     except (UserError, TypeError) as error:
         raise UserError(f"{source}: {error}; supply a checkpoint that train.py wrote") from error

@@ -58,7 +58,10 @@ class CARN(nn.Module):
         self.global_cascade = Cascade(
             num_features,
             # local cascades: cascading blocks made of residual blocks
-            [Cascade(num_features, [ResidualBlock(num_features) for _ in range(num_blocks)]) for _ in range(num_blocks)],
+            [
+                Cascade(num_features, [ResidualBlock(num_features) for _ in range(num_blocks)])
+                for _ in range(num_blocks)
+            ],
         )
         self.upsampler = subpixel_stages(scale, num_features, before=[nn.ReLU])
         self.exit = conv(num_features, channels, 3)

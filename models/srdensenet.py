@@ -50,8 +50,9 @@ class SRDenseNet(nn.Module):
         )
         self.bottleneck = conv(block_maps * (1 + num_blocks), num_features, 1)
         self.deconvolutions = nn.ModuleList(
-            nn.ConvTranspose2d(num_features, num_features, 3, stride=factor, padding=factor % 2 ^ 1,
-                               output_padding=factor % 2 ^ 1)
+            nn.ConvTranspose2d(
+                num_features, num_features, 3, stride=factor, padding=factor % 2 ^ 1, output_padding=factor % 2 ^ 1
+            )
             for factor in upsampling_factors(scale)
         )
         self.reconstruction = conv(num_features, channels, 3)

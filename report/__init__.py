@@ -1,0 +1,1 @@
+"""Figures for the course report. figures/ and results/ beside this file hold what test.py writes."""

@@ -1,0 +1,466 @@
+"""Checkpoints -> PSNR/SSIM table, JSON and comparison figures on a test set; or super-resolves your own images."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from data.catalog import DATA_DIR, TEST_SETS, describe_image, find_images, manifest_hash
+from data.degradation import degrade, imresize
+from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
+from models.inference import SelfEnsemble, Tiled
+from utils import (
+    COLOURS,
+    MAX_PIXELS,
+    ROOT,
+    SCALES,
+    Parser,
+    Photo,
+    UserError,
+    calc_psnr,
+    check_writable,
+    choose_device,
+    describe_command,
+    fail,
+    library_versions,
+    list_images,
+    load_checkpoint,
+    positive_int,
+    read_image,
+    read_photo,
+    rgb_to_ycbcr,
+    run_script,
+    score,
+    sha256_of_file,
+    shave,
+    to_rgb,
+    to_uint8,
+    to_y,
+    write_photo,
+    written_whole,
+    ycbcr_to_rgb,
+)
+
+SSIM_WINDOW = 11
+
+
+@dataclass
+class Network:
+    """One row of the table: a network ready to be called, and what it is."""
+
+    label: str  # in tables and figures
+    key: str  # in file names
+    model: nn.Module  # (1, C, h, w) in [0, 1] to (1, C, h*scale, w*scale), on the device
+    scale: int
+    colour: str
+    description: dict  # for the JSON file
+    rows: list = field(default_factory=list)  # one dict per image
+
+
+def parse_args(argv=None):
+    """The command line of test.py."""
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.pth",
+        help="checkpoints of one scale; without any, only bicubic is scored",
+    )
+    parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
+    parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
+    parser.add_argument(
+        "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
+    )
+    parser.add_argument(
+        "--tile",
+        type=positive_int,
+        metavar="N",
+        help="tile side in LR pixels, with overlap (default: in one piece, tiles for large images)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+    files = parser.add_argument_group("results")
+    files.add_argument("--out", type=Path, default=ROOT / "report", help="folder for results/ and figures/")
+    files.add_argument(
+        "--zoom", metavar="X,Y,SIZE", help="window to magnify, in HR pixels (default: where the results differ most)"
+    )
+    files.add_argument("--no-figures", dest="figures", action="store_false", help="draw no comparison figures")
+    files.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of the image sets")
+    files.add_argument(
+        "--source",
+        type=Path,
+        default=os.environ.get("SR_DATA_SOURCE") or None,
+        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
+    )
+
+    own = parser.add_argument_group("your own images")
+    own.add_argument("--input", type=Path, metavar="FILE|DIR", help="super-resolve these images instead of scoring")
+    own.add_argument("--output", type=Path, metavar="DIR", help="folder for the results")
+    args = parser.parse_args(argv)
+
+    if (args.input is None) != (args.output is None):
+        parser.error("--input and --output go together")
+    if args.input and len(args.weights) != 1:
+        parser.error(f"--input takes one checkpoint in --weights, found {len(args.weights)}")
+    args.zoom = parse_zoom(args.zoom) if args.zoom else None
+    return args
+
+
+def parse_zoom(text):
+    """(x, y, size) from "x,y,size"."""
+    try:
+        x, y, size = (int(part) for part in text.split(","))
+    except ValueError:
+        x = y = size = -1
+    if min(x, y) < 0 or size < 1:
+        raise UserError(f"--zoom takes X,Y,SIZE in whole HR pixels, e.g. 100,60,64; found {text!r}")
+    return x, y, size
+
+
+# ---------------------------------------------------------------- networks
+
+
+def load_networks(paths, scale, device, self_ensemble, tile):
+    """One Network per checkpoint. Raises UserError when their scales differ from each other or from `scale`."""
+    networks = []
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        model = model_from_checkpoint(checkpoint, path).to(device)
+        name, options, channels = checkpoint["model"], checkpoint["options"], checkpoint["channels"]
+        parameters = count_parameters(model)
+        if self_ensemble:
+            model = SelfEnsemble(model)
+        networks.append(
+            Network(
+                label=model_label(name, options, channels) + ("+" if self_ensemble else ""),
+                key=file_key(name, options, channels, self_ensemble),
+                model=Tiled(model, checkpoint["scale"], tile),
+                scale=checkpoint["scale"],
+                colour="y" if channels == 1 else "rgb",
+                description={
+                    "model": name,
+                    "options": options,
+                    "parameters": parameters,
+                    "scale": checkpoint["scale"],
+                    "weights": {"path": str(path), "sha256": sha256_of_file(path)},
+                    "self_ensemble": self_ensemble,
+                    "tile": tile,
+                    "trained": {key: checkpoint[key] for key in ("epoch", "val_psnr", "val_set", "recipe", "data")},
+                },
+            )
+        )
+    scales = sorted({network.scale for network in networks} | ({scale} if scale else set()))
+    if len(scales) > 1:
+        raise UserError(f"scales {', '.join(map(str, scales))} cannot share one table; test them one scale at a time")
+    make_distinct(networks, paths)
+    return networks
+
+
+def file_key(name, options, channels, self_ensemble):
+    """What tells a network apart in file names: vdsr, vdsr_depth10, carn_rgb_ensemble."""
+    parts = [name, *(f"{option}{value}" for option, value in non_default_options(name, options).items())]
+    return "_".join(parts + ["rgb"] * (channels == 3) + ["ensemble"] * self_ensemble)
+
+
+def make_distinct(networks, paths):
+    """Where several checkpoints hold the same network, add their folder and file to label and key, or a number."""
+    for attribute, template in (("label", "{} [{}]"), ("key", "{}_{}")):
+        values = [getattr(network, attribute) for network in networks]
+        for number, (network, path, value) in enumerate(zip(networks, paths, values, strict=True), start=1):
+            if values.count(value) > 1:
+                origin = "-".join([*path.resolve().parent.parts[-1:], path.stem])
+                same = [
+                    p for p in paths if (p.resolve().parent.name, p.stem) == (path.resolve().parent.name, path.stem)
+                ]
+                setattr(network, attribute, template.format(value, origin + (f"-{number}" if len(same) > 1 else "")))
+
+
+def bicubic_network(scale, colour, device):
+    """The baseline as a Network."""
+    model = build_model("bicubic", scale, COLOURS[colour]).to(device)
+    return Network(
+        label=model_label("bicubic", {}, COLOURS[colour]),
+        key=file_key("bicubic", {}, COLOURS[colour], False),
+        model=model,
+        scale=scale,
+        colour=colour,
+        description={"model": "bicubic", "options": {}, "parameters": 0, "scale": scale, "weights": None},
+    )
+
+
+# ---------------------------------------------------------------- scoring
+
+
+def find_test_images(dataset, data_dir, source):
+    """(name of the set, {image name: path}) of a catalogued set or a folder."""
+    if dataset in TEST_SETS:
+        return dataset, find_images(TEST_SETS[dataset], data_dir, source)
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise UserError(f"unknown test set {dataset!r}; allowed are {', '.join(TEST_SETS)}, or a folder of images")
+    paths = list_images(folder)
+    if not paths:
+        raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
+    names = [path.stem if [p.stem for p in paths].count(path.stem) == 1 else path.name for path in paths]
+    return folder.resolve().name, dict(zip(names, paths, strict=True))
+
+
+def read_test_image(path, scale):
+    """An HR image, large enough to be scored at this scale; raises UserError otherwise."""
+    pixels = read_image(path)
+    smallest = min(length // scale * scale for length in pixels.shape[:2]) - 2 * scale
+    if smallest < SSIM_WINDOW:
+        needed = -(-(SSIM_WINDOW + 2 * scale) // scale) * scale
+        raise UserError(
+            f"{path}: {pixels.shape[1]}x{pixels.shape[0]} is too small to be scored at scale {scale}; "
+            f"at least {needed}x{needed} is needed"
+        )
+    return pixels
+
+
+@torch.no_grad()
+def super_resolve(network, lr, device):
+    """(SR in [0, 1] as a (C, H, W) CPU tensor, seconds) of an LR array (C, h, w) in [0, 255]."""
+    batch = torch.from_numpy(lr)[None].float().div(255).to(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    sr = network.model(batch)[0].cpu()
+    return sr, time.perf_counter() - started
+
+
+def score_image(network, name, pixels, device):
+    """Run a network on the LR version of an image and append its scores to network.rows; returns SR as uint8 RGB/grey.
+
+    The image returned is what the figures show: a Y network's luma with the chroma of the bicubic image.
+    """
+    lr, hr = degrade(pixels, network.scale, network.colour)
+    sr, seconds = super_resolve(network, lr, device)
+    sr = to_uint8(sr).numpy().transpose(1, 2, 0)  # (H, W, C)
+    hr = hr.transpose(1, 2, 0)
+    psnr, ssim = score(
+        to_y(sr.squeeze(2) if sr.shape[2] == 1 else sr),
+        to_y(hr.squeeze(2) if hr.shape[2] == 1 else hr),
+        border=network.scale,
+    )
+    row = {"name": name, "psnr": psnr, "ssim": ssim, "seconds": seconds}
+    if network.colour == "rgb":
+        row["rgb_psnr"] = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
+        network.rows.append(row)
+        return sr
+    network.rows.append(row)
+    return with_bicubic_chroma(sr[..., 0] / 255.0, pixels, network.scale)
+
+
+def with_bicubic_chroma(luma, pixels, scale):
+    """A luma plane in [0, 1] as uint8: grey if the HR image `pixels` is, else with the chroma of its bicubic image."""
+    if pixels.ndim == 2:
+        return to_uint8(luma)
+    height, width = luma.shape
+    chroma = rgb_to_ycbcr(pixels[:height, :width] / 255.0)[..., 1:]
+    chroma = imresize(imresize(chroma, 1 / scale), scale)
+    return to_uint8(ycbcr_to_rgb(np.dstack([luma, chroma])))
+
+
+def mean(rows, key):
+    """The mean of one column over images."""
+    return float(np.mean([row[key] for row in rows]))
+
+
+def print_table(dataset, networks, scale):
+    """Print PSNR, SSIM and seconds: per image and on average, bicubic first."""
+    names = [row["name"] for row in networks[0].rows]
+    name_width = max(map(len, [*names, "image"])) + 2
+    label_width = max(len(network.label) for network in networks) + 2
+    rgb = "  RGB PSNR" if any(network.colour == "rgb" for network in networks) else ""
+    print(f"\n{dataset} x{scale}: PSNR and SSIM on Y (BT.601), {scale} pixels shaved from each side")
+    print(f"{'image':<{name_width}}{'network':<{label_width}}{'PSNR':>7}{'SSIM':>9}{'seconds':>9}{rgb}")
+    for index, name in enumerate([*names, "mean"]):
+        for network in networks:
+            rows = network.rows[index : index + 1] or network.rows  # the line after the last image is their mean
+            numbers = f"{mean(rows, 'psnr'):>7.2f}{mean(rows, 'ssim'):>9.4f}{mean(rows, 'seconds'):>9.3f}"
+            colour = f"{mean(rows, 'rgb_psnr'):>10.2f}" if network.colour == "rgb" else ""
+            print(f"{name:<{name_width}}{network.label:<{label_width}}{numbers}{colour}")
+            name = ""
+
+
+def print_warnings(dataset, networks):
+    """Say under the table what a reader must know of a number before comparing it."""
+    for network in networks:
+        trained = network.description.get("trained")
+        if trained and trained["val_set"] != "held-out":
+            print(
+                f"note: {network.label}: its best epoch was chosen on {trained['val_set']} (classroom protocol), "
+                "so its number there is not one of an unseen test set"
+            )
+
+
+def result(network, bicubic, dataset, manifest, device):
+    """The JSON document of one network on one set."""
+    images = []
+    for row, base in zip(network.rows, bicubic.rows, strict=True):
+        images.append(row | {"bicubic_psnr": base["psnr"], "bicubic_ssim": base["ssim"]})
+    columns = ["psnr", "ssim", "bicubic_psnr", "bicubic_ssim", "seconds"] + ["rgb_psnr"] * (network.colour == "rgb")
+    return network.description | {
+        "label": network.label,
+        "dataset": dataset,
+        "dataset_manifest": manifest,
+        "protocol": {
+            "colour": network.colour,
+            "score": "PSNR and SSIM on Y (BT.601 studio range) of the SR image clipped and rounded to uint8",
+            "border": network.scale,
+            "degradation": "MATLAB imresize bicubic, "
+            + (
+                "of the uint8 Y plane, not quantised"
+                if network.colour == "y"
+                else "of the uint8 RGB image, quantised to uint8"
+            ),
+        },
+        "images": images,
+        "mean": {column: mean(images, column) for column in columns},
+        "device": str(device),
+        "versions": library_versions(),
+        "command": describe_command(),
+    }
+
+
+def write_json(path, document):
+    """Write a JSON file, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def draw_figure(folder, dataset, name, pixels, networks, outputs, zoom):
+    """Draw the comparison figure of one image; returns its path."""
+    from report.drawing import choose_region, default_zoom, draw_comparison  # matplotlib takes a second to import
+
+    scale = networks[0].scale
+    height, width = outputs[0].shape[:2]
+    if zoom is None:
+        size = default_zoom(height, width)
+        zoom = (*choose_region([to_y(output) for output in outputs], size, scale), size)
+    panels = [
+        (network.label, output, network.rows[-1]["psnr"], network.rows[-1]["ssim"])
+        for network, output in zip(networks, outputs, strict=True)
+    ]
+    keys = "-".join(network.key for network in networks[1:] or networks)
+    keys = keys if len(keys) <= 100 else f"{len(networks) - 1}networks"
+    path = folder / f"{dataset}_x{scale}_{name}_{keys}.png"
+    draw_comparison(path, f"{dataset} {name}, x{scale}", pixels[:height, :width], panels, zoom)
+    return path
+
+
+def check_zoom(zoom, paths, scale):
+    """Raise UserError unless the window lies inside every image."""
+    for path in paths.values():
+        height, width = (length // scale * scale for length in read_test_image(path, scale).shape[:2])
+        if zoom and (zoom[0] + zoom[2] > width or zoom[1] + zoom[2] > height):
+            raise UserError(f"--zoom {','.join(map(str, zoom))} lies outside {path.name} ({width}x{height})")
+
+
+def evaluate(args, networks, device):
+    """Score the networks on a test set: table, JSON files and figures."""
+    scale = networks[0].scale if networks else args.scale or 4
+    dataset, paths = find_test_images(args.dataset, args.data_dir, args.source)
+    check_zoom(args.zoom, paths, scale)
+    for folder in ("results", "figures")[: 1 + args.figures]:
+        check_writable(args.out / folder)
+    colours = dict.fromkeys(network.colour for network in networks) or {"y": None}
+    baselines = {colour: bicubic_network(scale, colour, device) for colour in sorted(colours, reverse=True)}
+    rows = [*baselines.values(), *networks]
+    for network in rows:  # the first call of a network is slow; it is not timed
+        super_resolve(network, np.zeros((COLOURS[network.colour], 16, 16), np.float32), device)
+    figures, described = [], []
+    for name, path in tqdm(paths.items(), desc=dataset, unit="image", disable=None):
+        pixels = read_test_image(path, scale)
+        described.append(describe_image(name, pixels))
+        outputs = [score_image(network, name, pixels, device) for network in rows]
+        if args.figures:
+            figures.append(draw_figure(args.out / "figures", dataset, name, pixels, rows, outputs, args.zoom))
+    print_table(dataset, rows, scale)
+    print_warnings(dataset, networks)
+    for network in networks or rows:
+        path = args.out / "results" / f"{dataset}_x{scale}_{network.key}.json"
+        write_json(path, result(network, baselines[network.colour], dataset, manifest_hash(described), device))
+        print(f"wrote {path}")
+    if figures:
+        print(f"wrote {len(figures)} figures like {figures[0]}")
+
+
+# ---------------------------------------------------------------- your own images
+
+
+def enlarge_photo(network, photo, device):
+    """A Photo `scale` times as large. Y networks enlarge luma, bicubic the chroma; alpha is always bicubic."""
+    scale = network.scale
+    colour = photo.colour
+    if network.colour == "rgb":
+        sr = enlarge_planes(network, to_rgb(colour), device)
+        colour = sr.mean(axis=2) if colour.ndim == 2 else sr
+    elif colour.ndim == 2:
+        colour = enlarge_planes(network, colour[..., None], device)[..., 0]
+    else:
+        ycbcr = rgb_to_ycbcr(colour)
+        luma = enlarge_planes(network, ycbcr[..., :1], device)
+        colour = ycbcr_to_rgb(np.dstack([luma, imresize(ycbcr[..., 1:], scale)]))
+    alpha = None if photo.alpha is None else imresize(photo.alpha, scale)
+    return Photo(colour, alpha, photo.bits, photo.icc_profile)
+
+
+def enlarge_planes(network, planes, device):
+    """(H, W, C) in [0, 1] through the network: float (H*scale, W*scale, C)."""
+    sr, _ = super_resolve(network, np.ascontiguousarray(planes.transpose(2, 0, 1)) * 255, device)
+    return sr.numpy().transpose(1, 2, 0)
+
+
+def output_paths(inputs, output, scale):
+    """{input: output} as <name>_x4.png; the suffix joins the name where two inputs share it."""
+    stems = [path.stem for path in inputs]
+    names = [path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "_") for path in inputs]
+    return {path: output / f"{name}_x{scale}.png" for path, name in zip(inputs, names, strict=True)}
+
+
+def super_resolve_photos(args, network, device):
+    """Enlarge the user's own images; one that cannot be read is named and the others go on, with exit status 2."""
+    inputs = list_images(args.input) if args.input.is_dir() else [args.input]
+    if not inputs:
+        raise UserError(f"{args.input}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
+    failures = []
+    for source, target in tqdm(output_paths(inputs, args.output, network.scale).items(), unit="image", disable=None):
+        try:
+            photo = read_photo(source)
+            height, width = (length * network.scale for length in photo.colour.shape[:2])
+            if height * width > MAX_PIXELS:
+                raise UserError(f"{source}: would become {width}x{height}; allowed are {MAX_PIXELS:,} pixels; crop it")
+        except UserError as error:
+            failures.append(str(error))
+            continue
+        check_writable(args.output)
+        write_photo(target, enlarge_photo(network, photo, device))
+        tqdm.write(f"{source} -> {target} ({width}x{height})")
+    if failures:
+        others = f" ({len(failures) - 1} more: {'; '.join(failures[1:])})" if len(failures) > 1 else ""
+        fail(failures[0] + others)
+
+
+def main(argv=None):
+    """Score networks on a test set, or enlarge the user's own images."""
+    args = parse_args(argv)
+    device = choose_device(args.device)
+    networks = load_networks(args.weights, args.scale, device, args.self_ensemble, args.tile)
+    if args.input:
+        super_resolve_photos(args, networks[0], device)
+    else:
+        evaluate(args, networks, device)
+
+
+if __name__ == "__main__":
+    run_script(main)
