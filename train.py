@@ -58,6 +58,7 @@ HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 STALL_EPOCHS = 3
 STALL_DB = 0.01
+PLAIN_SECONDS = 60  # between lines within an epoch where there is no terminal for a progress bar
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
 RESUME_FLAGS = {"--resume", "--device", "--data-dir", "--source", "--stop-after"}
@@ -239,7 +240,7 @@ def to_unit(batch):
 class WeightAverage:
     """An exponential moving average of a network's weights and buffers; `model` is the averaged network.
 
-    The decay rises from 0.1 to its full value in the first steps, so that the start is forgotten.
+    The decay rises from 0.2 to its full value in the first steps, so that the start is forgotten.
     """
 
     def __init__(self, model, decay):
@@ -305,7 +306,7 @@ def start_run(model, recipe, device):
     return Run(model, WeightAverage(model, recipe.average), optimizer, generator, [])
 
 
-def train_epoch(run, lr, hr, recipe, total_steps, dtype, bar):
+def train_epoch(run, lr, hr, recipe, total_steps, bar):
     """One pass over the patches in random order; returns (mean loss, patches per second).
 
     lr, hr: all patches, on the device. Raises UserError naming step and value when the loss is not finite.
@@ -315,7 +316,7 @@ def train_epoch(run, lr, hr, recipe, total_steps, dtype, bar):
     batches = order.split(recipe.batch_size)
     first_step = run.epoch * len(batches)
     losses = torch.zeros(len(batches), device=lr.device)
-    started = time.perf_counter()
+    started = spoken = time.perf_counter()
     run.model.train()
     for index, batch in enumerate(batches):
         for group in run.optimizer.param_groups:
@@ -323,7 +324,7 @@ def train_epoch(run, lr, hr, recipe, total_steps, dtype, bar):
         lr_batch, hr_batch = to_unit(lr[batch]), to_unit(hr[batch])  # (N, C, p/scale, p/scale), (N, C, p, p)
         if recipe.augment:
             lr_batch, hr_batch = augment(lr_batch, hr_batch, run.generator)
-        with torch.autocast(lr.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(lr.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             sr = run.model(lr_batch.contiguous(memory_format=torch.channels_last))
         loss = criterion(sr.float(), hr_batch)
         run.optimizer.zero_grad(set_to_none=True)
@@ -335,7 +336,11 @@ def train_epoch(run, lr, hr, recipe, total_steps, dtype, bar):
         losses[index] = loss.detach()
         if (index + 1) % LOSS_CHECK_STEPS == 0 or index + 1 == len(batches):
             check_finite(losses[: index + 1], first_step)
-            bar.set_postfix_str(describe_progress(run, losses[index].item(), started, (index + 1) * recipe.batch_size))
+            progress = describe_progress(run, losses[index].item(), started, (index + 1) * recipe.batch_size)
+            bar.set_postfix_str(progress)
+            if bar.disable and time.perf_counter() - spoken > PLAIN_SECONDS:
+                print(f"step {index + 1}/{len(batches)}: {progress}", flush=True)
+                spoken = time.perf_counter()
         bar.update()
     return losses.mean().item(), len(lr) / (time.perf_counter() - started)
 
@@ -376,12 +381,11 @@ def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
     """Train until `epochs` epochs are done, keeping the run folder up to date after each."""
     from report.drawing import draw_curve  # matplotlib takes a second to import
 
-    dtype = choose_precision(recipe.precision, device)
     scale = description["scale"]
     bicubic = validate(build_model("bicubic", scale, description["channels"]).to(device), val, scale, device)
     steps = math.ceil(len(lr) / recipe.batch_size)
     print(
-        f"{len(lr)} patches, {steps} steps an epoch, {device} in {str(dtype).removeprefix('torch.')}; "
+        f"{len(lr)} patches, {steps} steps an epoch, {device} in {recipe.precision}; "
         f"bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}",
         flush=True,
     )
@@ -390,7 +394,7 @@ def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
     with bar:
         while run.epoch < epochs:
             started = time.perf_counter()
-            loss, speed = train_epoch(run, lr, hr, recipe, recipe.epochs * steps, dtype, bar)
+            loss, speed = train_epoch(run, lr, hr, recipe, recipe.epochs * steps, bar)
             psnr = validate(run.average.model, val, scale, device)
             improved = psnr > run.best_psnr
             if improved:
@@ -473,6 +477,7 @@ def save_epoch(run, description, folder, improved):
 def begin(args, device):
     """(run, lr, hr, val, recipe, description, folder) of a new run."""
     options = parse_options(args.model, args.assignments)
+    args.precision = choose_precision(args.precision, device)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)

@@ -35,11 +35,19 @@ class UserError(Exception):
     """Input that cannot be used. The message is one line: what was found, what is allowed, what to do."""
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that states each default, where there is one and the text does not state it already."""
+
+    def _get_help_string(self, action):
+        stated = "default" in action.help or action.default in (None, True, False, [])
+        return action.help if stated else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with no usage text in front."""
 
     def __init__(self, **settings):
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **settings)
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message):
         raise UserError(f"{message} (see --help)")
@@ -127,14 +135,16 @@ def current_umask():
 
 
 def check_writable(folder):
-    """Create `folder` and make sure that files can be written in it, or raise UserError."""
+    """Raise UserError unless files can be written in `folder`, or in what there is of its path; creates nothing."""
+    there = Path(folder).absolute()
+    while not there.exists():
+        there = there.parent
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot write in {folder}: {reason}; choose another folder") from error
+        raise UserError(f"cannot write in {folder}: {there}: {reason}; choose another folder") from error
 
 
 def sha256_of_file(path):
@@ -182,7 +192,7 @@ def _check_header(path, image):
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first")
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and image.format != "MPO":  # a telephone's JPEG with a second, smaller picture behind the first
         raise UserError(f"{path}: animated or multi-page ({frames} frames); save the one frame you want as PNG")
     if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
         raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")
@@ -194,7 +204,9 @@ def _check_header(path, image):
 
 def _is_16_bit(image):
     """Whether the file holds 16 bits per channel, also where Pillow would silently drop the lower eight."""
-    return image.mode.startswith("I;16") or any("16" in str(tile[3]) for tile in image.tile if image.format == "PNG")
+    raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in image.tile if tile[3]]
+    deep = image.format in ("PNG", "TIFF") and any(";16" in str(mode) for mode in raw_modes)
+    return deep or image.mode.startswith("I;16")
 
 
 def image_size(path):
@@ -268,6 +280,8 @@ def read_photo(path):
     with _opened(path) as image:
         bits = 16 if _is_16_bit(image) else 8
         profile = image.info.get("icc_profile")
+        if bits == 16 and image.format != "PNG" and not image.mode.startswith("I;16"):
+            raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
         if bits == 16 and image.format == "PNG":
             pixels = _read_png_16(path)
             orientation = image.getexif().get(0x0112, 1)
@@ -491,10 +505,8 @@ def choose_device(name):
 
 
 def choose_precision(name, device):
-    """The dtype that the convolutions of training run in: auto takes bf16 where the hardware computes in it."""
-    if name == "fp32" or (name == "auto" and not has_bf16(device)):
-        return torch.float32
-    return torch.bfloat16
+    """fp32 or bf16, the precision of the convolutions in training: auto is bf16 where the hardware computes in it."""
+    return name if name != "auto" else "bf16" if has_bf16(device) else "fp32"
 
 
 def has_bf16(device):

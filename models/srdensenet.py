@@ -31,6 +31,12 @@ class DenseBlock(nn.Module):
         return torch.cat(made, dim=1)  # (N, num_layers * growth_rate, h, w)
 
 
+def deconvolution(num_features, factor):
+    """A 3x3 transposed convolution that makes h and w exactly `factor` (2 or 3) times as large."""
+    excess = 3 - factor  # of the kernel over the stride
+    return nn.ConvTranspose2d(num_features, num_features, 3, factor, padding=excess, output_padding=excess)
+
+
 class SRDenseNet(nn.Module):
     """(N, C, h, w) in [0, 1] to (N, C, h*scale, w*scale), not clamped.
 
@@ -49,12 +55,7 @@ class SRDenseNet(nn.Module):
             DenseBlock(block_maps * (1 + before), num_layers, growth_rate) for before in range(num_blocks)
         )
         self.bottleneck = conv(block_maps * (1 + num_blocks), num_features, 1)
-        self.deconvolutions = nn.ModuleList(
-            nn.ConvTranspose2d(
-                num_features, num_features, 3, stride=factor, padding=factor % 2 ^ 1, output_padding=factor % 2 ^ 1
-            )
-            for factor in upsampling_factors(scale)
-        )
+        self.deconvolutions = nn.ModuleList(deconvolution(num_features, factor) for factor in upsampling_factors(scale))
         self.reconstruction = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         initialise(self, last=self.reconstruction)
