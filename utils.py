@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent
 SCALES = (2, 3, 4, 8)
 COLOURS = {"y": 1, "rgb": 3}  # colour -> channels of the network
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 CHECKPOINT_VERSION = 1
 
@@ -154,8 +155,12 @@ def sha256_of_file(path):
 
 
 def list_images(folder):
-    """The image files directly inside `folder`, sorted by name."""
-    return sorted(path for path in Path(folder).iterdir() if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES)
+    """The image files directly inside `folder`, sorted by name; hidden files are not among them."""
+    return sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 @contextmanager
@@ -169,7 +174,8 @@ def _opened(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
-            with Image.open(path) as image:
+            # opened by name, Pillow 13 misreads turned grey TIFFs
+            with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
                 _check_header(path, image)
                 yield image
     except UserError:
@@ -212,8 +218,10 @@ def _is_16_bit(image):
 def image_size(path):
     """(width, height) of an image file from its header, or None where it is no readable image."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of photographs that are not ours to judge
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                return image.size
     except Exception:  # any damage at all: the file is simply not a candidate
         return None
 
@@ -227,14 +235,10 @@ def read_image(path):
     with _opened(path) as image:
         if _is_16_bit(image):
             raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            if image.getextrema()[3][0] < 255:
-                raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
-            image = image.convert("RGB")
-        if image.mode in ("1", "L"):
-            return np.array(image.convert("L"))
-        return np.array(image.convert("RGB"))
+        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        if has_alpha and image.convert("RGBA").getextrema()[3][0] < 255:
+            raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
+        return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
 
 
 def write_png(path, image, icc_profile=None):
@@ -283,6 +287,7 @@ def read_photo(path):
         if bits == 16 and image.format != "PNG" and not image.mode.startswith("I;16"):
             raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
         if bits == 16 and image.format == "PNG":
+            image.load()  # a broken file ends here, with Pillow's message rather than libpng's
             pixels = _read_png_16(path)
             orientation = image.getexif().get(0x0112, 1)
             pixels = _apply_orientation(pixels, orientation)
@@ -386,7 +391,7 @@ def calc_psnr(img1, img2):
     """
     img1, img2 = _float_pair(img1, img2)
     error = np.mean((img1 - img2) ** 2)
-    return float(10 * np.log10(1 / error)) if error > 0 else math.inf
+    return math.inf if error == 0 else float(10 * np.log10(1 / error))
 
 
 def calc_ssim(img1, img2):
@@ -469,7 +474,9 @@ def load_checkpoint(path):
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one with python train.py, or see weights/")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol: it would be a second line
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except pickle.UnpicklingError as error:
@@ -498,6 +505,8 @@ def choose_device(name):
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name} is not available here; allowed is auto, cpu, cuda or mps") from error

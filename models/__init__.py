@@ -25,7 +25,8 @@ MODELS = {
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
 
-MAX_OPTION = 4096  # of a whole-number option: far above any paper, far below what memory holds
+MAX_OPTION = 1024  # of a whole-number option: far above any paper
+MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of the table has 2.7 million
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature counts multiply-adds
 
 
@@ -44,9 +45,13 @@ def build_model(name, scale=4, channels=1, **options):
         raise UserError(f"{channels} channels are not offered; allowed are 1 (Y) and 3 (RGB)")
     check_options(name, options)
     try:
-        return MODELS[name](scale, channels, **options)
+        with torch.device("meta"):  # counted before any memory is taken
+            parameters = count_parameters(MODELS[name](scale, channels, **options))
     except ValueError as error:
         raise UserError(str(error)) from error
+    if parameters > MAX_PARAMETERS:
+        raise UserError(f"{name} with these options has {parameters:,} parameters; allowed are {MAX_PARAMETERS:,}")
+    return MODELS[name](scale, channels, **options)
 
 
 def model_options(name):
@@ -77,7 +82,8 @@ def parse_options(name, assignments):
         if not equals:
             raise UserError(f"--set takes NAME=VALUE, found {assignment!r}")
         value = {"true": True, "false": False}.get(text.lower(), text)
-        options[option] = int(value) if isinstance(value, str) and value.isdecimal() else value
+        # more digits than any option allows stay text, which check_options refuses
+        options[option] = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
     check_options(name, options)
     return options
 
@@ -122,8 +128,9 @@ def model_from_checkpoint(checkpoint, source="checkpoint"):
         with torch.device("meta"):  # shapes are compared before any memory is taken
             expected = build_model(*arguments, **checkpoint["options"]).state_dict()
         weights = checkpoint["weights"]
-        shapes = {name: tuple(value.shape) for name, value in weights.items() if torch.is_tensor(value)}
-        if shapes != {name: tuple(value.shape) for name, value in expected.items()}:
+        dense = {name: torch.is_tensor(value) and value.layout == torch.strided for name, value in weights.items()}
+        shapes = {name: value.shape if dense[name] else None for name, value in weights.items()}
+        if shapes != {name: value.shape for name, value in expected.items()}:
             raise UserError(
                 f"its weights are not those of a {checkpoint['model']} with options {checkpoint['options']}"
             )

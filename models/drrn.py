@@ -7,6 +7,7 @@ Differences from the paper: no batch normalisation and no biases, the form that 
 that reaches the paper's numbers (297,216 parameters); the last layer starts near zero.
 """
 
+import torch
 from torch import nn
 
 from models.layers import BicubicUpsample, conv, initialise
@@ -49,6 +50,9 @@ class DRRN(nn.Module):
         self.relu = nn.ReLU()
         self.reconstruction = conv(num_features, channels, 3, bias=False)
         initialise(self, last=self.reconstruction)
+        with torch.no_grad():
+            for block in self.recursive_blocks:
+                block.unit_conv2.weight.mul_(0.5)  # a gain below 1: repeated 25 times, it must not grow
 
     def forward(self, lr):
         enlarged = self.upsample(lr)  # (N, C, h*scale, w*scale)

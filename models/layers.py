@@ -12,7 +12,7 @@ def conv(in_channels, out_channels, kernel_size, *, bias=True):
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
 
 
-def initialise(model, last, last_std=1e-3):
+def initialise(model, last, last_std=1e-4):
     """He initialisation for every convolution, and a last layer near zero.
 
     He et al., "Delving Deep into Rectifiers", ICCV 2015: the signal keeps its power through any number of layers.

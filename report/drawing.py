@@ -1,5 +1,6 @@
 """Every figure of the project, drawn with one style: training curves and per-image comparisons."""
 
+import textwrap
 from contextlib import contextmanager
 
 import matplotlib
@@ -15,7 +16,8 @@ from utils import shave, to_rgb, written_whole
 BLUE, ORANGE = "#0072b2", "#d55e00"
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
 DPI = 300
-GAP, CAPTION = 0.06, 0.36  # inches between panels, and below each for two lines
+GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
+SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
 STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 8, "axes.grid": False}
 
 
@@ -89,12 +91,17 @@ def draw_comparison(path, title, hr, panels, zoom):
 
     # In inches. The whole image is as high as the rows of panels with the captions between them.
     aspect = width / height
-    panel = (PAGE_WIDTH - (columns + 2) * GAP - aspect * (rows - 1) * CAPTION) / (columns + aspect * rows)
-    panel = min(max(panel, 0.9), 2.0)
-    whole_height = rows * panel + (rows - 1) * CAPTION
-    whole_width = min(whole_height * aspect, PAGE_WIDTH - columns * panel - (columns + 2) * GAP)
+    room = PAGE_WIDTH - (columns + 2) * GAP
+    caption = 3 * LINE  # a label in one line, and the numbers
+    for _ in range(2):  # longer labels take more lines, which leave a little less to the panels
+        panel = (room - aspect * (rows - 1) * caption) / (columns + aspect * rows)
+        panel = min(max(panel, 0.9), 2.0, (room - SMALLEST_WHOLE) / columns)
+        labels = [textwrap.wrap(label, int(panel / CHARACTER)) for label, *_ in crops]
+        caption = LINE * (2 + max(map(len, labels)))
+    whole_height = rows * panel + (rows - 1) * caption
+    whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
     figure_width = whole_width + columns * panel + (columns + 2) * GAP
-    figure_height = rows * (panel + CAPTION) + GAP
+    figure_height = rows * (panel + caption) + GAP
 
     def place(left, top, box_width, box_height):
         box = (left, figure_height - top - box_height, box_width, box_height)
@@ -106,11 +113,11 @@ def draw_comparison(path, title, hr, panels, zoom):
         axes = place(GAP, GAP, whole_width, whole_height)
         _show(axes, hr, title)
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor="#ff2020", linewidth=1.2))
-        for index, (label, image, psnr, ssim) in enumerate(crops):
+        for index, (label, (_, image, psnr, ssim)) in enumerate(zip(labels, crops, strict=True)):
             left = 2 * GAP + whole_width + index % columns * (panel + GAP)
-            axes = place(left, GAP + index // columns * (panel + CAPTION), panel, panel)
+            axes = place(left, GAP + index // columns * (panel + caption), panel, panel)
             numbers = "PSNR (dB) / SSIM" if psnr is None else f"{psnr:.2f} / {ssim:.4f}"
-            _show(axes, image[y : y + size, x : x + size], f"{label}\n{numbers}", bold=psnr == best)
+            _show(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=psnr == best)
 
 
 def _show(axes, image, caption, bold=False):

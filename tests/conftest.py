@@ -73,6 +73,9 @@ def photographs():
     return write
 
 
+torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for each other
+
+
 @pytest.fixture(autouse=True)
 def repeatable():
     """Same random numbers for every test, whatever ran before."""

@@ -1,0 +1,427 @@
+"""The networks: shapes, gradients, published sizes, options, checkpoints, and the wrappers used at test time."""
+
+from functools import cache
+
+import pytest
+import torch
+from skimage import data
+from torch import nn
+
+from data.degradation import degrade
+from models import (
+    MAX_OPTION,
+    MODELS,
+    TRAINABLE,
+    build_model,
+    count_multiply_adds,
+    count_parameters,
+    model_from_checkpoint,
+    model_label,
+    model_options,
+    non_default_options,
+    parse_options,
+)
+from models.inference import AUTO_TILE, AUTO_TILE_ABOVE, TILE_OVERLAP, SelfEnsemble, Tiled
+from utils import SCALES, UserError, calc_psnr
+
+OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
+WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int]
+WITH_SKIP = [name for name, option, _ in OPTIONS if option == "bicubic_skip"]
+
+
+def small_options(name):
+    """Options that make any network of the registry small enough to run in milliseconds."""
+    sizes = {"num_features": 8, "num_mapped": 4, "growth_rate": 4, "depth": 4}
+    return {option: sizes.get(option, 2) for model, option in WHOLE_NUMBERS if model == name}
+
+
+def small(name, scale=4, channels=1, **options):
+    torch.manual_seed(0)
+    return build_model(name, scale, channels, **(small_options(name) | options)).eval()
+
+
+def lopsided(scale=2):
+    """A network whose output is far from symmetric under flips and turns: no skip, and a last layer far from zero."""
+    model = small("srcnn", scale)
+    nn.init.normal_(model.reconstruction.weight)
+    return model
+
+
+def one_line(error):
+    """The message of a UserError, which must be one line."""
+    message = str(error.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+@cache
+def photograph():
+    """(lr, hr) of a crop of a real photograph, Y, x4, as (1, 1, h, w) tensors in [0, 1]."""
+    lr, hr = degrade(data.astronaut()[100:132, 200:236], 4, "y")
+    return torch.from_numpy(lr)[None] / 255, torch.from_numpy(hr)[None].float() / 255
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small are several times faster on one thread, above all beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# ---------------------------------------------------------------- every network of the registry
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", MODELS)
+def test_output_is_scale_times_as_large_and_finite_for_odd_sides_and_a_batch(name, scale, channels):
+    model = small(name, scale, channels)
+    lr = torch.rand(2, channels, 9, 13)
+    before = lr.clone()
+    with torch.no_grad():
+        sr = model(lr)
+        assert sr.shape == (2, channels, 9 * scale, 13 * scale)
+        assert sr.isfinite().all()
+        assert torch.equal(lr, before), "forward changed its input"
+        torch.testing.assert_close(model(lr[1:]), sr[1:])  # an image gets the same result alone as in a batch
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name):
+    lr, hr = photograph()
+    model = build_model(name)
+    nn.functional.mse_loss(model(lr), hr).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().max() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_SKIP if model_options(name)["bicubic_skip"]])
+def test_residual_network_starts_within_half_a_db_of_the_bicubic_image_whatever_the_seed(name):
+    lr, hr = photograph()
+    bicubic = calc_psnr(build_model("bicubic")(lr), hr)
+    for seed in range(6):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            assert calc_psnr(build_model(name)(lr), hr) == pytest.approx(bicubic, abs=0.5), f"seed {seed}"
+
+
+def test_20_layer_vdsr_keeps_signal_power_which_pytorch_default_initialisation_loses():
+    """He et al., ICCV 2015: per ReLU layer a signal keeps n * Var(w) / 2 of its power, so that He's Var(w) = 2/n keeps
+    all of it, and PyTorch's default, uniform in +-1/sqrt(n) with Var(w) = 1/(3n), a sixth (biases set to zero)."""
+
+    def kept_per_layer(model):
+        with torch.no_grad():
+            first = features = model.embedding(torch.randn(1, 1, 32, 32)).relu()
+            for layer in model.middle:
+                features = layer(features).relu()
+        return (features.square().mean() / first.square().mean()).item() ** (1 / len(model.middle))
+
+    model = build_model("vdsr")
+    assert kept_per_layer(model) == pytest.approx(1, abs=0.15)
+    for layer in [model.embedding, *model.middle]:
+        layer.reset_parameters()
+        nn.init.zeros_(layer.bias)
+    assert kept_per_layer(model) == pytest.approx(1 / 6, abs=0.03)
+
+
+# ---------------------------------------------------------------- published sizes
+
+PARAMETERS = {  # name: (published, kernel * inputs * outputs + biases summed over the layers that the paper lists)
+    "srcnn": (57_281, (81 * 64 + 64) + (25 * 64 * 32 + 32) + (25 * 32 + 1)),
+    "vdsr": (665_921, (9 * 64 + 64) + 18 * (9 * 64 * 64 + 64) + (9 * 64 + 1)),
+    "srresnet": (
+        1_526_612,
+        (81 * 64 + 64 + 1)  # 9x9 and its PReLU
+        + 16 * (2 * (9 * 64 * 64 + 2 * 64) + 1)  # blocks: two convolutions with BN, one PReLU
+        + (9 * 64 * 64 + 2 * 64)
+        + 2 * (9 * 64 * 256 + 256 + 1)  # sub-pixel stages
+        + (81 * 64 + 1),
+    ),
+    "srdensenet": (
+        2_659_585,
+        (9 * 128 + 128)
+        + sum(9 * 128 * before * 16 + 16 for before in range(1, 9))  # first convolution of each block
+        + 8 * sum(9 * 16 * made * 16 + 16 for made in range(1, 8))  # and the seven that follow it
+        + (9 * 128 * 256 + 256)
+        + 2 * (9 * 256 * 256 + 256)
+        + (9 * 256 + 1),
+    ),
+    "drrn": (297_216, 9 * 128 + 2 * 9 * 128 * 128 + 9 * 128),
+    "carn": (
+        1_109_569,
+        (9 * 64 + 64)
+        + 9 * 2 * (9 * 64 * 64 + 64)  # nine residual blocks
+        + 4 * sum(64 * made * 64 + 64 for made in (2, 3, 4))  # 1x1 fusions: three local cascades and the global one
+        + 2 * (9 * 64 * 256 + 256)
+        + (9 * 64 + 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_count_is_the_published_one_and_the_sum_over_the_papers_layers(name):
+    """Y, x4, the table of ../shared/DESIGN.md; papers and surveys round these to 57 K, 666 K, 297 K and 1.53 M.
+
+    SRResNet's 1.53 M are 1,528,724 with biases in its 33 convolutions before batch normalisation. These 33 * 64 =
+    2,112 values cannot change the output, and our 1,526,612 leave them out.
+    """
+    published, summed = PARAMETERS[name]
+    model = build_model(name)
+    assert count_parameters(model) == published == summed
+    if name == "srresnet":
+        normalised = sum(module.num_features for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+        assert published + normalised == 1_528_724
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "giga"), [("srcnn", 1, 52.7), ("vdsr", 1, 612.6), ("drrn", 1, 6796.9), ("carn", 3, 90.9)]
+)
+def test_multiply_adds_for_a_1280x720_output_are_the_published_ones(name, channels, giga):
+    """Ahn et al., ECCV 2018, table 1, x4, "MultAdds"."""
+    assert count_multiply_adds(name, 4, channels) / 1e9 == pytest.approx(giga, abs=0.1)
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "count"),
+    [
+        ("vdsr", {"depth": 10}, nn.Conv2d, 10),
+        ("vdsr", {"depth": 2}, nn.Conv2d, 2),
+        ("srresnet", {"num_blocks": 4}, nn.Conv2d, 1 + 4 * 2 + 1 + 2 + 1),
+        ("srresnet", {"num_blocks": 4}, nn.BatchNorm2d, 4 * 2 + 1),
+        ("srresnet", {"num_blocks": 4, "batch_norm": False}, nn.BatchNorm2d, 0),
+        ("srdensenet", {"num_blocks": 2, "num_layers": 3}, nn.Conv2d, 1 + 2 * 3 + 1 + 1),
+        ("drrn", {"num_blocks": 2}, nn.Conv2d, 2 * 3 + 1),
+        ("carn", {"num_blocks": 2}, nn.Conv2d, 1 + 2 * (2 * 2 + 2) + 2 + 2 + 1),
+    ],
+)
+def test_option_sets_the_number_of_layers(name, options, kind, count):
+    model = build_model(name, **(small_options(name) | options))
+    assert sum(isinstance(module, kind) for module in model.modules()) == count
+
+
+@pytest.mark.parametrize(("name", "option"), WHOLE_NUMBERS)
+def test_larger_option_adds_parameters_or_with_shared_weights_only_changes_the_output(name, option):
+    model = small(name)
+    larger = small(name, **{option: small_options(name)[option] + 1})
+    if option == "num_recursions":
+        lr = torch.rand(1, 1, 8, 9)
+        assert count_parameters(larger) == count_parameters(model)
+        assert not torch.allclose(larger(lr), model(lr), atol=1e-6)
+    else:
+        assert count_parameters(larger) > count_parameters(model)
+
+
+@pytest.mark.parametrize("name", WITH_SKIP)
+def test_bicubic_skip_adds_the_bicubic_image_and_nothing_else(name):
+    lr = torch.rand(1, 1, 8, 9)
+    with torch.no_grad():
+        difference = small(name, bicubic_skip=True)(lr) - small(name, bicubic_skip=False)(lr)
+        torch.testing.assert_close(difference, build_model("bicubic")(lr), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "allowed"),
+    [
+        (("edsr",), {}, ", ".join(MODELS)),
+        (("vdsr", 5), {}, "2, 3, 4, 8"),
+        (("vdsr", 0), {}, "2, 3, 4, 8"),
+        (("vdsr", 4, 2), {}, "1 (Y) and 3 (RGB)"),
+        (("vdsr",), {"dept": 10}, "depth=20, num_features=64, bicubic_skip=True"),
+        (("bicubic",), {"depth": 10}, "none"),
+        (("vdsr",), {"depth": 1}, "at least 2"),
+        (("vdsr",), {"depth": 0}, f"1 to {MAX_OPTION}"),
+        (("vdsr",), {"depth": -3}, f"1 to {MAX_OPTION}"),
+        (("vdsr",), {"depth": 10**9}, f"1 to {MAX_OPTION}"),
+        (("vdsr",), {"depth": "10"}, "a whole number"),
+        (("vdsr",), {"depth": 10.0}, "a whole number"),
+        (("vdsr",), {"depth": True}, "a whole number"),
+        (("vdsr",), {"depth": None}, "a whole number"),
+        (("vdsr",), {"bicubic_skip": 1}, "True or False"),
+    ],
+)
+def test_build_model_refuses_what_it_does_not_offer_and_lists_what_it_does(arguments, options, allowed):
+    with pytest.raises(UserError) as error:
+        build_model(*arguments, **options)
+    assert allowed in one_line(error)
+
+
+def test_build_model_refuses_a_network_that_no_memory_holds_although_each_option_is_allowed():
+    with torch.device("meta"), pytest.raises(UserError) as error:  # meta: were it not refused, it would take no memory
+        build_model("vdsr", depth=MAX_OPTION, num_features=MAX_OPTION)
+    assert "parameters" in one_line(error)
+
+
+def test_parse_options_reads_whole_numbers_and_truth_values():
+    assert parse_options("vdsr", ["depth=10", "bicubic_skip=False"]) == {"depth": 10, "bicubic_skip": False}
+    assert parse_options("srcnn", ["bicubic_skip=true"]) == {"bicubic_skip": True}
+    assert parse_options("vdsr", []) == {}
+
+
+BAD_ASSIGNMENTS = (
+    "|=|depth|depth=|depth=ten|depth=1.5|depth=-3|depth=0|depth=²|depth=1=2|depth=True|dept=10|bicubic_skip=1"
+)
+
+
+@pytest.mark.parametrize("assignment", BAD_ASSIGNMENTS.split("|"))
+def test_parse_options_refuses_anything_else_in_one_line(assignment):
+    with pytest.raises(UserError) as error:
+        parse_options("vdsr", [assignment])
+    one_line(error)
+
+
+@pytest.mark.parametrize("digits", [5, 30, 5000])
+def test_parse_options_refuses_a_huge_number(digits):
+    with pytest.raises(UserError):
+        parse_options("vdsr", ["depth=" + "9" * digits])
+
+
+def test_label_shows_the_options_that_differ_from_the_defaults_in_the_constructors_order():
+    options = model_options("vdsr") | {"bicubic_skip": False, "depth": 10}
+    assert list(non_default_options("vdsr", options).items()) == [("depth", 10), ("bicubic_skip", False)]
+    assert model_label("vdsr", options) == "VDSR (depth=10, bicubic_skip=False)"
+    assert model_label("vdsr", {"depth": 20}) == "VDSR"
+    assert model_label("carn", {}, channels=3) == "CARN (RGB)"
+    assert model_label("drrn", {"num_recursions": 9}, channels=3) == "DRRN (num_recursions=9, RGB)"
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def checkpoint_of(model, name, scale=4, channels=1):
+    """The fields of a checkpoint that describe the network; its options are small_options."""
+    weights = model.state_dict()
+    return {"model": name, "scale": scale, "channels": channels, "options": small_options(name), "weights": weights}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_from_checkpoint_computes_exactly_what_the_saved_network_does(name):
+    model = small(name, 3, channels=3)
+    model.train()(torch.rand(2, 3, 8, 9))  # moves the running statistics of batch normalisation
+    rebuilt = model_from_checkpoint(checkpoint_of(model, name, 3, 3))
+    lr = torch.rand(1, 3, 8, 9)
+    assert torch.equal(rebuilt(lr), model.eval()(lr))
+
+
+def without(weights, key):
+    return {name: value for name, value in weights.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda c: {"model": "carn", "options": {}}, id="another model"),
+        pytest.param(lambda c: {"model": "edsr"}, id="unknown model"),
+        pytest.param(lambda c: {"scale": 7}, id="unknown scale"),
+        pytest.param(lambda c: {"channels": 3}, id="another number of channels"),
+        pytest.param(lambda c: {"options": {"depth": 5, "num_features": 8}}, id="another depth"),
+        pytest.param(lambda c: {"options": {"num_filters": 8}}, id="unknown option"),
+        pytest.param(lambda c: {"options": {1: 8}}, id="option that is no name"),
+        pytest.param(lambda c: {"options": {"depth": [4]}}, id="option of the wrong kind"),
+        pytest.param(lambda c: {"weights": {}}, id="no weights"),
+        pytest.param(lambda c: {"weights": without(c["weights"], "embedding.bias")}, id="missing weight"),
+        pytest.param(lambda c: {"weights": c["weights"] | {"more": torch.zeros(1)}}, id="further weight"),
+        pytest.param(lambda c: {"weights": c["weights"] | {"embedding.bias": torch.zeros(9)}}, id="wrong shape"),
+        pytest.param(
+            lambda c: {"weights": c["weights"] | {"embedding.bias": [0.0] * 8}}, id="weight that is no tensor"
+        ),
+        pytest.param(lambda c: {"weights": c["weights"] | {"note": "mine"}}, id="further entry that is no tensor"),
+        pytest.param(
+            lambda c: {"weights": c["weights"] | {"embedding.bias": torch.zeros(8).to_sparse()}}, id="sparse weight"
+        ),
+    ],
+)
+def test_model_from_checkpoint_refuses_weights_that_do_not_fit_and_names_the_file(damage):
+    checkpoint = checkpoint_of(small("vdsr"), "vdsr")
+    with pytest.raises(UserError) as error:
+        model_from_checkpoint(checkpoint | damage(checkpoint), "runs/x/best.pth")
+    assert "runs/x/best.pth" in one_line(error)
+
+
+# ---------------------------------------------------------------- at test time
+
+
+def test_self_ensemble_is_the_mean_over_turned_and_mirrored_views():
+    """Timofte et al., CVPR 2016: the eight views as four quarter turns of the image and of its mirror image."""
+    model, lr = lopsided(), torch.rand(2, 1, 8, 11)
+    outputs = []
+    with torch.no_grad():
+        for turns in range(4):
+            for mirrored in (False, True):
+                view = torch.rot90(lr.flip(3) if mirrored else lr, turns, (2, 3))
+                sr = torch.rot90(model(view), -turns, (2, 3))
+                outputs.append(sr.flip(3) if mirrored else sr)
+        torch.testing.assert_close(SelfEnsemble(model)(lr), torch.stack(outputs).mean(0))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        pytest.param(lambda x: x.flip(2), id="upside down"),
+        pytest.param(lambda x: x.flip(3), id="mirrored"),
+        pytest.param(lambda x: torch.rot90(x, 1, (2, 3)), id="quarter turn"),
+        pytest.param(lambda x: x.transpose(2, 3), id="transposed"),
+    ],
+)
+def test_self_ensemble_of_a_turned_image_is_the_turned_output_unlike_the_networks_own(turn):
+    model, lr = lopsided(), torch.rand(1, 1, 8, 11)
+    with torch.no_grad():
+        assert (model(turn(lr)) - turn(model(lr))).abs().max() > 0.1
+        torch.testing.assert_close(SelfEnsemble(model)(turn(lr)), turn(SelfEnsemble(model)(lr)))
+
+
+class Recorder(nn.Module):
+    """Bicubic that notes the height and width of each input."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.model = build_model("bicubic", scale)
+        self.sizes = []
+
+    def forward(self, lr):
+        self.sizes.append(tuple(lr.shape[2:]))
+        return self.model(lr)
+
+
+@pytest.mark.parametrize("tile", [4, 16, 20, 40, 52])
+@pytest.mark.parametrize("scale", SCALES)
+def test_tiled_bicubic_equals_the_untiled_image_at_every_pixel(scale, tile):
+    """Bicubic looks two pixels around, the overlap is 16: no seam may show, whatever the tile."""
+    model, lr = Recorder(scale), torch.rand(1, 1, 37, 53)
+    expected = model.model(lr)
+    torch.testing.assert_close(Tiled(model, scale, tile)(lr), expected, rtol=0, atol=1e-6)
+    assert len(model.sizes) == -(-37 // tile) * -(-53 // tile)
+    assert all(max(size) <= tile + 2 * TILE_OVERLAP for size in model.sizes)
+
+
+def test_tiled_network_equals_the_untiled_one_while_its_view_fits_the_overlap():
+    """SRCNN sees 8 pixels around at the output's size; its zero padding must act at the image's border only."""
+    model, lr = lopsided(), torch.rand(2, 1, 37, 53)
+    with torch.no_grad():
+        torch.testing.assert_close(Tiled(model, 2, 16)(lr), model(lr), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [53, 54, 10**30])
+def test_tile_as_large_as_the_image_or_larger_runs_the_network_once(tile):
+    model = Recorder(2)
+    Tiled(model, 2, tile)(torch.rand(1, 1, 37, 53))
+    assert model.sizes == [(37, 53)]
+
+
+def test_without_a_tile_only_an_image_above_the_limit_is_cut():
+    model, side = Recorder(2), round(AUTO_TILE_ABOVE**0.5)
+    whole = torch.rand(1, 1, side, side)
+    Tiled(model, 2)(whole)
+    assert model.sizes == [(side, side)]
+    model.sizes.clear()
+    larger = torch.rand(1, 1, side + 1, side)
+    torch.testing.assert_close(Tiled(model, 2)(larger), model.model(larger), rtol=0, atol=1e-6)
+    assert len(model.sizes) == 4
+    assert max(map(max, model.sizes)) <= AUTO_TILE + 2 * TILE_OVERLAP

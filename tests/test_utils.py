@@ -1,0 +1,684 @@
+"""What the scripts share: metrics, colour, image files, whole files, checkpoints, the command line, devices."""
+
+import io
+import math
+import os
+import pickle
+import stat
+import struct
+import zipfile
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+from skimage import data
+from skimage.metrics import structural_similarity
+from torchvision.io import ImageReadMode, decode_image
+
+from models import build_model, model_from_checkpoint, model_options
+from utils import (
+    CHECKPOINT_FIELDS,
+    CHECKPOINT_VERSION,
+    Parser,
+    UserError,
+    calc_psnr,
+    calc_ssim,
+    check_writable,
+    choose_device,
+    library_versions,
+    list_images,
+    load_checkpoint,
+    non_negative_float,
+    positive_float,
+    positive_int,
+    read_image,
+    read_photo,
+    rgb_to_ycbcr,
+    run_script,
+    save_checkpoint,
+    score,
+    to_uint8,
+    whole_number,
+    write_photo,
+    write_png,
+    written_whole,
+    ycbcr_to_rgb,
+)
+
+PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
+DEEP = (
+    PIXELS.astype(np.uint16) * 251 + np.arange(20, dtype=np.uint16)[:, None]
+)  # the same with 16 bits, lower ones used
+FUZZ = settings(max_examples=150, deadline=None, database=None, derandomize=True)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """A folder for the file that a hypothesis test writes again and again."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+def refusal(call, *arguments):
+    """The message of the UserError that a call ends in, which must be one line."""
+    with pytest.raises(UserError) as error:
+        call(*arguments)
+    assert str(error.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------- metrics
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.tensor, lambda x: torch.tensor(x, requires_grad=True)])
+def test_psnr_is_ten_log10_of_one_over_the_mean_squared_error(convert):
+    """By hand: an error of 0.1 everywhere is MSE 0.01, 20 dB; 0.5 in one pixel of four is 1/16, 10 log10(16)."""
+    black = convert(np.zeros((2, 2)))
+    assert calc_psnr(black, convert(np.full((2, 2), 0.1))) == pytest.approx(20)
+    assert calc_psnr(convert(np.array([[0.5, 0], [0, 0]])), black) == pytest.approx(12.041199826559248)
+    assert calc_psnr(black, convert(np.ones((2, 2)))) == 0
+
+
+def test_psnr_of_equal_images_is_infinite_and_of_a_broken_image_is_not():
+    image = PIXELS / 255
+    assert calc_psnr(image, image.copy()) == math.inf
+    assert math.isnan(calc_psnr(np.full_like(image, np.nan), image))
+
+
+@pytest.mark.parametrize("metric", [calc_psnr, calc_ssim])
+def test_metrics_refuse_integer_images_and_different_shapes(metric):
+    image = PIXELS[..., 0] / 255
+    for wrong in (PIXELS[..., 0], torch.from_numpy(PIXELS[..., 0]), image[:-1], image[None]):
+        with pytest.raises(ValueError, match=r"float|shape"):
+            metric(image, wrong)
+
+
+def test_ssim_refuses_colour_and_images_below_its_window():
+    for wrong in (PIXELS / 255, PIXELS[:10, :, 0] / 255):
+        with pytest.raises(ValueError, match="11x11"):
+            calc_ssim(wrong, wrong)
+
+
+def test_ssim_equals_scikit_image_on_8_bits_and_the_formula_of_its_authors():
+    """Wang et al., IEEE TIP 2004, as in the authors' ssim_index.m: 11x11 Gaussian window of sigma 1.5 of weight one,
+    K = (0.01, 0.03), L = 255, mean over the windows that lie inside the image."""
+    first = PIXELS[..., 1]
+    second = np.clip(first + np.random.default_rng(0).normal(0, 20, first.shape), 0, 255).astype(np.uint8)
+    ssim = calc_ssim(first / 255, torch.from_numpy(second) / 255)
+    assert ssim == pytest.approx(
+        structural_similarity(
+            first, second, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        ),
+        abs=1e-6,
+    )
+
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(taps, taps) / np.outer(taps, taps).sum()
+
+    def blurred(image):
+        return (np.lib.stride_tricks.sliding_window_view(image, (11, 11)) * window).sum((2, 3))
+
+    x, y = first.astype(float), second.astype(float)
+    mean_x, mean_y, c1, c2 = blurred(x), blurred(y), (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    variances = blurred(x * x) - mean_x**2 + blurred(y * y) - mean_y**2
+    covariance = blurred(x * y) - mean_x * mean_y
+    formula = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    assert ssim == pytest.approx(formula.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("border", [0, 2, 4])
+def test_score_ignores_the_border_and_nothing_more(border):
+    hr = PIXELS[..., 0]
+    sr = np.where(
+        np.pad(np.zeros((24 - 2 * border, 20 - 2 * border), bool), border, constant_values=True), 255 - hr, hr
+    )
+    assert score(sr, hr, border=border) == (math.inf, pytest.approx(1))
+    for corner in ((border, border), (-border - 1, -border - 1)):
+        wrong = sr.copy()
+        wrong[corner] = hr[corner] ^ 128
+        mse = (128 / 255) ** 2 / ((24 - 2 * border) * (20 - 2 * border))
+        psnr, ssim = score(wrong, hr, border=border)
+        assert psnr == pytest.approx(-10 * math.log10(mse))
+        assert ssim < 1
+        assert score(wrong, hr, border=border, ssim=False) == (psnr, None)
+
+
+# ---------------------------------------------------------------- colour
+
+
+@pytest.mark.parametrize(
+    ("rgb", "ycbcr"),
+    [
+        ((255, 255, 255), (235, 128, 128)),
+        ((0, 0, 0), (16, 128, 128)),
+        ((255, 0, 0), (81, 90, 240)),  # 81.481, 90.203, 240
+        ((0, 255, 0), (145, 54, 34)),  # 144.553, 53.797, 34.214
+        ((0, 0, 255), (41, 240, 110)),  # 40.966, 240, 109.786
+        ((128, 128, 128), (126, 128, 128)),  # 16 + 219 * 128 / 255 = 125.929
+        ((2, 0, 0), (17, 128, 129)),  # 16.514, 127.704, 128.878: rounded, not cut
+    ],
+)
+def test_ycbcr_of_uint8_is_matlabs_rgb2ycbcr(rgb, ycbcr):
+    """BT.601 studio range, coefficients of MATLAB's rgb2ycbcr (../shared/DESIGN.md), results by hand."""
+    result = rgb_to_ycbcr(np.array([[rgb]], np.uint8))
+    assert result.dtype == np.uint8
+    assert tuple(result[0, 0]) == ycbcr
+
+
+def test_ycbcr_of_float_is_in_0_to_1_and_not_rounded_and_turns_back_into_the_same_rgb():
+    red = np.array([[[1.0, 0.0, 0.0]]])
+    np.testing.assert_allclose(rgb_to_ycbcr(red)[0, 0] * 255, [81.481, 90.203, 240], atol=1e-9)
+    np.testing.assert_allclose(ycbcr_to_rgb(rgb_to_ycbcr(PIXELS / 255)), PIXELS / 255, atol=1e-12)
+
+
+@pytest.mark.parametrize("convert", [np.array, torch.tensor])
+def test_to_uint8_clips_and_inverts_the_division_by_255(convert):
+    levels = np.arange(256)
+    assert to_uint8(convert(levels / 255)).tolist() == levels.tolist()
+    assert to_uint8(convert((levels / 255).astype(np.float32))).tolist() == levels.tolist()
+    assert to_uint8(convert([-0.3, 0.0019, 0.002, 1.3])).tolist() == [0, 0, 1, 255]
+
+
+# ---------------------------------------------------------------- reading images of a set
+
+PALETTE = np.random.default_rng(1).integers(0, 256, (4, 3)).astype(np.uint8)
+INDICES = PIXELS[..., 0] // 64  # (24, 20) in 0..3
+
+
+def palette_image():
+    image = Image.frombytes("P", (20, 24), INDICES.tobytes())
+    image.putpalette(PALETTE.tobytes())
+    return image
+
+
+def with_alpha(colour, alpha):
+    return Image.fromarray(np.dstack([colour, np.broadcast_to(np.uint8(alpha), PIXELS.shape[:2])]))
+
+
+ONE_CLEAR_PIXEL = np.where(np.arange(480).reshape(24, 20) == 77, 254, 255)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        pytest.param(Image.fromarray(PIXELS[..., 0]), {}, PIXELS[..., 0], id="grey"),
+        pytest.param(Image.fromarray(PIXELS), {}, PIXELS, id="RGB"),
+        pytest.param(palette_image(), {}, PALETTE[INDICES], id="palette"),
+        pytest.param(palette_image(), {"transparency": bytes([255] * 4)}, PALETTE[INDICES], id="palette, opaque"),
+        pytest.param(Image.fromarray(PIXELS[..., 0] > 99), {}, np.uint8(255) * (PIXELS[..., 0] > 99), id="1 bit"),
+        pytest.param(with_alpha(PIXELS, 255), {}, PIXELS, id="RGBA, opaque"),
+        pytest.param(with_alpha(PIXELS[..., 0], 255), {}, PIXELS[..., 0], id="grey + alpha, opaque"),
+    ],
+)
+def test_read_image_gives_8_bit_grey_or_rgb_for_every_opaque_8_bit_mode(tmp_path, image, options, expected):
+    image.save(tmp_path / "x.png", **options)
+    pixels = read_image(tmp_path / "x.png")
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def saved(image, file_format, **options):
+    """The bytes of an image file."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_claiming(width, height):
+    """A small PNG file whose header claims a size."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+
+
+def tiff(array):
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, photometric="rgb" if array.ndim == 3 else None)
+    return file.getvalue()
+
+
+RGB = Image.fromarray(PIXELS)
+UNREADABLE = {  # what is wrong: (the file's bytes, a word that the message must hold)
+    "zero bytes": (b"", "0 bytes"),
+    "text": (b"hello, this is no image\n" * 9, "not an image"),
+    "text called PNG": (b"\x89PNG\r\n\x1a\nhello", "image"),
+    "PNG cut short": (saved(RGB, "PNG")[:-300], "cut short"),
+    "JPEG cut short": (saved(RGB, "JPEG")[:-200], "cut short"),
+    "TIFF cut short": (saved(RGB, "TIFF", compression="tiff_lzw")[:-300], ""),
+    "PNG of 50,000 x 50,000": (png_claiming(50_000, 50_000), "100,000,000 pixels"),
+    "PNG of 10,001 x 10,000": (png_claiming(10_001, 10_000), "100,000,000 pixels"),
+    "CMYK": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
+    "animated GIF": (saved(RGB, "GIF", save_all=True, append_images=[RGB.rotate(180)]), "2 frames"),
+    "animated PNG": (saved(RGB, "PNG", save_all=True, append_images=[RGB.rotate(180)]), "2 frames"),
+    "TIFF of two pages": (saved(RGB, "TIFF", save_all=True, append_images=[RGB]), "2 frames"),
+    "32-bit integer TIFF": (saved(Image.new("I", (20, 24)), "TIFF"), "32 bits"),
+    "32-bit float TIFF": (saved(Image.new("F", (20, 24)), "TIFF"), "32 bits"),
+    "16-bit RGB TIFF": (tiff(DEEP), "16 bits"),
+}
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_unreadable_image_is_refused_in_one_line_with_no_warning_beside_it(reader, case, tmp_path, recwarn, capfd):
+    """The gigantic files hold no such image: a message about their size shows that only the header was read."""
+    content, word = UNREADABLE[case]
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    message = refusal(reader, path)
+    assert str(path) in message
+    assert word in message
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+def test_missing_image_and_folder_are_refused(reader, tmp_path):
+    assert "no such file" in refusal(reader, tmp_path / "x.png")
+    assert "folder" in refusal(reader, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "word"),
+    [
+        pytest.param(with_alpha(PIXELS, ONE_CLEAR_PIXEL), {}, "transparent", id="RGBA"),
+        pytest.param(with_alpha(PIXELS[..., 0], ONE_CLEAR_PIXEL), {}, "transparent", id="grey + alpha"),
+        pytest.param(palette_image(), {"transparency": int(INDICES[3, 4])}, "transparent", id="palette"),
+        pytest.param(RGB, {"transparency": tuple(PIXELS[3, 4].tolist())}, "transparent", id="RGB with a clear colour"),
+        pytest.param(Image.fromarray(DEEP[..., 0]), {}, "16 bits", id="16-bit grey"),
+    ],
+)
+def test_read_image_refuses_pixels_that_have_no_agreed_psnr(tmp_path, image, options, word):
+    image.save(tmp_path / "x.png", **options)
+    assert word in refusal(read_image, tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_read_image_refuses_16_bit_png_that_pillow_would_cut_to_8_bits(tmp_path, channels):
+    write_png(tmp_path / "x.png", np.dstack([DEEP, DEEP])[..., :channels].squeeze())
+    assert "16 bits" in refusal(read_image, tmp_path / "x.png")
+
+
+# ---------------------------------------------------------------- the user's own images
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        pytest.param(Image.fromarray(PIXELS[..., 0]), {}, PIXELS[..., 0], id="grey"),
+        pytest.param(with_alpha(PIXELS[..., 0], PIXELS[..., 1]), {}, PIXELS[..., :2], id="grey + alpha"),
+        pytest.param(RGB, {}, PIXELS, id="RGB"),
+        pytest.param(with_alpha(PIXELS, PIXELS[..., 1]), {}, PIXELS[..., [0, 1, 2, 1]], id="RGBA"),
+        pytest.param(palette_image(), {}, PALETTE[INDICES], id="palette"),
+        pytest.param(
+            palette_image(),
+            {"transparency": bytes([0, 9, 200, 255])},
+            np.dstack([PALETTE[INDICES], np.array([0, 9, 200, 255], np.uint8)[INDICES]]),
+            id="palette with transparency",
+        ),
+        pytest.param(
+            Image.fromarray(INDICES),
+            {"transparency": 2},
+            np.dstack([INDICES, np.where(INDICES == 2, 0, 255)]),
+            id="grey with a clear level",
+        ),
+        pytest.param(Image.fromarray(PIXELS[..., 0] > 99), {}, 255 * (PIXELS[..., 0] > 99), id="1 bit"),
+    ],
+)
+def test_8_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, image, options, expected):
+    image.save(tmp_path / "in.png", **options)
+    write_photo(tmp_path / "out.png", read_photo(tmp_path / "in.png"))
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.mode == {2: "L"}.get(expected.ndim) or ("LA", "RGB", "RGBA")[expected.shape[2] - 2]
+        np.testing.assert_array_equal(np.array(written), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, channels):
+    """torchvision, which keeps all 16 bits, and Pillow, which keeps them for grey and else the upper eight, both read
+    what is written."""
+    pixels = np.dstack([DEEP, DEEP[::-1, :, :1]])[..., :channels].squeeze()
+    write_png(tmp_path / "in.png", pixels)
+    photo = read_photo(tmp_path / "in.png")
+    assert photo.bits == 16
+    assert (photo.alpha is not None) == (channels in (2, 4))
+    write_photo(tmp_path / "out.png", photo)
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "in.png").read_bytes()
+    content = torch.frombuffer(bytearray((tmp_path / "out.png").read_bytes()), dtype=torch.uint8)
+    decoded = decode_image(content, ImageReadMode.UNCHANGED).permute(1, 2, 0).squeeze().numpy()
+    np.testing.assert_array_equal(decoded, pixels)
+    with Image.open(tmp_path / "out.png") as written:
+        written = written.convert("LA") if channels == 2 else written
+        np.testing.assert_array_equal(np.array(written), pixels if channels == 1 else pixels >> 8)
+
+
+def test_16_bit_grey_tiff_is_read_whole(tmp_path):
+    (tmp_path / "x.tif").write_bytes(tiff(DEEP[..., 0]))
+    photo = read_photo(tmp_path / "x.tif")
+    assert photo.bits == 16
+    np.testing.assert_array_equal(np.round(photo.colour * 65535), DEEP[..., 0])
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
+def test_colour_profile_is_kept(tmp_path, pixels):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_png(tmp_path / "in.png", pixels, profile)
+    write_photo(tmp_path / "out.png", read_photo(tmp_path / "in.png"))
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "16-bit PNG", "16-bit TIFF"])
+def test_photo_is_turned_as_its_exif_orientation_says(tmp_path, kind, orientation):
+    """Against PIL.ImageOps.exif_transpose on 8-bit images; the 16-bit files hold the same levels times 257."""
+    path = tmp_path / "x"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "16-bit PNG":
+        write_png(path, PIXELS.astype(np.uint16) * 257)
+        content = path.read_bytes()
+        header = 8 + 25  # signature and IHDR
+        path.write_bytes(content[:header] + png_chunk(b"eXIf", exif.tobytes()[6:]) + content[header:])
+    elif kind == "16-bit TIFF":
+        Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257).save(path, "TIFF", exif=exif)
+    else:
+        RGB.save(path, kind, exif=exif)
+    if kind == "JPEG":
+        plain = Image.open(path)
+    else:
+        plain = Image.fromarray(PIXELS[..., 0] if kind == "16-bit TIFF" else PIXELS)
+        plain.getexif()[0x0112] = orientation
+    expected = np.array(ImageOps.exif_transpose(plain))
+    np.testing.assert_allclose(read_photo(path).colour * 255, expected, atol=1e-9)
+
+
+def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
+    for name in ("b.PNG", "a.jpeg", "notes.txt", "c.h5"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
+
+
+IMAGES = [
+    saved(RGB, "PNG"),
+    saved(palette_image(), "PNG", transparency=2),
+    saved(RGB, "JPEG"),
+    saved(RGB, "GIF"),
+    saved(RGB, "TIFF", compression="tiff_lzw"),
+    saved(RGB, "WEBP"),
+    tiff(DEEP[..., 0]),
+]
+
+
+def damaged(content, edits, kept):
+    """Bytes with some replaced, (position, value) each, and cut to `kept` thousandths of their length."""
+    content = bytearray(content)
+    for position, value in edits:
+        content[position % len(content)] = value
+    return bytes(content[: len(content) * kept // 1000])
+
+
+def with_right_checksums(content):
+    """A damaged PNG whose chunks' checksums are right again, so that the damage reaches the decoder."""
+    if not content.startswith(b"\x89PNG"):
+        return content
+    fixed, start = bytearray(content), 8
+    while start + 12 <= len(fixed):
+        end = start + 8 + int.from_bytes(fixed[start : start + 4])
+        fixed[end : end + 4] = zlib.crc32(fixed[start + 4 : end]).to_bytes(4)[: max(len(fixed) - end, 0)]
+        start = end + 4
+    return bytes(fixed)
+
+
+DAMAGE = {
+    "edits": st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=4),
+    "kept": st.just(1000) | st.integers(0, 1000),
+}
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@FUZZ
+@given(content=st.sampled_from(IMAGES), repaired=st.booleans(), **DAMAGE)
+def test_damaged_image_is_read_or_refused_in_one_line(scratch, reader, content, repaired, edits, kept):
+    content = damaged(content, edits, kept)
+    (scratch / "x").write_bytes(with_right_checksums(content) if repaired else content)
+    try:
+        reader(scratch / "x")
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+# ---------------------------------------------------------------- whole files
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_file_whose_writing_fails_keeps_its_old_content_and_leaves_nothing_else(tmp_path, failure):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(failure), written_whole(path) as temporary:
+        temporary.write_text("half of the n")
+        raise failure
+    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_written_file_takes_its_place_at_the_end_with_the_rights_of_the_umask(tmp_path, mask):
+    path = tmp_path / "new" / "x.txt"
+    before = os.umask(mask)
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_text("new")
+            assert not path.exists()
+    finally:
+        os.umask(before)
+    assert [file.name for file in path.parent.iterdir()] == ["x.txt"]
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_check_writable_creates_nothing_and_refuses_a_path_through_a_file(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/a"):
+        assert str(tmp_path / folder) in refusal(check_writable, tmp_path / folder)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    """A checkpoint of a tiny network, as train.py writes it."""
+    options = {"depth": 3, "num_features": 2}
+    return {
+        "format": "sr-checkpoint",
+        "format_version": CHECKPOINT_VERSION,
+        "model": "vdsr",
+        "options": model_options("vdsr") | options,
+        "scale": 4,
+        "channels": 1,
+        "weights": build_model("vdsr", **options).state_dict(),
+        "epoch": 3,
+        "val_psnr": 27.5,
+        "val_set": "held-out",
+        "recipe": {"epochs": 3},
+        "data": {"scale": 4},
+        "versions": library_versions(),
+    }
+
+
+def test_own_checkpoint_is_read_as_it_was_saved(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    loaded = load_checkpoint(tmp_path / "x.pth")
+    assert loaded.keys() == checkpoint.keys()
+    assert all(torch.equal(value, checkpoint["weights"][name]) for name, value in loaded["weights"].items())
+    assert {**loaded, "weights": None} == {**checkpoint, "weights": None}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 500, 900, 999])
+def test_checkpoint_cut_short_is_refused(tmp_path, checkpoint, kept):
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    content = (tmp_path / "x.pth").read_bytes()
+    (tmp_path / "x.pth").write_bytes(content[: len(content) * kept // 1000])
+    assert str(tmp_path / "x.pth") in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        pytest.param({"state_dict": {"conv.weight": torch.zeros(3)}}, id="another project's dict"),
+        pytest.param({"conv.weight": torch.zeros(3)}, id="bare weights"),
+        pytest.param(torch.zeros(3), id="tensor"),
+        pytest.param([1, 2], id="list"),
+    ],
+)
+def test_file_of_another_project_is_refused(tmp_path, foreign):
+    torch.save(foreign, tmp_path / "x.pth")
+    assert "not a checkpoint of this project" in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("version", [CHECKPOINT_VERSION + 1, None, "1"])
+def test_checkpoint_of_another_format_version_is_refused_and_both_versions_named(tmp_path, checkpoint, version):
+    torch.save(checkpoint | {"format_version": version}, tmp_path / "x.pth")
+    message = refusal(load_checkpoint, tmp_path / "x.pth")
+    assert f"format {version}" in message
+    assert f"allowed is {CHECKPOINT_VERSION}" in message
+
+
+@pytest.mark.parametrize("field", CHECKPOINT_FIELDS)
+def test_checkpoint_without_a_field_or_with_one_of_another_kind_is_refused(tmp_path, checkpoint, field):
+    for damage in ({key: value for key, value in checkpoint.items() if key != field}, checkpoint | {field: None}):
+        torch.save(damage, tmp_path / "x.pth")
+        assert field in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+def test_missing_checkpoint_folder_and_text_are_refused_with_no_warning(tmp_path, recwarn):
+    assert "no such checkpoint" in refusal(load_checkpoint, tmp_path / "x.pth")
+    assert "no such checkpoint" in refusal(load_checkpoint, tmp_path)
+    (tmp_path / "x.pth").write_text("these are no weights\n" * 20)
+    assert str(tmp_path / "x.pth") in refusal(load_checkpoint, tmp_path / "x.pth")
+    assert not recwarn.list
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(torch.save, id="torch"),
+        pytest.param(lambda value, path: torch.save(value, path, _use_new_zipfile_serialization=False), id="old torch"),
+        pytest.param(lambda value, path: path.write_bytes(pickle.dumps(value)), id="pickle"),
+        pytest.param(lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2)), id="pickle protocol 2"),
+    ],
+)
+def test_checkpoint_that_would_run_code_is_refused_before_it_does(tmp_path, checkpoint, write, recwarn):
+    path, sprung = tmp_path / "x.pth", tmp_path / "sprung"
+    write(checkpoint | {"weights": {}, "recipe": {"epochs": Trap(str(sprung))}}, path)
+    assert str(path) in refusal(load_checkpoint, path)
+    assert not sprung.exists()
+    assert not recwarn.list
+    with suppress(Exception):
+        torch.load(path, weights_only=False)
+    assert sprung.exists(), "the trap was never set"
+
+
+@FUZZ
+@given(inside=st.booleans(), **DAMAGE)
+def test_damaged_checkpoint_is_rebuilt_or_refused_in_one_line(scratch, checkpoint, inside, edits, kept):
+    """Damage to the file, which its checksums find, or to the pickle inside, with right checksums around it."""
+    path = scratch / "x.pth"
+    torch.save(checkpoint, path)
+    if inside:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members = {n: damaged(c, edits, kept) if n.endswith("data.pkl") else c for n, c in members.items()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    else:
+        path.write_bytes(damaged(path.read_bytes(), edits, kept))
+    try:
+        model_from_checkpoint(load_checkpoint(path), path)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+# ---------------------------------------------------------------- the command line and devices
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted", "refused"),
+    [
+        (positive_int, {"1": 1, "200": 200}, ["0", "-1", "1.5", "", "ten", "nan", "9" * 5000]),
+        (whole_number, {"0": 0, "7": 7}, ["-1", "0.5", "", "none", str(2**63)]),
+        (positive_float, {"1e-4": 1e-4, "2": 2.0}, ["0", "-1", "nan", "inf", "1e400", "", "small"]),
+        (non_negative_float, {"0": 0.0, "0.5": 0.5}, ["-0.1", "nan", "inf", "", "none"]),
+    ],
+)
+def test_number_on_the_command_line_is_read_or_refused_in_one_line(capsys, kind, accepted, refused):
+    parser = Parser()
+    parser.add_argument("--value", type=kind)
+    for text, value in accepted.items():
+        assert parser.parse_args([f"--value={text}"]).value == value
+    for text in refused:
+        message = refusal(parser.parse_args, [f"--value={text}"])
+        assert repr(text) in message
+        assert "allowed is a" in message
+    assert capsys.readouterr() == ("", "")
+
+
+def test_flags_cannot_be_abbreviated():
+    parser = Parser()
+    parser.add_argument("--epochs", type=positive_int)
+    assert "--epoch" in refusal(parser.parse_args, ["--epoch=3"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (UserError("found\nthis"), 2, "found this"),
+        (PermissionError(13, "Permission denied", "a.pth"), 2, "a.pth: Permission denied"),
+        (OSError("unable to open"), 2, "unable to open"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_script_ends_in_one_line_on_stderr_and_a_status(capsys, error, status, words):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_script(main)
+    out, err = capsys.readouterr()
+    assert stop.value.code == status
+    assert out == ""
+    assert err.endswith(f"error: {words}\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "meta", ""])
+def test_device_that_cannot_compute_here_is_refused_and_the_allowed_ones_listed(name):
+    assert "auto, cpu, cuda or mps" in refusal(choose_device, name)
+
+
+def test_device_auto_computes():
+    assert torch.ones(2, device=choose_device("auto")).sum().item() == 2
+    assert choose_device("cpu").type == "cpu"
