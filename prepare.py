@@ -10,16 +10,28 @@ import torch.nn.functional as F
 
 from data.catalog import DATA_DIR, TEST_SETS, TRAIN_SETS, find_images
 from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
-from utils import COLOURS, SCALES, Parser, check_writable, positive_int, run_script, to_uint8, write_png
+from utils import (
+    COLOURS,
+    Parser,
+    UserError,
+    check_writable,
+    positive_int,
+    run_script,
+    scale_factor,
+    to_uint8,
+    write_png,
+)
 
 
 def parse_args(argv=None):
     """The command line of prepare.py."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--dataset", default="T91", help=f"training set: {', '.join(TRAIN_SETS)}")
+    parser.add_argument("--dataset", help=f"training set: {', '.join(TRAIN_SETS)} (default: T91)")
     parser.add_argument("--images", type=Path, help="folder with your own training images, instead of --dataset")
     parser.add_argument("--name", help="name of your own training set, for train.py --dataset NAME")
-    parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times smaller LR is")
+    parser.add_argument(
+        "--scale", type=scale_factor, default=4, metavar="{2,3,4,8}", help="how many times smaller LR is"
+    )
     parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="train on luma or on RGB")
     parser.add_argument(
         "--patch-size",
@@ -41,7 +53,10 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if (args.images is None) != (args.name is None):
         parser.error("--images DIR and --name NAME go together")
-    if args.name in TRAIN_SETS or (args.name and Path(args.name).name != args.name):
+    if args.images and args.dataset:
+        parser.error("--images takes the place of --dataset; give one of the two")
+    args.dataset = args.dataset or "T91"
+    if args.name in TRAIN_SETS or (args.name is not None and (not args.name or Path(args.name).name != args.name)):
         parser.error(f"--name {args.name} is taken or not a plain name; choose another")
     return args
 
@@ -65,6 +80,8 @@ def main(argv=None):
     args = parse_args(argv)
     if args.preview:
         check_writable(args.preview.parent)
+        if args.preview.is_dir():
+            raise UserError(f"--preview {args.preview}: found a folder; name a PNG file in it")
     target = prepare_patches(
         args.name or args.dataset,
         args.scale,

@@ -19,7 +19,6 @@ from utils import (
     COLOURS,
     MAX_PIXELS,
     ROOT,
-    SCALES,
     Parser,
     Photo,
     UserError,
@@ -36,6 +35,7 @@ from utils import (
     read_photo,
     rgb_to_ycbcr,
     run_script,
+    scale_factor,
     score,
     sha256_of_file,
     shave,
@@ -75,7 +75,9 @@ def parse_args(argv=None):
         help="checkpoints of one scale; without any, only bicubic is scored",
     )
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
-    parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
+    parser.add_argument(
+        "--scale", type=scale_factor, metavar="{2,3,4,8}", help="scale (default: the checkpoints', else 4)"
+    )
     parser.add_argument(
         "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
     )

@@ -31,7 +31,6 @@ from models import (
 from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
-    SCALES,
     Parser,
     UserError,
     check_writable,
@@ -47,6 +46,7 @@ from utils import (
     read_image,
     run_script,
     save_checkpoint,
+    scale_factor,
     score,
     to_uint8,
     to_y,
@@ -105,7 +105,9 @@ def parse_args(argv=None):
         metavar="NAME=VALUE",
         help="option of the network, e.g. depth=10; may be repeated; --list shows them",
     )
-    parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times larger SR is than LR")
+    parser.add_argument(
+        "--scale", type=scale_factor, default=4, metavar="{2,3,4,8}", help="how many times larger SR is than LR"
+    )
     parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="luma (1 channel) or RGB (3)")
     parser.add_argument("--list", action="store_true", help="print all networks with their size and options, and stop")
 

@@ -90,6 +90,11 @@ def whole_number(text):
     return _checked(text, int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
 
 
+def scale_factor(text):
+    """argparse type: one of SCALES."""
+    return _checked(text, int, lambda value: value in SCALES, ", ".join(map(str, SCALES)))
+
+
 def positive_float(text):
     """argparse type: a finite number above 0."""
     return _checked(text, float, lambda value: 0 < value < math.inf, "a number above 0")

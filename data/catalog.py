@@ -11,12 +11,14 @@ sample: photographs that ship inside scikit-image (public domain or CC0, see its
 
 import hashlib
 import tempfile
-import urllib.error
-import urllib.request
+import time
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from tqdm import tqdm
 
@@ -24,6 +26,7 @@ from utils import IMAGE_SUFFIXES, ROOT, UserError, image_size, list_images, read
 
 DATA_DIR = ROOT / "data"
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
+DOWNLOAD_SECONDS = 120  # for one file
 DOWNLOAD_TRIES = 2
 MAX_DOWNLOAD = 20_000_000  # bytes; the largest image of the catalogue is 1 MB
 
@@ -288,14 +291,17 @@ def find_images(image_set, data_dir=DATA_DIR, source=None, say=print):
         if not source.is_dir():
             raise UserError(f"source {source}: no such folder; name the folder that holds {image_set.name}")
         elsewhere = collect(image_set, source / image_set.name) | collect(image_set, source)
-        report_impostors(image_set, source / image_set.name, elsewhere, say)
+        for folder in (source / image_set.name, source):
+            report_impostors(image_set, folder, elsewhere, say)
         for name in missing_names(image_set, found):
             if name in elsewhere:
                 found[name] = home / f"{name}.png"
                 write_png(found[name], read_image(elsewhere[name]))
+    silent = set()  # hosts that did not answer: not asked again for their other mirrors
     for mirror in image_set.mirrors:
-        if missing_names(image_set, found):
-            found |= download(image_set, mirror, home, found, say)
+        host = urlsplit(mirror.base).netloc
+        if missing_names(image_set, found) and host not in silent and not download(image_set, mirror, home, found, say):
+            silent.add(host)
     if missing := missing_names(image_set, found):
         names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise UserError(
@@ -351,29 +357,28 @@ def report_impostors(image_set, folder, found, say):
 
 
 def download(image_set, mirror, home, found, say):
-    """Fetch missing images from one mirror into `home`; returns {name: path} of those that came.
+    """Fetch missing images from one mirror into `home` and add them to `found`; returns whether the host answered.
 
     The first wrong, broken or absent file ends the visit: it is named, and the next mirror may have the rest. Only
     whole, verified images are ever written, so that a download that was cut off goes on where it stopped.
     """
     missing = set(missing_names(image_set, found))
+    # Files named after images that are here already come last: some mirrors number the images in their own way.
+    paths = sorted(mirror.paths, key=lambda path: Path(path).stem.removesuffix("_GT") in found)
     say(f"{image_set.name}: fetching {len(missing)} images from {mirror.base}")
-    fetched = {}
-    for path in tqdm(mirror.paths, desc=image_set.name, unit="image", disable=None):
+    for path in tqdm(paths, desc=image_set.name, unit="image", disable=None):
         if not missing:
             break
-        if Path(path).stem.removesuffix("_GT") in found:
-            continue
         try:
             names, pixels = decode_download(image_set, Path(path).name, fetch(mirror.base + path))
         except (OSError, HTTPException, UserError) as error:
             say(f"{mirror.base}{path}: {error}; this mirror is passed over")
-            break
+            return isinstance(error, HTTPError) or not isinstance(error, URLError)
         for name in missing.intersection(names):
-            fetched[name] = home / f"{name}.png"
-            write_png(fetched[name], pixels)
+            found[name] = home / f"{name}.png"
+            write_png(found[name], pixels)
         missing.difference_update(names)
-    return fetched
+    return True
 
 
 def decode_download(image_set, file_name, content):
@@ -381,7 +386,10 @@ def decode_download(image_set, file_name, content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file_name
         path.write_bytes(content)
-        pixels = read_image(path)
+        try:
+            pixels = read_image(path)
+        except UserError as error:
+            raise UserError(str(error).removeprefix(f"{path}: ")) from error
     names = identify(image_set, pixels)
     if not names:
         raise UserError(f"{pixels.shape[1]}x{pixels.shape[0]} pixels that are no image of {image_set.name}")
@@ -389,21 +397,28 @@ def decode_download(image_set, file_name, content):
 
 
 def fetch(address):
-    """The bytes at an http(s) address; tried twice, at most MAX_DOWNLOAD bytes. Raises OSError."""
+    """The bytes at an http(s) address; tried DOWNLOAD_TRIES times, at most MAX_DOWNLOAD bytes. Raises OSError."""
     for attempt in range(1, DOWNLOAD_TRIES + 1):
         try:
-            with urllib.request.urlopen(address, timeout=DOWNLOAD_TIMEOUT) as response:
-                content = response.read(MAX_DOWNLOAD + 1)
-                length = response.headers.get("Content-Length")
+            return fetch_once(address)
+        except OSError as error:
+            final = isinstance(error, HTTPError) and error.code < 500
+            if final or attempt == DOWNLOAD_TRIES:
+                raise
+
+
+def fetch_once(address):
+    """One try of fetch: DOWNLOAD_TIMEOUT seconds for each answer, DOWNLOAD_SECONDS for the whole file."""
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    content = bytearray()
+    with urlopen(address, timeout=DOWNLOAD_TIMEOUT) as response:
+        length = response.headers.get("Content-Length")
+        while block := response.read1(1 << 16):
+            content += block
             if len(content) > MAX_DOWNLOAD:
                 raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
-            if length is not None and len(content) != int(length):
-                raise OSError(f"cut short: {len(content)} of {length} bytes")
-            return content
-        except urllib.error.HTTPError as error:
-            if error.code < 500 or attempt == DOWNLOAD_TRIES:
-                raise
-        except OSError:
-            if attempt == DOWNLOAD_TRIES:
-                raise
-    raise AssertionError("unreachable")
+            if time.monotonic() > deadline:
+                raise OSError(f"not whole after {DOWNLOAD_SECONDS} seconds")
+    if length is not None and len(content) != int(length):
+        raise OSError(f"cut short: {len(content)} of {length} bytes")
+    return bytes(content)

@@ -86,8 +86,8 @@ def cut_patches(lr, hr, patch_size, stride, scale):
 
 
 def choose_held_out(names):
-    """The held-out images of a user's own set: one in ten, at least one, evenly spread over the sorted names."""
-    count = max(1, len(names) // 10)
+    """The held-out images of a user's own set: one in ten, from 1 to 100, evenly spread over the sorted names."""
+    count = min(max(len(names) // 10, 1), 100)
     return tuple(names[int((index + 0.5) * len(names) / count)] for index in range(count))
 
 
@@ -104,6 +104,9 @@ def find_training_images(dataset, images, data_dir, source, say):
     if not Path(images).is_dir():
         raise UserError(f"--images {images}: no such folder; name a folder with at least two images")
     paths = list_images(images)
+    for path in paths:
+        if not path.name.isprintable():  # also bytes that are no UTF-8
+            raise UserError(f"--images {images}: the file name {path.name!a} is no UTF-8 text; rename it")
     if len(paths) < 2:
         raise UserError(f"--images {images}: found {len(paths)} images; needed are two or more, one to hold out")
     found = {path.name: path for path in paths}
@@ -169,10 +172,11 @@ def prepare_patches(
             colour=colour,
             held_out=list(held_out),
         )
-        say(
-            f"{target}: {len(hr_set)} patch pairs {small}x{small} -> {patch_size}x{patch_size} from "
-            f"{len(paths) - len(held_out)} images, {len(held_out)} images held out"
-        )
+        count = len(hr_set)
+    say(
+        f"{target}: {count} patch pairs {small}x{small} -> {patch_size}x{patch_size} from "
+        f"{len(paths) - len(held_out)} images, {len(held_out)} images held out"
+    )
     return target
 
 
@@ -212,7 +216,7 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
                 attributes,
             )
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; build it with: {prepare_command(dataset, scale, colour)}") from error
+        raise UserError(f"{path}: no such file; {rebuild.removeprefix('re')}") from error
     except PermissionError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:

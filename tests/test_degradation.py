@@ -1,0 +1,283 @@
+"""MATLAB's bicubic: against MATLAB's own files, against its algorithm written out pixel by pixel, and as a module."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from data.catalog import SET5
+from data.degradation import BicubicUpsample, degrade, imresize, modcrop
+from utils import SCALES, read_image, score, to_uint8
+
+KINDS = [np.uint8, np.float32, np.float64]
+
+
+def random_image(*shape, dtype=np.uint8):
+    """Noise over the whole range of the kind, float images beyond it too.
+
+    The sizes below are such that no uint8 result comes within 1e-4 of a tie, which the last digit would decide.
+    """
+    noise = np.random.default_rng(sum(shape))
+    return noise.integers(0, 256, shape, np.uint8) if dtype == np.uint8 else noise.normal(0.5, 1, shape).astype(dtype)
+
+
+# ---------------------------------------------------------------- MATLAB's algorithm, one pixel at a time
+
+
+def keys_1981(distance):
+    """R. Keys, IEEE TASSP 1981, equation 15: cubic convolution with a = -1/2."""
+    s = abs(distance)
+    if s < 1:
+        return 3 / 2 * s**3 - 5 / 2 * s**2 + 1
+    return -1 / 2 * s**3 + 5 / 2 * s**2 - 4 * s + 2 if s < 2 else 0.0
+
+
+def resize_line(line, out_length, scale):
+    """One line of samples. Coordinates count from 1, as in MATLAB: output x lies at input x/scale + (1 - 1/scale)/2."""
+    shrink = min(scale, 1)
+    resized = []
+    for x in range(1, out_length + 1):
+        position = x / scale + (1 - 1 / scale) / 2
+        value = total = 0.0
+        for p in range(math.floor(position - 2 / shrink), math.ceil(position + 2 / shrink) + 1):
+            weight = keys_1981(shrink * (position - p))
+            value += weight * float(line[min(max(p, 1), len(line)) - 1])
+            total += weight
+        resized.append(value / total)
+    return resized
+
+
+def matlab_imresize(image, size, scales, order=None):
+    """The axis with the smaller factor first (rows first when equal); uint8 is rounded half up after each axis."""
+    result = image
+    for axis in order or ([0, 1] if scales[0] <= scales[1] else [1, 0]):
+        result = np.apply_along_axis(resize_line, axis, result, size[axis], scales[axis])
+        if image.dtype == np.uint8:
+            result = np.floor(result + 0.5).clip(0, 255)
+    return result
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize(
+    ("shape", "scale", "expected_size"),
+    [
+        ((9, 13), 1 / 2, (5, 7)),
+        ((9, 13, 3), 1 / 4, (3, 4)),
+        ((11, 6), 0.37, (5, 3)),
+        ((5, 7, 2), 1.73, (9, 13)),
+        ((4, 3), 4, (16, 12)),
+        ((7, 5), 1, (7, 5)),
+        ((1, 6), 3, (3, 18)),
+        ((1, 1), 0.3, (1, 1)),
+    ],
+)
+def test_scale_gives_the_ceiled_size_and_the_values_of_matlabs_algorithm(shape, scale, expected_size, dtype):
+    image = random_image(*shape, dtype=dtype)
+    resized = imresize(image, scale)
+    assert resized.dtype == dtype
+    assert resized.shape == expected_size + shape[2:]
+    check_values(resized, matlab_imresize(image, expected_size, (scale, scale)))
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((8, 8), (4, 4)),
+        ((9, 14), (5, 3)),
+        ((14, 9), (3, 20)),
+        ((7, 11, 3), (13, 4)),
+        ((5, 5), (1, 1)),
+        ((3, 2), (3, 8)),
+    ],
+)
+def test_size_gives_each_axis_its_own_factor(shape, size, dtype):
+    image = random_image(*shape, dtype=dtype)
+    resized = imresize(image, size=size)
+    assert resized.dtype == dtype
+    assert resized.shape == size + shape[2:]
+    check_values(resized, matlab_imresize(image, size, (size[0] / shape[0], size[1] / shape[1])))
+
+
+def check_values(resized, expected):
+    """uint8 to the last pixel, floats to the last digits of their kind."""
+    if resized.dtype == np.uint8:
+        np.testing.assert_array_equal(resized, expected)
+    else:
+        np.testing.assert_allclose(resized, expected, rtol=0, atol=1e-12 if resized.dtype == np.float64 else 1e-6)
+
+
+@pytest.mark.parametrize(("size", "right_order"), [((29, 13), [1, 0]), ((13, 29), [0, 1]), ((13, 13), [0, 1])])
+def test_uint8_is_rounded_first_along_the_axis_with_the_smaller_factor(size, right_order):
+    """MATLAB sorts the factors, and rows come first among equals: on uint8 the other order gives other pixels."""
+    image = random_image(19, 19)
+    scales = (size[0] / 19, size[1] / 19)
+    right, wrong = (matlab_imresize(image, size, scales, order) for order in (right_order, right_order[::-1]))
+    assert (right != wrong).any()
+    np.testing.assert_array_equal(imresize(image, size=size), right)
+
+
+# ---------------------------------------------------------------- outside numbers
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", [image.name for image in SET5])
+def test_the_published_matlab_image_is_reproduced_to_the_last_pixel(datasets, name, scale):
+    """The LR images of Set5 that MATLAB made, from jbhuang0604/SelfExSR (datasets/SOURCES.md)."""
+    published = read_image(datasets / "Set5_matlab_LR" / f"x{scale}" / f"{name}.png")
+    hr = read_image(datasets / "Set5" / f"{name}.png")
+    np.testing.assert_array_equal(imresize(modcrop(hr, scale), 1 / scale), published)
+    np.testing.assert_array_equal(degrade(hr, scale, "rgb")[0].transpose(1, 2, 0), published)
+
+
+@pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
+def test_bicubic_on_set5_scores_the_numbers_of_the_literature(datasets, scale, psnr, ssim):
+    """The bicubic column of every table since J. Kim et al. (VDSR), CVPR 2016, table 3; PSNR and SSIM on Y."""
+    scores = []
+    for image in SET5:
+        lr, hr = degrade(read_image(datasets / "Set5" / f"{image.name}.png"), scale, "y")
+        scores.append(score(to_uint8(imresize(lr[0] / 255, scale)), hr[0], border=scale))
+    mean_psnr, mean_ssim = np.mean(scores, axis=0)
+    assert (round(mean_psnr, 2), round(mean_ssim, 4)) == (psnr, ssim)
+
+
+def test_shrinking_takes_at_most_eight_times_as_long_as_pillow():
+    """512x512 RGB to a quarter; the best of many alternating repeats each, so that a busy machine does not decide."""
+    photograph = data.astronaut()
+    picture = Image.fromarray(photograph)
+
+    def seconds(work):
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    pairs = [
+        (seconds(lambda: imresize(photograph, 1 / 4)), seconds(lambda: picture.resize((128, 128), Image.BICUBIC)))
+        for _ in range(15)
+    ]
+    ours, pillows = map(min, zip(*pairs, strict=True))
+    assert ours < 8 * pillows
+
+
+# ---------------------------------------------------------------- properties and errors
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("scale", [0.19, 1 / 3, 1, 2.6, 4])
+def test_a_constant_image_stays_constant(scale, dtype):
+    value = 253 if dtype == np.uint8 else 0.7
+    resized = imresize(np.full((13, 8, 3), value, dtype), scale)
+    check_values(resized, np.full(resized.shape, value, dtype))
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("scale", [1 / 2, 1, 2])
+def test_the_input_is_neither_modified_nor_shared(scale, dtype):
+    image = random_image(6, 8, dtype=dtype)
+    before = image.copy()
+    imresize(image, scale)[:] = 0
+    np.testing.assert_array_equal(image, before)
+
+
+def test_memory_layout_and_read_only_inputs_make_no_difference():
+    image = random_image(9, 12, 3)
+    turned = np.asfortranarray(image)
+    turned.setflags(write=False)
+    np.testing.assert_array_equal(imresize(turned, 0.5), imresize(image, 0.5))
+    np.testing.assert_array_equal(imresize(image[::-1, ::-1], 0.5), imresize(image[::-1, ::-1].copy(), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("image", "how", "error"),
+    [
+        (np.zeros((4, 4), np.int16), {"scale": 2}, TypeError),
+        (np.zeros((4, 4), bool), {"scale": 2}, TypeError),
+        (np.zeros((4, 4), np.float16), {"scale": 2}, TypeError),
+        (np.zeros(4), {"scale": 2}, ValueError),
+        (np.zeros((1, 4, 4, 3)), {"scale": 2}, ValueError),
+        (np.zeros((0, 4)), {"scale": 2}, ValueError),
+        (np.zeros((4, 4, 0)), {"scale": 2}, ValueError),
+        (np.zeros((4, 4)), {}, ValueError),
+        (np.zeros((4, 4)), {"scale": 2, "size": (8, 8)}, ValueError),
+        *((np.zeros((4, 4)), {"scale": scale}, ValueError) for scale in (0, -1, math.inf, math.nan)),
+        *((np.zeros((4, 4)), {"size": size}, ValueError) for size in ((0, 4), (4, -1), (4,), (4, 4, 3), (2.5, 4))),
+    ],
+)
+def test_an_image_or_a_size_that_cannot_be_resized_is_refused_by_name(image, how, error):
+    with pytest.raises(error, match="imresize takes"):
+        imresize(image, **how)
+
+
+# ---------------------------------------------------------------- the protocol's pair
+
+
+def test_y_pair_holds_the_rounded_luma_and_an_unrounded_lr():
+    """Y as MATLAB's rgb2ycbcr on uint8: 16 + (65.481 R + 128.553 G + 24.966 B) / 255, rounded (DESIGN, Protocol)."""
+    photograph = data.astronaut()[:75, :90]
+    luma = np.floor(16.5 + (photograph / 255) @ [65.481, 128.553, 24.966]).astype(np.uint8)[:72, :88]
+    lr, hr = degrade(photograph, 4, "y")
+    assert (lr.dtype, hr.dtype) == (np.float32, np.uint8)
+    np.testing.assert_array_equal(hr, luma[None])
+    np.testing.assert_allclose(lr[0], imresize(luma.astype(float), 1 / 4), rtol=0, atol=1e-4)
+    assert (lr != lr.round()).any()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_rgb_pair_holds_the_cropped_image_and_matlabs_uint8_lr(scale):
+    photograph = data.astronaut()[:75, :89]
+    lr, hr = degrade(photograph, scale, "rgb")
+    height, width = 75 // scale * scale, 89 // scale * scale
+    assert lr.dtype == hr.dtype == np.uint8
+    np.testing.assert_array_equal(hr.transpose(1, 2, 0), photograph[:height, :width])
+    np.testing.assert_array_equal(lr.transpose(1, 2, 0), imresize(photograph[:height, :width], 1 / scale))
+
+
+def test_grey_image_is_its_own_luma_and_three_equal_colours():
+    grey = random_image(16, 12)
+    np.testing.assert_array_equal(degrade(grey, 4, "y")[1], grey[None])
+    for pair in degrade(grey, 4, "rgb"):
+        np.testing.assert_array_equal(pair, np.broadcast_to(pair[:1], (3, *pair.shape[1:])))
+
+
+def test_image_smaller_than_one_lr_pixel_is_refused():
+    with pytest.raises(ValueError, match="5x3 image is too small for scale 4"):
+        degrade(np.zeros((3, 5), np.uint8), 4, "y")
+
+
+# ---------------------------------------------------------------- the same kernel as a torch module
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 1, 7), (2, 1, 3, 2), (2, 3, 13, 8), (1, 4, 5, 5)])
+def test_module_equals_imresize(shape, scale):
+    lr = torch.rand(shape)
+    expected = [[imresize(plane.astype(float), scale) for plane in image] for image in lr.numpy()]
+    np.testing.assert_allclose(BicubicUpsample(scale)(lr).numpy(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_module_passes_back_the_gradient_of_its_linear_map(scale):
+    """For a linear map A: <gradient of <A x, y>, x> = <A x, y>, with a gradient that does not depend on x."""
+    upsample = BicubicUpsample(scale)
+    lr, weights = torch.rand(1, 2, 5, 4, requires_grad=True), torch.rand(1, 2, 5 * scale, 4 * scale)
+    product = (upsample(lr) * weights).sum()
+    (gradient,) = torch.autograd.grad(product, lr)
+    torch.testing.assert_close((gradient * lr).sum(), product)
+    torch.testing.assert_close(gradient.sum(), weights.sum())  # the weights of each output pixel sum to 1
+
+
+def test_module_computes_in_float32_under_autocast():
+    upsample, lr = BicubicUpsample(4), torch.rand(1, 1, 6, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        sr = upsample(lr)
+    assert torch.equal(sr, upsample(lr))
+
+
+def test_module_adds_nothing_to_a_checkpoint():
+    upsample = BicubicUpsample(4)
+    assert not upsample.state_dict()
+    assert not list(upsample.parameters())
