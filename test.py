@@ -1,6 +1,7 @@
 """Checkpoints -> PSNR/SSIM table, JSON and comparison figures on a test set; or super-resolves your own images."""
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -112,6 +113,12 @@ def parse_args(argv=None):
         parser.error("--input and --output go together")
     if args.input and len(args.weights) != 1:
         parser.error(f"--input takes one checkpoint in --weights, found {len(args.weights)}")
+    if args.input:
+        parser.refuse_beside("--input", argv, ("--output", "--weights", "--self-ensemble", "--tile", "--device"))
+    if not args.figures and args.zoom:
+        parser.error("--zoom magnifies in figures, which --no-figures leaves out; drop one of the two")
+    if not args.weights and (args.self_ensemble or args.tile):
+        parser.error("--self-ensemble and --tile apply to networks; name some with --weights")
     args.zoom = parse_zoom(args.zoom) if args.zoom else None
     return args
 
@@ -173,16 +180,14 @@ def file_key(name, options, channels, self_ensemble):
 
 
 def make_distinct(networks, paths):
-    """Where several checkpoints hold the same network, add their folder and file to label and key, or a number."""
-    for attribute, template in (("label", "{} [{}]"), ("key", "{}_{}")):
-        values = [getattr(network, attribute) for network in networks]
-        for number, (network, path, value) in enumerate(zip(networks, paths, values, strict=True), start=1):
-            if values.count(value) > 1:
-                origin = "-".join([*path.resolve().parent.parts[-1:], path.stem])
-                same = [
-                    p for p in paths if (p.resolve().parent.name, p.stem) == (path.resolve().parent.name, path.stem)
-                ]
-                setattr(network, attribute, template.format(value, origin + (f"-{number}" if len(same) > 1 else "")))
+    """Where several checkpoints hold the same network, add to label and key where each comes from."""
+    keys = [network.key for network in networks]
+    origins = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
+    for number, (network, key, origin) in enumerate(zip(networks, keys, origins, strict=True), start=1):
+        if keys.count(key) > 1:
+            origin += f"-{number}" if origins.count(origin) > 1 else ""
+            network.label += f" [{origin}]"
+            network.key += f"_{origin}"
 
 
 def bicubic_network(scale, colour, device):
@@ -211,8 +216,13 @@ def find_test_images(dataset, data_dir, source):
     paths = list_images(folder)
     if not paths:
         raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
-    names = [path.stem if [p.stem for p in paths].count(path.stem) == 1 else path.name for path in paths]
-    return folder.resolve().name, dict(zip(names, paths, strict=True))
+    return folder.resolve().name, dict(zip(distinct_names(paths), paths, strict=True))
+
+
+def distinct_names(paths):
+    """Names for the files of one folder: without their suffixes, with them where two would be the same."""
+    stems = [path.stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else [path.name for path in paths]
 
 
 def read_test_image(path, scale):
@@ -246,20 +256,16 @@ def score_image(network, name, pixels, device):
     """
     lr, hr = degrade(pixels, network.scale, network.colour)
     sr, seconds = super_resolve(network, lr, device)
-    sr = to_uint8(sr).numpy().transpose(1, 2, 0)  # (H, W, C)
-    hr = hr.transpose(1, 2, 0)
-    psnr, ssim = score(
-        to_y(sr.squeeze(2) if sr.shape[2] == 1 else sr),
-        to_y(hr.squeeze(2) if hr.shape[2] == 1 else hr),
-        border=network.scale,
-    )
+    sr = to_uint8(sr).numpy()
+    psnr, ssim = score(sr, hr, border=network.scale)
     row = {"name": name, "psnr": psnr, "ssim": ssim, "seconds": seconds}
-    if network.colour == "rgb":
-        row["rgb_psnr"] = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
+    if network.colour == "y":
         network.rows.append(row)
-        return sr
-    network.rows.append(row)
-    return with_bicubic_chroma(sr[..., 0] / 255.0, pixels, network.scale)
+        return with_bicubic_chroma(sr[0] / 255.0, pixels, network.scale)
+    sr, hr = sr.transpose(1, 2, 0), hr.transpose(1, 2, 0)  # (H, W, 3)
+    rgb_psnr = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
+    network.rows.append(row | {"rgb_psnr": rgb_psnr})
+    return sr
 
 
 def with_bicubic_chroma(luma, pixels, scale):
@@ -335,9 +341,18 @@ def result(network, bicubic, dataset, manifest, device):
 
 
 def write_json(path, document):
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all; the infinite PSNR of equal images is null, JSON having no infinity."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def draw_figure(folder, dataset, name, pixels, networks, outputs, zoom):
@@ -424,10 +439,13 @@ def enlarge_planes(network, planes, device):
 
 
 def output_paths(inputs, output, scale):
-    """{input: output} as <name>_x4.png; the suffix joins the name where two inputs share it."""
-    stems = [path.stem for path in inputs]
-    names = [path.stem if stems.count(path.stem) == 1 else path.name.replace(".", "_") for path in inputs]
-    return {path: output / f"{name}_x{scale}.png" for path, name in zip(inputs, names, strict=True)}
+    """{input: output}, <name>_x4.png for each. Raises UserError where an output would replace an input."""
+    targets = [output / f"{name}_x{scale}.png" for name in distinct_names(inputs)]
+    sources = {path.resolve() for path in inputs}
+    for target in targets:
+        if target.resolve() in sources:
+            raise UserError(f"{target} is one of the images to enlarge and would be replaced; choose another --output")
+    return dict(zip(inputs, targets, strict=True))
 
 
 def super_resolve_photos(args, network, device):
@@ -442,7 +460,7 @@ def super_resolve_photos(args, network, device):
             height, width = (length * network.scale for length in photo.colour.shape[:2])
             if height * width > MAX_PIXELS:
                 raise UserError(f"{source}: would become {width}x{height}; allowed are {MAX_PIXELS:,} pixels; crop it")
-        except UserError as error:
+        except (UserError, OSError) as error:
             failures.append(str(error))
             continue
         check_writable(args.output)

@@ -3,11 +3,11 @@
 import csv
 import math
 import os
-import sys
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -49,7 +49,6 @@ from utils import (
     scale_factor,
     score,
     to_uint8,
-    to_y,
     whole_number,
     written_whole,
 )
@@ -61,7 +60,7 @@ STALL_DB = 0.01
 PLAIN_SECONDS = 60  # between lines within an epoch where there is no terminal for a progress bar
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
-RESUME_FLAGS = {"--resume", "--device", "--data-dir", "--source", "--stop-after"}
+RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after")
 
 
 class CharbonnierLoss(nn.Module):
@@ -72,6 +71,8 @@ class CharbonnierLoss(nn.Module):
 
 
 LOSSES = {"mse": nn.MSELoss, "l1": nn.L1Loss, "charbonnier": CharbonnierLoss}
+SCHEDULES = ("cosine", "constant")
+VAL_SETS = (HELD_OUT, *TEST_SETS)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class Recipe:
     precision: str = "auto"
     seed: int = 0
     val_set: str = HELD_OUT
+
+    def check(self):
+        """Raise ValueError for values that no command line could have given (of a recipe read from a file)."""
+        kinds = all(type(getattr(self, name)) is type(default) for name, default in asdict(Recipe()).items())
+        if not kinds or min(self.epochs, self.batch_size) < 1 or min(self.warmup, self.clip, self.seed) < 0:
+            raise ValueError("the recipe holds impossible values")
+        if self.loss not in LOSSES or self.schedule not in SCHEDULES or self.val_set not in VAL_SETS:
+            raise ValueError("the recipe holds unknown names")
+        if self.precision not in ("fp32", "bf16") or not 0 <= self.average < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError("the recipe holds impossible values")
 
 
 def parse_args(argv=None):
@@ -120,7 +131,7 @@ def parse_args(argv=None):
     data.add_argument(
         "--val-set",
         default=HELD_OUT,
-        choices=(HELD_OUT, *TEST_SETS),
+        choices=VAL_SETS,
         help="what the best epoch is chosen on; a test set's name means: train on all images, choose on "
         "that set (the classroom protocol)",
     )
@@ -141,7 +152,7 @@ def parse_args(argv=None):
     recipe.add_argument("--learning-rate", type=positive_float, default=default.learning_rate, help="Adam's peak rate")
     recipe.add_argument(
         "--schedule",
-        choices=("cosine", "constant"),
+        choices=SCHEDULES,
         default=default.schedule,
         help="of the learning rate after warm-up",
     )
@@ -180,9 +191,8 @@ def parse_args(argv=None):
 
     if args.average >= 1:
         parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
-    given = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
-    if args.resume and (extra := given - RESUME_FLAGS):
-        parser.error(f"--resume takes model, data and recipe from the run; drop {', '.join(sorted(extra))}")
+    if args.resume:
+        parser.refuse_beside("--resume", argv, RESUME_FLAGS)
     return args
 
 
@@ -279,7 +289,6 @@ class Run:
     def state(self):
         return {
             "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
             "average_steps": self.average.steps,
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
@@ -289,13 +298,21 @@ class Run:
         }
 
     def restore(self, state):
+        """Bring back what state() gave; the averaged weights are there already, the model having started from them.
+
+        Raises KeyError, TypeError, ValueError or RuntimeError where it is not what was saved.
+        """
         self.model.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["average"])
-        self.average.steps = state["average_steps"]
+        self.average.steps = int(state["average_steps"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter in self.model.parameters():  # torch does not check; the fused step would write beyond them
+            shapes = {name: tuple(value.shape) for name, value in self.optimizer.state[parameter].items()}
+            if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+                raise ValueError("the optimiser's moments are not those of the network")
         self.generator.set_state(state["generator"])
-        self.history = list(state["history"])
-        self.best_psnr, self.best_epoch = state["best_psnr"], state["best_epoch"]
+        rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
+        self.history = [row | {"epoch": int(row["epoch"])} for row in rows]
+        self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
 
 
 def start_run(model, recipe, device):
@@ -373,8 +390,9 @@ def validate(model, val, scale, device):
     psnrs = []
     for _, lr, hr in val:
         sr = model(to_unit(lr[None].to(device)))  # (1, C, H, W)
-        sr, hr = (to_y(image.permute(1, 2, 0).squeeze(2).numpy()) for image in (to_uint8(sr)[0].cpu(), hr))
-        psnrs.append(score(sr, hr, border=scale, ssim=False)[0])
+        if not torch.isfinite(sr).all():
+            raise UserError("the network's output is not finite; try a lower --learning-rate, or --clip above 0")
+        psnrs.append(score(to_uint8(sr)[0].cpu().numpy(), hr.numpy(), border=scale, ssim=False)[0])
     model.train(training)
     return sum(psnrs) / len(psnrs)
 
@@ -437,23 +455,29 @@ def stalls_at_bicubic(history, bicubic):
 # ---------------------------------------------------------------- the run folder
 
 
-def choose_folder(args):
-    """The run folder: --out, refused when it holds a run; else runs/<model>_x<scale>, numbered when taken."""
-    if args.out is not None:
-        if (args.out / "last.pth").exists():
-            raise UserError(
-                f"{args.out} holds a run; choose another --out, or continue it with --resume {args.out}/last.pth"
-            )
-        folder = args.out
-    else:
-        base = Path("runs") / f"{args.model}_x{args.scale}{'' if args.colour == 'y' else '_' + args.colour}"
-        folder, number = base, 1
-        while (folder / "last.pth").exists():
-            number += 1
-            folder = base.with_name(f"{base.name}_{number}")
-    check_writable(folder)
+def check_folder(args):
+    """Raise UserError where the run folder cannot be used; called before the data is touched, it makes nothing."""
+    check_writable(args.out or Path("runs"))
     check_writable(Path("."))  # for ./best.pth
-    return folder
+    if args.out and (args.out / "last.pth").exists():
+        raise UserError(
+            f"{args.out} holds a run; choose another --out, or continue it with --resume {args.out}/last.pth"
+        )
+
+
+def make_folder(args):
+    """Make the run folder: --out, or runs/<model>_x<scale>, numbered where a folder of that name is there already."""
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        return args.out
+    name = f"{args.model}_x{args.scale}{'' if args.colour == 'y' else '_' + args.colour}"
+    for number in count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}_{number}")
+        try:
+            folder.mkdir(parents=True)  # fails where it exists: two runs never share a folder
+            return folder
+        except FileExistsError:
+            continue
 
 
 def save_epoch(run, description, folder, improved):
@@ -483,7 +507,7 @@ def begin(args, device):
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
-    folder = choose_folder(args)
+    check_folder(args)
     patches = load_patches(args, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
     lr, hr, val = split(patches, recipe.val_set, args)
     description = {
@@ -503,7 +527,7 @@ def begin(args, device):
         f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
         f"{count_parameters(model):,} parameters, trained on {args.dataset}"
     )
-    return start_run(model, recipe, device), lr, hr, val, recipe, description, folder
+    return start_run(model, recipe, device), lr, hr, val, recipe, description, make_folder(args)
 
 
 def resume(args, device):
@@ -516,6 +540,7 @@ def resume(args, device):
     data = checkpoint["data"]
     try:
         recipe = Recipe(**checkpoint["recipe"])
+        recipe.check()
         run = start_run(model, recipe, device)
         run.restore(state)
         patches = load_patches(args, data["colour"], data["scale"], data["dataset"], data["patch_size"], data["stride"])
@@ -529,6 +554,9 @@ def resume(args, device):
     description = {key: value for key, value in checkpoint.items() if key not in ("weights", "epoch", "val_psnr")}
     folder = args.resume.parent
     check_writable(folder)
+    check_writable(Path("."))
+    if (folder / "best.pth").exists():  # the newest run is this one again
+        copy_whole(folder / "best.pth", "best.pth")
     print(f"continuing {folder} after epoch {run.epoch} of {recipe.epochs}")
     return run, lr, hr, val, recipe, description, folder
 
@@ -553,7 +581,11 @@ def main(argv=None):
     device = choose_device(args.device)
     run, lr, hr, val, recipe, description, folder = (resume if args.resume else begin)(args, device)
     epochs = min(recipe.epochs, run.epoch + args.stop_after) if args.stop_after else recipe.epochs
-    fit(run, lr.to(device), hr.to(device), val, recipe, description, folder, device, epochs)
+    try:
+        fit(run, lr.to(device), hr.to(device), val, recipe, description, folder, device, epochs)
+    finally:
+        if not any(folder.iterdir()):  # nothing was trained: nothing is left behind
+            folder.rmdir()
     if run.epoch < recipe.epochs:
         print(f"stopped after epoch {run.epoch} of {recipe.epochs}; python train.py --resume {folder}/last.pth goes on")
     print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")

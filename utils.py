@@ -53,6 +53,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message} (see --help)")
 
+    def refuse_beside(self, flag, argv, allowed):
+        """Raise UserError where other long flags than `allowed` stand beside `flag`, which would not be read."""
+        given = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
+        if extra := given - {flag, *allowed}:
+            self.error(f"{', '.join(sorted(extra))} cannot be used with {flag}; drop one of the two")
+
 
 def run_script(main):
     """Call main() as a script: a UserError or a failing file system ends in one line on stderr and exit status 2."""
@@ -430,12 +436,17 @@ def shave(image, border):
     return image[border : image.shape[0] - border, border : image.shape[1] - border]
 
 
-def score(sr, hr, *, border, ssim=True):
-    """PSNR and SSIM of the protocol: two uint8 images (H, W), `border` pixels shaved from each side.
+def luma_plane(planes):
+    """The luma (H, W) of a uint8 array (1, H, W), which is luma already, or (3, H, W) RGB."""
+    return planes[0] if len(planes) == 1 else to_y(planes.transpose(1, 2, 0))
 
-    Returns (psnr in dB, ssim), ssim None when it is not asked for.
+
+def score(sr, hr, *, border, ssim=True):
+    """PSNR and SSIM of the protocol: on luma, `border` pixels shaved from each side.
+
+    sr, hr: uint8 arrays (C, H, W), luma or RGB. Returns (psnr in dB, ssim), ssim None when it is not asked for.
     """
-    sr, hr = (shave(image, border) / 255.0 for image in (sr, hr))
+    sr, hr = (shave(luma_plane(planes), border) / 255.0 for planes in (sr, hr))
     return calc_psnr(sr, hr), calc_ssim(sr, hr) if ssim else None
 
 

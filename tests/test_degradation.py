@@ -140,7 +140,7 @@ def test_bicubic_on_set5_scores_the_numbers_of_the_literature(datasets, scale, p
     scores = []
     for image in SET5:
         lr, hr = degrade(read_image(datasets / "Set5" / f"{image.name}.png"), scale, "y")
-        scores.append(score(to_uint8(imresize(lr[0] / 255, scale)), hr[0], border=scale))
+        scores.append(score(to_uint8(imresize(lr[0] / 255, scale))[None], hr, border=scale))
     mean_psnr, mean_ssim = np.mean(scores, axis=0)
     assert (round(mean_psnr, 2), round(mean_ssim, 4)) == (psnr, ssim)
 

@@ -138,15 +138,15 @@ def test_score_ignores_the_border_and_nothing_more(border):
     sr = np.where(
         np.pad(np.zeros((24 - 2 * border, 20 - 2 * border), bool), border, constant_values=True), 255 - hr, hr
     )
-    assert score(sr, hr, border=border) == (math.inf, pytest.approx(1))
+    assert score(sr[None], hr[None], border=border) == (math.inf, pytest.approx(1))
     for corner in ((border, border), (-border - 1, -border - 1)):
         wrong = sr.copy()
         wrong[corner] = hr[corner] ^ 128
         mse = (128 / 255) ** 2 / ((24 - 2 * border) * (20 - 2 * border))
-        psnr, ssim = score(wrong, hr, border=border)
+        psnr, ssim = score(wrong[None], hr[None], border=border)
         assert psnr == pytest.approx(-10 * math.log10(mse))
         assert ssim < 1
-        assert score(wrong, hr, border=border, ssim=False) == (psnr, None)
+        assert score(wrong[None], hr[None], border=border, ssim=False) == (psnr, None)
 
 
 # ---------------------------------------------------------------- colour

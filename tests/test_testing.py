@@ -1,0 +1,589 @@
+"""test.py: the scores and files of an evaluation, enlarging one's own images, and what it refuses."""
+
+import json
+import os
+import pickle
+import re
+import struct
+import sys
+import warnings
+import zlib
+from contextlib import chdir, redirect_stdout
+from hashlib import sha256
+from io import StringIO
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from skimage.metrics import structural_similarity
+from torchvision.io import ImageReadMode, decode_image, read_file
+
+import test
+from data.degradation import imresize
+from models import build_model, count_parameters, model_options
+from models.vdsr import VDSR
+from utils import CHECKPOINT_VERSION, load_checkpoint, rgb_to_ycbcr, save_checkpoint, write_png
+
+PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # 164x168, a face
+SMALL = {"depth": 3, "num_features": 8}
+LABEL = "VDSR (depth=3, num_features=8)"
+KEY = "vdsr_depth3_num_features8"
+ROW = re.compile(r"(\S*) +(\S.*?) +(\d+\.\d\d) +(\d\.\d{4}) +(\d+\.\d{3})(?: +(\d+\.\d\d))?")
+
+
+def small_checkpoint(path, *, scale=4, channels=1, strength=10, val_set="held-out", seed=0):
+    """Write the checkpoint of a small, untrained VDSR; strength 0 leaves its output at the bicubic image."""
+    torch.manual_seed(seed)
+    model = build_model("vdsr", scale, channels, **SMALL)
+    torch.nn.init.normal_(model.reconstruction.weight, std=strength * 1e-3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = {
+        "format": "sr-checkpoint",
+        "format_version": CHECKPOINT_VERSION,
+        "model": "vdsr",
+        "options": model_options("vdsr") | SMALL,
+        "scale": scale,
+        "channels": channels,
+        "weights": model.state_dict(),
+        "epoch": 3,
+        "val_psnr": 30.0,
+        "val_set": val_set,
+        "recipe": {"loss": "mse"},
+        "data": {"dataset": "tiny"},
+        "versions": {},
+    }
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def small_set(folder):
+    """A folder with a colour and a grey photograph whose sizes are no multiples of 4."""
+    folder.mkdir(parents=True)
+    Image.fromarray(PHOTOGRAPH[:66, :83]).save(folder / "face.png")
+    Image.fromarray(data.camera()[:57, 200:250]).save(folder / "coat.bmp")
+    return folder
+
+
+def table(out):
+    """The rows of a printed table: (image, label, psnr, ssim, seconds, RGB PSNR or None), numbers as text."""
+    rows = [ROW.fullmatch(line) for line in out.splitlines()]
+    return [row.groups() for row in rows if row]
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def contents(folder):
+    """Everything below a folder: {path: bytes, or None for a folder}."""
+    return {path: None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob("*"))}
+
+
+def run(script, *arguments):
+    """Run test.py on the CPU: its result, after checking that it did not complain."""
+    result = script("test", *arguments, "--device", "cpu")
+    assert (result.status, result.err) == (0, "")
+    return result
+
+
+def refused(script, arguments, *words, unchanged):
+    """Run test.py: exit status 2, one line on stderr that holds `words`, and the folder `unchanged` as it was."""
+    before = contents(unchanged)
+    with warnings.catch_warnings(record=True) as caught:
+        result = script("test", *arguments)
+    assert result.status == 2
+    assert result.err.startswith("test.py: error: ") and result.err.count("\n") == 1
+    assert [word for word in words if word not in result.err] == [], result.err
+    assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
+    assert contents(unchanged) == before
+    return True
+
+
+# ---------------------------------------------------------------- scoring
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """One evaluation of two Y checkpoints of the same network and one RGB checkpoint, with figures."""
+    place = tmp_path_factory.mktemp("scored")
+    small_set(place / "shots")
+    paths = [place / "runs" / name / "best.pth" for name in ("first", "second", "colour")]
+    for seed, path in enumerate(paths):
+        small_checkpoint(path, seed=seed, channels=3 if path.parent.name == "colour" else 1)
+    arguments = ["--dataset", place / "shots", "--out", place / "out", "--device", "cpu", "--weights", *paths]
+    with pytest.MonkeyPatch.context() as patch, chdir(place), redirect_stdout(StringIO()) as out:
+        patch.setattr(sys, "argv", ["test.py", *map(str, arguments)])
+        test.main()
+    names = {
+        "first": f"shots_x4_{KEY}_first-best.json",
+        "second": f"shots_x4_{KEY}_second-best.json",
+        "colour": f"shots_x4_{KEY}_rgb.json",
+    }
+    results = {name: read_json(place / "out" / "results" / file) for name, file in names.items()}
+    return SimpleNamespace(place=place, paths=dict(zip(names, paths, strict=True)), out=out.getvalue(), results=results)
+
+
+def test_table_has_a_block_per_image_and_the_mean_with_bicubic_first(scored):
+    rows = table(scored.out)
+    labels = ["Bicubic", "Bicubic (RGB)", f"{LABEL} [first-best]", f"{LABEL} [second-best]", f"{LABEL[:-1]}, RGB)"]
+    assert [row[1] for row in rows] == labels * 3
+    assert [row[0] for row in rows] == ["coat", *[""] * 4, "face", *[""] * 4, "mean", *[""] * 4]
+    assert [row[5] is not None for row in rows] == [label.endswith("RGB)") for label in labels] * 3
+    assert "shots x4" in scored.out and "RGB PSNR" in scored.out
+
+
+def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(scored):
+    rows = table(scored.out)
+    for position, (name, result) in enumerate(scored.results.items(), start=2):
+        path = scored.paths[name]
+        assert (result["model"], result["scale"], result["dataset"]) == ("vdsr", 4, "shots")
+        assert result["options"] == model_options("vdsr") | SMALL
+        assert result["parameters"] == count_parameters(build_model("vdsr", 4, 3 if name == "colour" else 1, **SMALL))
+        assert result["weights"] == {"path": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
+        assert result["protocol"]["border"] == 4 and "BT.601" in result["protocol"]["score"]
+        assert [image["name"] for image in result["images"]] == ["coat", "face"]
+        bicubic = 1 if name == "colour" else 0
+        for block, numbers in enumerate([*result["images"], result["mean"]]):
+            for row, prefix in ((rows[5 * block + position], ""), (rows[5 * block + bicubic], "bicubic_")):
+                assert f"{numbers[prefix + 'psnr']:.2f} {numbers[prefix + 'ssim']:.4f}" == f"{row[2]} {row[3]}"
+            assert f"{numbers['seconds']:.3f}" == rows[5 * block + position][4]
+
+
+def test_means_in_json_are_the_means_over_the_images(scored):
+    for name, result in scored.results.items():
+        columns = {"psnr", "ssim", "bicubic_psnr", "bicubic_ssim"}
+        assert columns <= result["mean"].keys()
+        assert ("rgb_psnr" in result["mean"]) == (name == "colour")
+        for column, value in result["mean"].items():
+            assert value == pytest.approx(np.mean([image[column] for image in result["images"]]), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["first", "colour"])
+def test_scores_are_those_of_the_protocol_written_out_again(scored, name):
+    """From the HR file: crop, LR, network, rounding, Y of both, 4 pixels shaved, PSNR and SSIM."""
+    channels = 3 if name == "colour" else 1
+    model = build_model("vdsr", 4, channels, **SMALL)
+    model.load_state_dict(torch.load(scored.paths[name])["weights"])
+    rgb = np.array(Image.open(scored.place / "shots" / "face.png"))[:64, :80]
+    hr = rgb if channels == 3 else rgb_to_ycbcr(rgb)[..., :1]
+    lr = imresize(rgb, 1 / 4) if channels == 3 else imresize(hr.astype(np.float32), 1 / 4)
+    with torch.no_grad():
+        sr = model(torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255)
+    sr = (sr.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
+    planes = [rgb_to_ycbcr(image)[..., 0] if channels == 3 else image[..., 0] for image in (sr, hr)]
+    sr_y, hr_y = (plane[4:-4, 4:-4].astype(float) for plane in planes)
+    ssim = structural_similarity(
+        sr_y, hr_y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    row = scored.results[name]["images"][1]
+    assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean((sr_y - hr_y) ** 2)), abs=1e-6)
+    assert row["ssim"] == pytest.approx(ssim, abs=1e-6)
+    if channels == 3:
+        error = (sr.astype(float) - hr)[4:-4, 4:-4]
+        assert row["rgb_psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)), abs=1e-6)
+
+
+def test_figures_are_one_png_per_image_at_300_dpi(scored):
+    figures = sorted((scored.place / "out" / "figures").iterdir())
+    assert len(figures) == 2
+    for figure, name in zip(figures, ("coat", "face"), strict=True):
+        assert figure.name.startswith(f"shots_x4_{name}_")
+        with Image.open(figure) as image:
+            assert image.format == "PNG" and image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
+def test_bicubic_on_set5_gives_the_numbers_of_the_literature(script, workplace, datasets, scale, psnr, ssim):
+    """As printed in the tables of SRCNN, VDSR and all since: Set5, Y, MATLAB's bicubic."""
+    places = ("--data-dir", workplace / "data", "--source", datasets, "--out", workplace / "out")
+    result = run(script, "--dataset", "Set5", "--scale", scale, "--no-figures", *places)
+    rows = table(result.out)
+    assert len(rows) == 6 and rows[-1][:4] == ("mean", "Bicubic", f"{psnr:.2f}", f"{ssim:.4f}")
+    document = read_json(workplace / "out" / "results" / f"Set5_x{scale}_bicubic.json")
+    for prefix in ("", "bicubic_"):
+        assert round(document["mean"][f"{prefix}psnr"], 2) == psnr
+        assert round(document["mean"][f"{prefix}ssim"], 4) == ssim
+
+
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize("pixels", [PHOTOGRAPH[:60, :80], PHOTOGRAPH[:60, :80, 0]], ids=["colour", "grey"])
+def test_network_that_returns_the_hr_image_has_no_error(pixels, colour):
+    """The score is against HR: against the bicubic or any other image, this network would score low."""
+    hr = rgb_to_ycbcr(pixels)[..., 0] if colour == "y" and pixels.ndim == 3 else pixels
+    hr = np.stack([hr] * (3 if colour == "rgb" else 1)) if hr.ndim == 2 else hr.transpose(2, 0, 1)
+    oracle = test.Network("Oracle", "oracle", lambda lr: torch.from_numpy(hr)[None] / 255, 4, colour, {})
+    shown = test.score_image(oracle, "face", pixels, torch.device("cpu"))
+    assert (oracle.rows[0]["psnr"], oracle.rows[0]["ssim"]) == (float("inf"), 1.0)
+    if colour == "rgb":
+        assert oracle.rows[0]["rgb_psnr"] == float("inf")
+        assert (shown == hr.transpose(1, 2, 0)).all()
+    elif pixels.ndim == 2:
+        assert (shown == pixels).all()
+    else:  # the luma of the network, the chroma of the bicubic image, not the ground truth's
+        chroma = rgb_to_ycbcr(pixels / 255)[..., 1:]
+        wanted, found = imresize(imresize(chroma, 1 / 4), 4), rgb_to_ycbcr(shown / 255)[..., 1:]
+        assert np.abs(found - wanted).mean() < 0.5 / 255 < np.abs(found - chroma).mean()
+
+
+@pytest.mark.parametrize(("channels", "flags"), [(1, ()), (3, ()), (1, ("--tile", 5)), (1, ("--self-ensemble",))])
+def test_network_whose_output_is_bicubic_scores_what_bicubic_scores(script, workplace, channels, flags):
+    path = small_checkpoint(workplace / "best.pth", channels=channels, strength=0)
+    run(script, "--weights", path, "--dataset", small_set(workplace / "shots"), "--no-figures", "--out", "out", *flags)
+    (document,) = (read_json(path) for path in (workplace / "out" / "results").iterdir())
+    for row in document["images"]:
+        assert row["psnr"] == pytest.approx(row["bicubic_psnr"], abs=1e-3)
+        assert row["ssim"] == pytest.approx(row["bicubic_ssim"], abs=1e-5)
+
+
+def test_tiles_are_no_larger_than_asked_for_and_change_no_score(script, workplace, monkeypatch):
+    """VDSR of depth 3 sees 2 LR pixels around each: fewer than the tiles overlap."""
+    path = small_checkpoint(workplace / "best.pth")
+    (workplace / "shots").mkdir()
+    Image.fromarray(PHOTOGRAPH).save(workplace / "shots" / "face.png")
+    sizes, forward = [], VDSR.forward
+    monkeypatch.setattr(VDSR, "forward", lambda self, lr: sizes.append(lr.shape[2:]) or forward(self, lr))
+    rows = []
+    for flags in ((), ("--tile", 5)):
+        sizes.clear()
+        run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
+        rows.append(read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")["images"][0])
+        assert max(max(size) for size in sizes) == (5 + 2 * 16 if flags else 42)
+    assert rows[0]["psnr"] == pytest.approx(rows[1]["psnr"], abs=1e-3)
+    assert rows[0]["ssim"] == pytest.approx(rows[1]["ssim"], abs=1e-5)
+
+
+def test_self_ensemble_gets_its_own_label_file_and_score(script, workplace):
+    path = small_checkpoint(workplace / "best.pth")
+    small_set(workplace / "shots")
+    common = ("--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
+    run(script, *common)
+    assert f"{LABEL}+" in run(script, *common, "--self-ensemble").out
+    results = workplace / "out" / "results"
+    single, ensemble = (read_json(results / f"shots_x4_{KEY}{end}.json") for end in ("", "_ensemble"))
+    assert ensemble["self_ensemble"] and not single["self_ensemble"]
+    assert ensemble["mean"]["psnr"] > single["mean"]["psnr"]  # averaging takes away some of a random residual
+
+
+def test_figures_show_every_result_in_the_window_of_zoom(script, workplace, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("report.drawing.draw_comparison", lambda *arguments: drawn.append(arguments))
+    paths = [small_checkpoint(workplace / name, channels=channels) for name, channels in (("y.pth", 1), ("c.pth", 3))]
+    small_set(workplace / "shots")
+    common = ("--weights", *paths, "--dataset", "shots", "--out", "out")
+    run(script, *common, "--zoom", "8,4,32")
+    run(script, *common)
+    assert [arguments[4] for arguments in drawn[:2]] == [(8, 4, 32)] * 2
+    for _, title, hr, panels, (x, y, size) in drawn:
+        assert [panel[0] for panel in panels] == ["Bicubic", "Bicubic (RGB)", LABEL, f"{LABEL[:-1]}, RGB)"]
+        original = Image.open(workplace / "shots" / ("face.png" if "face" in title else "coat.bmp"))
+        assert (hr == np.array(original)[: hr.shape[0], : hr.shape[1]]).all()
+        assert hr.shape[:2] == ((64, 80) if "face" in title else (56, 48))
+        assert 0 <= x <= hr.shape[1] - size and 0 <= y <= hr.shape[0] - size
+        for _, image, psnr, _ in panels:
+            assert image.shape[:2] == hr.shape[:2] and image.dtype == np.uint8
+            assert psnr > 20 and np.abs(image.mean() - hr.mean()) < 3
+
+
+@pytest.mark.parametrize("zoom", ["1,2", "a,b,c", "0,0,0", "-1,0,8", "0,0,8.5", "20,0,32", "0,25,32"])
+def test_zoom_that_is_no_window_of_every_image_is_refused(script, workplace, zoom):
+    small_set(workplace / "shots")
+    arguments = ["--dataset", "shots", "--out", "out", f"--zoom={zoom}"]
+    assert refused(script, arguments, "--zoom", zoom, unchanged=workplace)
+
+
+def test_sample_set_is_scored_under_its_own_name(script, workplace):
+    result = run(script, "--dataset", "sample", "--no-figures", "--out", "out")
+    assert [row[0] for row in table(result.out)] == ["astronaut", "chelsea", "mean"]
+    assert "sample x4" in result.out
+    assert read_json(workplace / "out" / "results" / "sample_x4_bicubic.json")["dataset"] == "sample"
+
+
+@pytest.mark.parametrize(("val_set", "noted"), [("Set5", True), ("held-out", False)])
+def test_checkpoint_chosen_on_a_test_set_gets_a_note_under_the_table(script, workplace, val_set, noted):
+    path = small_checkpoint(workplace / "best.pth", val_set=val_set)
+    small_set(workplace / "shots")
+    result = run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
+    notes = [line for line in result.out.splitlines() if "classroom protocol" in line]
+    assert len(notes) == noted and all("Set5" in note and LABEL in note for note in notes)
+    assert read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")["trained"]["val_set"] == val_set
+
+
+@pytest.mark.parametrize(("scales", "flags"), [((4, 2), ()), ((4,), ("--scale", 3))])
+def test_scales_that_differ_are_refused(script, workplace, scales, flags):
+    paths = [small_checkpoint(workplace / f"x{scale}.pth", scale=scale) for scale in scales]
+    small_set(workplace / "shots")
+    arguments = ["--weights", *paths, "--dataset", "shots", "--out", "out", *flags]
+    assert refused(script, arguments, "scale", "4", unchanged=workplace)
+
+
+# ---------------------------------------------------------------- one's own images
+
+GREY = PHOTOGRAPH[60:73, 60:69, 0]
+COLOUR = PHOTOGRAPH[60:73, 60:69]
+ALPHA = np.linspace(0, 255, GREY.size).reshape(GREY.shape).astype(np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (13, 9, 3), dtype=np.uint16)
+DEEP = COLOUR.astype(np.uint16) * 256 + NOISE  # the lower eight bits matter
+PALETTE = Image.fromarray(COLOUR).quantize(8)
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # to be shown turned clockwise by a quarter
+
+
+OWN_IMAGES = {
+    # name: (file, writes it, expected pixels before they are enlarged)
+    "grey": ("a.png", lambda path: Image.fromarray(GREY).save(path), GREY),
+    "rgb": ("a.png", lambda path: Image.fromarray(COLOUR).save(path), COLOUR),
+    "rgb-bmp": ("a.bmp", lambda path: Image.fromarray(COLOUR).save(path), COLOUR),
+    "rgba": (
+        "a.png",
+        lambda path: Image.fromarray(np.dstack([COLOUR, ALPHA])).save(path),
+        np.dstack([COLOUR, ALPHA]),
+    ),
+    "la": (
+        "a.png",
+        lambda path: Image.fromarray(np.dstack([GREY, ALPHA])).save(path),
+        np.dstack([GREY, ALPHA]),
+    ),
+    "palette": ("a.png", PALETTE.save, np.array(PALETTE.convert("RGB"))),
+    "palette-transparent": (
+        "a.png",
+        lambda path: PALETTE.save(path, transparency=2),
+        np.dstack([np.array(PALETTE.convert("RGB")), np.where(np.array(PALETTE) == 2, 0, 255)]).astype(np.uint8),
+    ),
+    "bilevel": (
+        "a.png",
+        lambda path: Image.fromarray(GREY > 128).save(path),
+        np.where(GREY > 128, 255, 0).astype(np.uint8),
+    ),
+    "16-bit-grey": ("a.png", lambda path: Image.fromarray(DEEP[..., 0].copy()).save(path), DEEP[..., 0]),
+    "16-bit-grey-tiff": ("a.tif", lambda path: Image.fromarray(DEEP[..., 0].copy()).save(path), DEEP[..., 0]),
+    "16-bit-grey-turned": (
+        "a.png",
+        lambda path: Image.fromarray(DEEP[..., 0].copy()).save(path, exif=TURNED),
+        np.rot90(DEEP[..., 0], -1),
+    ),
+    "16-bit-rgb": ("a.png", lambda path: write_png(path, DEEP), DEEP),
+    "turned": ("a.png", lambda path: Image.fromarray(COLOUR).save(path, exif=TURNED), np.rot90(COLOUR, -1)),
+    "1x1": ("a.png", lambda path: Image.fromarray(COLOUR[:1, :1]).save(path), COLOUR[:1, :1]),
+    "1x1-grey": ("a.png", lambda path: Image.fromarray(GREY[:1, :1]).save(path), GREY[:1, :1]),
+    "1x9": ("a.webp", lambda path: Image.fromarray(COLOUR[:1]).save(path, lossless=True), COLOUR[:1]),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", OWN_IMAGES)
+def test_own_image_keeps_mode_bits_and_alpha_and_is_as_large_as_asked(script, workplace, kind, channels):
+    """With a network that returns the bicubic image, every plane of the result is the bicubic enlargement."""
+    name, write, pixels = OWN_IMAGES[kind]
+    write(workplace / name)
+    weights = small_checkpoint(workplace / "best.pth", strength=0, channels=channels)
+    run(script, "--weights", weights, "--input", workplace / name, "--output", "out")
+    assert [path.name for path in (workplace / "out").iterdir()] == ["a_x4.png"]
+    result = decode_image(read_file(str(workplace / "out" / "a_x4.png")), ImageReadMode.UNCHANGED)
+    result = result.permute(1, 2, 0).numpy()  # (4H, 4W, C)
+    top = np.iinfo(pixels.dtype).max
+    expected = imresize(np.atleast_3d(pixels) / top, 4).clip(0, 1) * top
+    assert (result.shape, result.dtype) == (expected.shape, pixels.dtype)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=0.51 if top == 255 else 2)
+
+
+def test_own_colour_image_gets_luma_of_the_network_and_chroma_of_bicubic(script, workplace):
+    Image.fromarray(PHOTOGRAPH[50:82, 60:90] // 2 + 64).save(workplace / "photo.png")  # nothing near 0 or 255
+    pixels = np.array(Image.open(workplace / "photo.png")) / 255
+    weights = small_checkpoint(workplace / "best.pth", strength=40)
+    run(script, "--weights", weights, "--input", "photo.png", "--output", "out")
+    result = rgb_to_ycbcr(np.array(Image.open(workplace / "out" / "photo_x4.png")) / 255) * 255
+    bicubic = imresize(rgb_to_ycbcr(pixels), 4) * 255
+    assert np.abs(result - bicubic)[..., 1:].max() < 1  # RGB was rounded to whole levels
+    assert np.abs(result - bicubic)[..., 0].mean() > 2
+
+
+@pytest.mark.parametrize("names", [["a.png", "a.bmp", "b.tif"], ["a.png", "a.bmp", "a_png.png"]])
+def test_folder_of_images_gives_one_result_for_each(script, workplace, names):
+    (workplace / "in").mkdir()
+    for shift, name in enumerate(names):
+        Image.fromarray(PHOTOGRAPH[shift : shift + 8, 60:68]).save(workplace / "in" / name)
+    weights = small_checkpoint(workplace / "best.pth")
+    run(script, "--weights", weights, "--input", "in", "--output", "out")
+    results = {path.read_bytes() for path in (workplace / "out").glob("*_x4.png")}
+    assert len(results) == len(names)
+
+
+def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, workplace):
+    (workplace / "in").mkdir()
+    for name in ("one.png", "two.png", "cut.png"):
+        Image.fromarray(COLOUR).save(workplace / "in" / name)
+    truncate(workplace / "in" / "cut.png")
+    (workplace / "in" / "empty.png").write_bytes(b"")
+    weights = small_checkpoint(workplace / "best.pth")
+    result = script("test", "--weights", weights, "--input", "in", "--output", "out", "--device", "cpu")
+    assert result.status == 2
+    assert result.err.count("\n") == 1 and "cut.png" in result.err and "empty.png" in result.err
+    assert sorted(path.name for path in (workplace / "out").iterdir()) == ["one_x4.png", "two_x4.png"]
+    assert "one_x4.png (36x52)" in result.out and "two_x4.png" in result.out
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_short(path):
+    Image.fromarray(PHOTOGRAPH).save(path)
+    truncate(path)
+
+
+def cut_short_16_bit(path):
+    write_png(path, np.tile(DEEP, (8, 8, 1)))
+    truncate(path)
+
+
+def gigantic(path):
+    """A PNG of 70 bytes whose header claims 60000x60000 pixels."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
+
+
+def animated(path):
+    frames = [Image.fromarray(PHOTOGRAPH[shift:][:64, :64]) for shift in (0, 20)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def saved(pixels, **settings):
+    return lambda path: Image.fromarray(pixels).save(path, **settings)
+
+
+UNREADABLE = {
+    "truncated": ("a.png", cut_short, "cut short"),
+    "truncated-16-bit": ("a.png", cut_short_16_bit, "cut short"),
+    "zero-byte": ("a.png", lambda path: path.write_bytes(b""), "not an image"),
+    "text": ("a.png", lambda path: path.write_text("text"), "not an image"),
+    "cmyk": ("a.jpg", lambda path: Image.new("CMYK", (64, 64)).save(path), "CMYK"),
+    "animated": ("a.gif", animated, "animated"),
+    "gigantic": ("a.png", gigantic, "60000"),
+}
+UNSCORABLE = UNREADABLE | {
+    "truncated-16-bit": ("a.png", cut_short_16_bit, "16 bits"),
+    "16-bit": ("a.png", saved(DEEP[..., 0].copy()), "16 bits"),
+    "1x1": ("a.png", saved(PHOTOGRAPH[:1, :1]), "1x1"),
+    "small": ("a.png", saved(PHOTOGRAPH[:19, :60]), "20x20"),
+    "transparent": ("a.png", saved(np.dstack([PHOTOGRAPH, PHOTOGRAPH[..., :1] // 2])), "transparent"),
+}
+UNENLARGEABLE = UNREADABLE | {
+    "missing": ("a.png", lambda path: None, "no such file"),
+    "too-large": ("a.png", saved(np.zeros((2600, 2600), np.uint8)), "10400x10400"),
+}
+
+
+def cases(table):
+    """The entries of a table as the cases of a test, each under its name."""
+    return [pytest.param(*entry, id=name) for name, entry in table.items()]
+
+
+@pytest.mark.parametrize(("name", "write", "word"), cases(UNENLARGEABLE))
+def test_own_image_that_cannot_be_enlarged_is_refused(script, workplace, name, write, word):
+    weights = small_checkpoint(workplace / "best.pth")
+    write(workplace / name)
+    arguments = ["--weights", weights, "--input", workplace / name, "--output", "out"]
+    assert refused(script, arguments, name, word, unchanged=workplace)
+
+
+@pytest.mark.parametrize(("name", "write", "word"), cases(UNSCORABLE))
+def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, workplace, name, write, word):
+    write(small_set(workplace / "shots") / name)
+    assert refused(script, ["--dataset", "shots", "--out", "out"], name, word, unchanged=workplace)
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("evil",)
+
+
+def rewrite(**fields):
+    return lambda path: save_checkpoint(path, load_checkpoint(path) | fields)
+
+
+BAD_CHECKPOINTS = {
+    "missing": (lambda path: path.unlink(), ["no such checkpoint"]),
+    "truncated": (truncate, ["cut short"]),
+    "zero-byte": (lambda path: path.write_bytes(b""), ["cut short"]),
+    "text": (lambda path: path.write_text("text"), ["broken"]),
+    "code": (lambda path: torch.save({"format": "sr-checkpoint", "model": Evil()}, path), ["refused"]),
+    "code-in-pickle": (lambda path: path.write_bytes(pickle.dumps(Evil())), ["refused"]),
+    "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
+    "version": (rewrite(format_version=99), ["99", "1"]),
+    "other-model": (rewrite(model="srcnn"), ["srcnn"]),
+    "unknown-model": (rewrite(model="edsr"), ["edsr", "srcnn"]),
+    "other-depth": (rewrite(options=SMALL | {"depth": 4}), ["weights", "vdsr", "4"]),
+    "unknown-option": (rewrite(options={"width": 4}), ["width"]),
+    "no-weights": (rewrite(weights={}), ["weights"]),
+    "weights-of-another-kind": (rewrite(weights=None), ["weights"]),
+    "unknown-scale": (rewrite(scale=7), ["7", "2, 3, 4, 8"]),
+    "unknown-channels": (rewrite(channels=2), ["2 channels", "1"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), cases(BAD_CHECKPOINTS))
+def test_checkpoint_that_is_not_one_is_refused_and_nothing_in_it_is_run(script, workplace, spoil, words):
+    path = small_checkpoint(workplace / "best.pth")
+    small_set(workplace / "shots")
+    spoil(path)
+    arguments = ["--weights", path, "--dataset", "shots", "--out", "out"]
+    assert refused(script, arguments, "best.pth", *words, unchanged=workplace)
+    assert not (workplace / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--dataset", "Set6"], ["'Set6'", "Set5", "Set14", "sample"]),
+        (["--dataset", "nothing"], ["nothing", "no images"]),
+        (["--dataset", "shots", "--out", "file/below"], ["file/below", "choose another"]),
+        (["--dataset", "shots", "--scale", "0"], ["--scale", "2, 3, 4, 8"]),
+        (["--dataset", "shots", "--tile", "0"], ["--tile", "at least 1"]),
+        (["--dataset", "shots", "--device", "abacus"], ["abacus", "cpu"]),
+        (["--input", "shots"], ["--input", "--output"]),
+        (["--output", "enlarged"], ["--input", "--output"]),
+        (["--input", "shots", "--output", "enlarged"], ["--weights"]),
+        (["--input", "shots", "--output", "enlarged", "--weights", "best.pth", "best.pth"], ["one", "2"]),
+        (["--input", "shots", "--output", "file/below", "--weights", "best.pth"], ["file/below", "choose another"]),
+        (["--input", "nothing", "--output", "enlarged", "--weights", "best.pth"], ["nothing", "no images"]),
+        (["--input", "none", "--output", "enlarged", "--weights", "best.pth"], ["none", "no such file"]),
+        (["--input", "shots", "--output", "e", "--weights", "best.pth", "--zoom", "0,0,8"], ["--zoom", "--input"]),
+        (["--dataset", "shots", "--no-figures", "--zoom", "0,0,8"], ["--zoom", "--no-figures"]),
+        (["--dataset", "shots", "--tile", "8"], ["--tile", "--weights"]),
+    ],
+    ids=" ".join,
+)
+def test_bad_command_line_is_refused_in_one_line(script, workplace, flags, words):
+    small_checkpoint(workplace / "best.pth")
+    small_set(workplace / "shots")
+    (workplace / "nothing").mkdir()
+    (workplace / "file").write_text("")
+    out = [] if {"--out", "--input"} & set(flags) else ["--out", "out"]
+    assert refused(script, [*flags, *out], *words, unchanged=workplace)
+
+
+def test_output_that_would_replace_an_input_is_refused_and_nothing_written(script, workplace):
+    small_checkpoint(workplace / "best.pth")
+    small_set(workplace / "shots")
+    first = min((workplace / "shots").glob("*.png"))
+    for scale in (2, 3, 4, 8):  # whatever the checkpoint's scale
+        (workplace / "shots" / f"{first.stem}_x{scale}.png").write_bytes(first.read_bytes())
+    arguments = ["--input", "shots", "--output", "shots", "--weights", "best.pth"]
+    assert refused(script, arguments, "would be replaced", "--output", unchanged=workplace)
+
+
+def test_equal_images_are_written_as_null_since_json_has_no_infinity(tmp_path):
+    test.write_json(tmp_path / "a.json", {"images": [{"psnr": float("inf")}], "mean": 30.5})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"images": [{"psnr": None}], "mean": 30.5}

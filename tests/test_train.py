@@ -1,0 +1,609 @@
+"""train.py: what a run leaves behind, that it repeats and resumes to the bit, its recipe, and what it refuses."""
+
+import csv
+import re
+import shutil
+import sys
+import warnings
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+from itertools import accumulate
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+import train
+from data.degradation import imresize
+from data.patches import prepare_patches, read_patches
+from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
+from utils import load_checkpoint, rgb_to_ycbcr, save_checkpoint
+
+EPOCHS = 4
+COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
+TIMES = {"patches_per_s", "seconds"}
+VDSR = ("--model", "vdsr", "--set", "depth=3", "--set", "num_features=8")
+SRRESNET = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
+PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--clip", 0, "--average", 0, "--no-augment")
+SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A data folder with the patches of three 64x64 photographs, the second held out: 3 steps of up to 8 patches."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "images").mkdir()
+    for number in range(3):
+        crop = data.astronaut()[60 * number :][:64, 180:244]
+        Image.fromarray(crop).save(folder / "images" / f"photo{number}.png")
+    for colour in ("y", "rgb"):
+        prepare_patches(
+            "tiny",
+            4,
+            colour,
+            images=folder / "images",
+            patch_size=32,
+            stride=16,
+            data_dir=folder,
+            say=lambda line: None,
+        )
+    return folder
+
+
+def command(tiny, *flags):
+    """The arguments of a small run on the tiny set; a flag given again here wins."""
+    small = ("--dataset", "tiny", "--data-dir", tiny, "--device", "cpu", "--precision", "fp32", "--batch-size", 8)
+    return [str(word) for word in (*small, "--epochs", EPOCHS, *flags)]
+
+
+def run_in(folder, arguments):
+    """train.main in `folder` as the current directory; returns what it printed."""
+    with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(StringIO()) as out:
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        train.main()
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny):
+    """One whole run of a small VDSR with the default recipe and the default --out."""
+    place = tmp_path_factory.mktemp("finished")
+    out = run_in(place, command(tiny, *VDSR))
+    return SimpleNamespace(place=place, folder=place / "runs" / "vdsr_x4", out=out)
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory, tiny):
+    """The run folder of a VDSR that was stopped after the first epoch."""
+    place = tmp_path_factory.mktemp("stopped")
+    run_in(place, command(tiny, *VDSR, "--stop-after", 1, "--out", "run"))
+    return place / "run"
+
+
+@pytest.fixture
+def stopped(stopped_once, workplace):
+    """A copy, to be spoilt, of a run folder stopped after the first epoch."""
+    return shutil.copytree(stopped_once, workplace / "run")
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(monkeypatch):
+    """Drawing takes longer than these runs; those of the fixtures above, which are made before, are drawn."""
+    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
+
+
+def read_log(folder):
+    with open(folder / "log.csv", newline="") as file:
+        return [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
+
+
+def without(row, columns):
+    return {column: value for column, value in row.items() if column not in columns}
+
+
+def equal(first, second):
+    """Whether two nested states hold the same values, tensors bit for bit."""
+    if torch.is_tensor(first):
+        return torch.equal(first, second) and first.dtype == second.dtype
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second
+
+
+def contents(folder):
+    """Everything below a folder: {path: bytes, or None for a folder}."""
+    return {path: None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob("*"))}
+
+
+def refused(script, arguments, *words, unchanged):
+    """Run train.py: exit status 2, one line on stderr that holds `words`, and the folder `unchanged` as it was."""
+    before = contents(unchanged)
+    with warnings.catch_warnings(record=True) as caught:
+        result = script("train", *arguments)
+    assert result.status == 2
+    assert result.err.startswith("train.py: error: ") and result.err.count("\n") == 1
+    assert [word for word in words if word not in result.err] == [], result.err
+    assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
+    assert contents(unchanged) == before
+    return True
+
+
+# ---------------------------------------------------------------- what a run leaves behind
+
+
+def test_finished_run_leaves_four_files_and_the_best_checkpoint_beside(finished):
+    files = [path for path, content in contents(finished.place).items() if content is not None]
+    expected = {finished.folder / name for name in ("best.pth", "last.pth", "log.csv", "curve.png")}
+    assert set(files) == expected | {finished.place / "best.pth"}
+    assert (finished.place / "best.pth").read_bytes() == (finished.folder / "best.pth").read_bytes()
+
+
+def test_log_has_a_row_per_epoch_and_best_psnr_is_the_running_maximum(finished):
+    log = read_log(finished.folder)
+    assert list(log[0]) == COLUMNS
+    assert [row["epoch"] for row in log] == list(range(1, EPOCHS + 1))
+    assert [row["best_psnr"] for row in log] == list(accumulate((row["val_psnr"] for row in log), max))
+    assert all(row[column] > 0 for row in log for column in COLUMNS)
+    assert [row["learning_rate"] for row in log] == pytest.approx(
+        [train.learning_rate_at(step, 3 * EPOCHS, train.Recipe()) for step in (2, 5, 8, 11)]
+    )
+
+
+def test_last_printed_line_and_both_checkpoints_agree_with_the_log(finished):
+    log = read_log(finished.folder)
+    best = max(log, key=lambda row: row["val_psnr"])
+    assert finished.out.splitlines()[-1] == f"best epoch: {best['epoch']:.0f}, psnr: {best['val_psnr']:.2f}"
+    for name, row in (("best", best), ("last", log[-1])):
+        checkpoint = load_checkpoint(finished.folder / f"{name}.pth")
+        assert (checkpoint["epoch"], checkpoint["val_psnr"]) == (row["epoch"], row["val_psnr"])
+
+
+def test_curve_is_a_picture_at_300_dpi(finished):
+    with Image.open(finished.folder / "curve.png") as curve:
+        assert curve.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert len(curve.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_checkpoint_says_how_it_was_made(finished, tiny):
+    checkpoint = load_checkpoint(finished.folder / "best.pth")
+    assert checkpoint["model"] == "vdsr"
+    assert checkpoint["options"] == {"depth": 3, "num_features": 8, "bicubic_skip": True}
+    assert (checkpoint["scale"], checkpoint["channels"], checkpoint["val_set"]) == (4, 1, "held-out")
+    recipe = train.Recipe(epochs=EPOCHS, batch_size=8, precision="fp32")
+    assert checkpoint["recipe"] == vars(recipe)
+    patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
+    assert checkpoint["data"] == patches.attributes
+    assert checkpoint["versions"]["torch"] == torch.__version__
+    assert checkpoint["command"].startswith("python train.py --dataset tiny")
+
+
+def psnr_of_held_out(model, tiny):
+    """The score of a network on the held-out photograph, written out from the protocol."""
+    hr = rgb_to_ycbcr(np.array(Image.open(tiny / "images" / "photo1.png")))[..., 0]
+    lr = torch.from_numpy(imresize(hr.astype(np.float32), 1 / 4))[None, None] / 255
+    with torch.no_grad():
+        sr = (model(lr)[0, 0].clamp(0, 1) * 255).round().numpy()
+    error = (sr - hr.astype(np.float64))[4:-4, 4:-4]
+    return 10 * np.log10(255**2 / np.mean(error**2))
+
+
+@pytest.mark.parametrize("average", [0, 0.9])
+@pytest.mark.parametrize("model", [VDSR, SRRESNET], ids=["vdsr", "srresnet"])
+def test_saved_weights_score_the_psnr_they_are_saved_with(workplace, tiny, model, average):
+    run_in(workplace, command(tiny, *model, "--average", average, "--out", "run"))
+    for name in ("best", "last"):
+        checkpoint = load_checkpoint(workplace / "run" / f"{name}.pth")
+        psnr = psnr_of_held_out(model_from_checkpoint(checkpoint), tiny)
+        assert checkpoint["val_psnr"] == pytest.approx(psnr, abs=1e-9)
+    assert equal(checkpoint["weights"], checkpoint["training"]["model"]) == (average == 0)
+
+
+@pytest.mark.parametrize(("name", "colour"), [*((name, "y") for name in TRAINABLE), ("carn", "rgb")])
+def test_an_epoch_changes_every_parameter_and_statistic_of_the_network(workplace, tiny, name, colour):
+    options = {option: SMALL[option] for option in model_options(name) if option in SMALL}
+    assignments = [word for option, value in options.items() for word in ("--set", f"{option}={value}")]
+    run_in(workplace, command(tiny, "--model", name, "--color", colour, "--epochs", 1, *assignments, "--out", "run"))
+    torch.manual_seed(0)
+    start = build_model(name, 4, 3 if colour == "rgb" else 1, **options)
+    trained = load_checkpoint(workplace / "run" / "last.pth")["training"]["model"]
+    assert [key for key, value in start.state_dict().items() if torch.equal(value, trained[key])] == []
+    assert all(value.isfinite().all() for value in trained.values())
+
+
+# ---------------------------------------------------------------- repeating and resuming
+
+
+def test_second_run_gets_a_numbered_folder_and_the_first_stays_as_it_was(finished, tiny):
+    before = contents(finished.folder)
+    run_in(finished.place, command(tiny, *VDSR, "--seed", 1))
+    second = finished.place / "runs" / "vdsr_x4_2"
+    assert contents(finished.folder) == before
+    assert (finished.place / "best.pth").read_bytes() == (second / "best.pth").read_bytes()
+
+
+@pytest.mark.parametrize(("seed", "same"), [(0, True), (1, False)])
+def test_weights_are_the_same_exactly_when_the_seed_is(workplace, finished, tiny, seed, same):
+    run_in(workplace, command(tiny, *VDSR, "--seed", seed, "--out", "run"))
+    first, second = (load_checkpoint(folder / "last.pth") for folder in (finished.folder, workplace / "run"))
+    assert equal(first["weights"], second["weights"]) == same
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, tiny, precision):
+    """Averaging, augmentation and batch normalisation on: all that a checkpoint has to bring back."""
+    flags = (*SRRESNET, "--precision", precision)
+    straight = run_in(workplace, command(tiny, *flags, "--out", "straight"))
+    first = run_in(workplace, command(tiny, *flags, "--out", "legs", "--stop-after", 1))
+    assert "python train.py --resume legs/last.pth" in first
+    go_on = ["--resume", "legs/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
+    run_in(workplace, [*go_on, "--stop-after", "2"])
+    last = run_in(workplace, go_on)
+
+    for name in ("last", "best"):
+        states = [load_checkpoint(workplace / run / f"{name}.pth") for run in ("straight", "legs")]
+        for state in states:
+            state.pop("command")
+            history = state.get("training", {}).get("history", [])
+            history[:] = [without(row, TIMES) for row in history]
+        assert equal(*states)
+    logs = [[without(row, TIMES) for row in read_log(workplace / run)] for run in ("straight", "legs")]
+    assert len(logs[0]) == EPOCHS and logs[0] == logs[1]
+    assert last.splitlines()[-1] == straight.splitlines()[-1]
+
+
+def test_resume_of_a_finished_run_changes_nothing_in_it(workplace, finished, tiny):
+    folder = shutil.copytree(finished.folder, workplace / "run")
+    before = contents(folder)
+    out = run_in(workplace, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
+    assert contents(folder) == before
+    assert out.splitlines()[-1] == finished.out.splitlines()[-1]
+
+
+def test_best_moves_only_on_strict_improvement_and_survives_a_resume(workplace, tiny, monkeypatch):
+    psnrs = iter([20.0, 30.0, 30.0, 20.0, 29.0, 30.1])  # the first of each start is bicubic's
+    monkeypatch.setattr(train, "validate", lambda *arguments: next(psnrs))
+    first = run_in(workplace, command(tiny, *VDSR, "--out", "run", "--stop-after", 2))
+    assert first.splitlines()[-1] == "best epoch: 1, psnr: 30.00"
+    resume = ["--resume", "run/last.pth", "--data-dir", str(tiny)]
+    last = run_in(workplace, resume)
+    assert [row["best_psnr"] for row in read_log(workplace / "run")] == [30.0, 30.0, 30.0, 30.1]
+    assert last.splitlines()[-1] == "best epoch: 4, psnr: 30.10"
+    assert load_checkpoint(workplace / "run" / "best.pth")["epoch"] == 4
+
+
+def test_resumed_run_that_never_improves_still_puts_its_best_beside(stopped, tiny, monkeypatch):
+    """./best.pth is the newest run's best, also where another run has written it since, or a fresh clone has none."""
+    monkeypatch.setattr(train, "validate", lambda *arguments: 0.0)
+    run_in(stopped.parent, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
+    assert (stopped.parent / "best.pth").read_bytes() == (stopped / "best.pth").read_bytes()
+
+
+@pytest.mark.parametrize("flag", ["--epochs=9", "--seed=1", "--model=srcnn", "--no-augment", "--out=elsewhere"])
+def test_resume_with_a_flag_of_the_recipe_is_refused(script, stopped, tiny, flag):
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny, flag]
+    assert refused(script, arguments, "--resume", flag.partition("=")[0], unchanged=stopped.parent)
+
+
+def test_resume_from_weights_alone_is_refused(script, stopped, tiny):
+    arguments = ["--resume", stopped / "best.pth", "--data-dir", tiny]
+    assert refused(script, arguments, "weights only", "last.pth", unchanged=stopped.parent)
+
+
+@pytest.mark.parametrize(("bytes_left", "word"), [(None, "no such"), (0, "cut short"), (5000, "cut short")])
+def test_resume_from_a_file_that_is_missing_or_cut_short_is_refused(script, stopped, tiny, bytes_left, word):
+    content = (stopped / "last.pth").read_bytes()
+    (stopped / "last.pth").unlink()
+    if bytes_left is not None:
+        (stopped / "last.pth").write_bytes(content[:bytes_left])
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
+    assert refused(script, arguments, "last.pth", word, unchanged=stopped.parent)
+
+
+def test_resume_on_other_patches_is_refused(script, stopped, tiny):
+    other = shutil.copytree(tiny, stopped.parent / "other")
+    Image.fromarray(data.coffee()[:64, :64]).save(other / "images" / "photo0.png")
+    prepare_patches("tiny", 4, images=other / "images", patch_size=32, stride=16, data_dir=other)
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", other]
+    assert refused(script, arguments, "other patches", unchanged=stopped.parent)
+
+
+def reshape_moments(state):
+    for moments in state["optimizer"]["state"].values():
+        moments["exp_avg"] = torch.zeros(7)
+
+
+DAMAGE = {
+    "no-average-steps": lambda state: state.pop("average_steps"),
+    "no-optimizer": lambda state: state.pop("optimizer"),
+    "no-generator": lambda state: state.pop("generator"),
+    "no-history": lambda state: state.pop("history"),
+    "no-best": lambda state: state.pop("best_psnr"),
+    "no-weights": lambda state: state.update(model={}),
+    "short-generator": lambda state: state.update(generator=torch.zeros(3, dtype=torch.uint8)),
+    "short-history": lambda state: state.update(history=[{"epoch": 1}]),
+    "best-is-text": lambda state: state.update(best_psnr="good"),
+    "moments-missing": lambda state: state["optimizer"]["state"].clear(),
+    "moments-misshapen": reshape_moments,  # which Adam's fused kernel would read beyond
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_resume_from_a_damaged_training_state_is_refused(script, stopped, tiny, damage):
+    checkpoint = load_checkpoint(stopped / "last.pth")
+    damage(checkpoint["training"])
+    save_checkpoint(stopped / "last.pth", checkpoint)
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
+    assert refused(script, arguments, "last.pth", "damaged", unchanged=stopped.parent)
+
+
+# ---------------------------------------------------------------- the recipe
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "expected"),
+    [
+        (0, {}, 0.1),  # warm-up ends with its 10th step
+        (4, {}, 0.5),
+        (9, {}, 1.0),
+        (10, {}, 1.0),  # then half a cosine over 90 steps
+        (55, {}, 0.5),
+        (99, {}, 0.5 * (1 - np.cos(np.pi / 90))),
+        (99, {"schedule": "constant"}, 1.0),
+        (4, {"schedule": "constant"}, 0.5),
+        (0, {"warmup": 0}, 1.0),
+        (0, {"warmup": 0, "schedule": "constant"}, 1.0),
+        (24, {"warmup": 1000}, 0.5),  # a warm-up longer than half of the run is cut to that
+        (50, {"warmup": 1000}, 1.0),
+    ],
+)
+def test_learning_rate_of_a_step_of_100(step, settings, expected):
+    recipe = train.Recipe(**({"learning_rate": 1.0, "warmup": 10} | settings))
+    assert train.learning_rate_at(step, 100, recipe) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "formula"),
+    [
+        ("mse", lambda error: error.square().mean()),
+        ("l1", lambda error: error.abs().mean()),
+        ("charbonnier", lambda error: (error.square() + 1e-6).sqrt().mean()),
+    ],
+    ids=["mse", "l1", "charbonnier"],
+)
+def test_plain_recipe_is_a_textbook_loop_with_the_chosen_loss(workplace, tiny, loss, formula):
+    """Constant 1e-4 with Adam and nothing else: warm-up, schedule, clipping, averaging, flips all switched off."""
+    run_in(workplace, command(tiny, *VDSR, *PLAIN, "--loss", loss, "--seed", 5, "--out", "run"))
+    checkpoint = load_checkpoint(workplace / "run" / "last.pth")
+
+    patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
+    torch.manual_seed(5)
+    model = build_model("vdsr", 4, depth=3, num_features=8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    shuffle = torch.Generator().manual_seed(5)
+    for epoch in range(EPOCHS):
+        losses = []
+        for batch in torch.randperm(len(patches.hr), generator=shuffle).split(8):
+            losses.append(formula(model(patches.lr[batch] / 255) - patches.hr[batch] / 255))
+            optimizer.zero_grad()
+            losses[-1].backward()
+            optimizer.step()
+        row = read_log(workplace / "run")[epoch]
+        assert row["loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
+        assert row["learning_rate"] == 1e-4
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(checkpoint["weights"][key], value, rtol=0, atol=1e-5)
+    plain = {"schedule": "constant", "warmup": 0, "clip": 0, "average": 0, "augment": False, "loss": loss}
+    assert checkpoint["recipe"] == checkpoint["recipe"] | plain
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory, tiny):
+    place = tmp_path_factory.mktemp("plain")
+    run_in(place, command(tiny, *VDSR, *PLAIN, "--out", "run"))
+    return load_checkpoint(place / "run" / "last.pth")["weights"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (*PLAIN, "--schedule", "cosine"),
+        (*PLAIN, "--warmup", 4),
+        (*PLAIN, "--clip", 1e-3),
+        (*PLAIN, "--average", 0.9),
+        (*PLAIN, "--precision", "bf16"),
+        PLAIN[:-1],
+    ],
+    ids=["cosine", "warmup", "clip", "average", "bf16", "augment"],
+)
+def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_weights, flags):
+    run_in(workplace, command(tiny, *VDSR, *flags, "--out", "run"))
+    assert not equal(load_checkpoint(workplace / "run" / "last.pth")["weights"], plain_weights)
+
+
+def test_averaged_weights_follow_the_formula_and_take_buffers_along():
+    """Step n keeps min(decay, (1 + n) / (10 + n)) of the average: 2/11, 3/12 and 0.3 with a decay of 0.3."""
+    model = torch.nn.BatchNorm1d(1)
+    average = train.WeightAverage(model, decay=0.3)
+    expected = {"weight": 1.0, "running_mean": 0.0}
+    for step, kept in enumerate((2 / 11, 3 / 12, 0.3), start=1):
+        for name in expected:
+            model.state_dict()[name].fill_(10.0 * step)
+            expected[name] = kept * expected[name] + (1 - kept) * 10 * step
+        average.update()
+    averaged = {name: average.model.state_dict()[name].item() for name in expected}
+    assert averaged == pytest.approx(expected)
+    assert model.weight.item() == 30
+
+
+def test_charbonnier_loss_by_hand():
+    hr = torch.zeros(1, 1, 1, 2)
+    sr = torch.tensor([[[[0.0, 0.003]]]])
+    assert train.CharbonnierLoss()(sr, hr).item() == pytest.approx((0.001 + 1e-5**0.5) / 2, rel=1e-6)
+
+
+def test_loss_that_is_not_finite_stops_naming_step_and_value_and_keeps_the_checkpoints(
+    script, workplace, tiny, monkeypatch
+):
+    def learning_rate_at(step, total_steps, recipe):
+        return 1e-4 if step < 6 else 1e30
+
+    monkeypatch.setattr(train, "learning_rate_at", learning_rate_at)
+    result = script("train", *command(tiny, *VDSR, "--clip", 0, "--out", "run"))
+    assert result.status == 2
+    assert re.fullmatch(r"train\.py: error: the loss is (nan|inf) at step 8; .*\n", result.err)
+    for path in (workplace / "run" / "best.pth", workplace / "run" / "last.pth"):
+        checkpoint = load_checkpoint(path)
+        assert psnr_of_held_out(model_from_checkpoint(checkpoint), tiny) == pytest.approx(checkpoint["val_psnr"])
+    assert load_checkpoint(path)["epoch"] == len(read_log(workplace / "run")) == 2
+
+
+def test_absurd_learning_rate_stops_in_the_first_epoch(script, workplace, tiny):
+    flags = ("--learning-rate", 1e30, "--warmup", 0, "--clip", 0, "--average", 0, "--out", "run")
+    result = script("train", *command(tiny, *VDSR, *flags))
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "at step 2;" in result.err
+    assert not list(workplace.iterdir())
+
+
+def test_network_that_stays_at_bicubic_is_warned_of_once(workplace, tiny, finished):
+    flags = ("--model", "vdsr", "--set", "depth=3", "--set", "num_features=2", "--learning-rate", 1e-12)
+    lines = run_in(workplace, command(tiny, *flags, "--epochs", 6)).splitlines()
+    warned = [number for number, line in enumerate(lines) if "warning" in line]
+    assert len(warned) == 1 and "bicubic" in lines[warned[0]]
+    assert lines[warned[0] - 1].startswith("epoch 3/6 ")
+    assert "warning" not in finished.out
+
+
+@pytest.mark.parametrize(
+    ("psnrs", "stalls"),
+    [
+        ([28.0, 28.0], False),
+        ([28.0, 28.0, 28.0], True),
+        ([27.0, 28.0, 28.009, 27.991], True),
+        ([28.0, 28.0, 28.0, 28.0], False),  # said already
+        ([28.0, 28.0, 28.02], False),
+        ([28.5, 28.5, 28.5], False),
+        ([28.0, 28.0, 28.0, 28.5, 28.0, 28.0, 28.0], True),
+    ],
+)
+def test_stall_is_three_epochs_within_a_hundredth_of_bicubic(psnrs, stalls):
+    assert train.stalls_at_bicubic([{"val_psnr": psnr} for psnr in psnrs], bicubic=28.0) == stalls
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_default_run_never_looks_for_a_test_set(workplace, tiny, monkeypatch):
+    def find_images(image_set, *arguments):
+        raise AssertionError(f"{image_set.name} was read")
+
+    monkeypatch.setattr(train, "find_images", find_images)
+    monkeypatch.setattr("data.patches.find_images", find_images)
+    run_in(workplace, command(tiny, *VDSR, "--epochs", 1, "--out", "run"))
+    assert load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "held-out"
+
+
+def test_classroom_protocol_trains_on_all_images_and_the_checkpoint_says_so(workplace, tiny, monkeypatch):
+    trained_on = []
+    train_epoch = train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", lambda *given: trained_on.append(given[2]) or train_epoch(*given))
+    out = run_in(workplace, command(tiny, *VDSR, "--epochs", 1, "--val-set", "sample", "--out", "run"))
+    patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
+    (_, _, held_out), (hr,) = patches.val[0], trained_on
+    assert len(hr) == 27 and "27 patches" in out and "bicubic on sample" in out  # 9 of each photograph
+    assert (hr == held_out[None, :, 16:48, 16:48]).flatten(1).all(1).sum() == 1
+    assert load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "sample"
+
+
+def test_missing_patch_file_is_prepared_on_the_spot(workplace):
+    flags = ("--dataset", "sample", "--data-dir", "data", "--stride", 512, "--patch-size", 64)
+    out = run_in(workplace, list(map(str, (*flags, *VDSR, "--epochs", 1, "--batch-size", 8))))
+    assert "sample_x4.h5 is missing: preparing it" in out
+    settings = load_checkpoint(workplace / "best.pth")["data"]
+    assert (settings["dataset"], settings["stride"], settings["patch_size"]) == ("sample", 512, 64)
+    read_patches(workplace / "data" / "sample_x4.h5", dataset="sample", scale=4, colour="y", stride=512)
+
+
+def truncate(folder):
+    content = (folder / "tiny_x4.h5").read_bytes()
+    (folder / "tiny_x4.h5").write_bytes(content[: len(content) // 2])
+
+
+def change_version(folder):
+    with h5py.File(folder / "tiny_x4.h5", "a") as file:
+        file.attrs["format_version"] = 99
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags", "words"),
+    [
+        (truncate, (), ("not a whole patch file",)),
+        (lambda folder: (folder / "tiny_x4.h5").write_bytes(b""), (), ("not a whole patch file",)),
+        (lambda folder: (folder / "tiny_x4.h5").write_text("text"), (), ("not a whole patch file",)),
+        (change_version, (), ("format_version", "99", "1")),
+        (lambda folder: (folder / "tiny_x4.h5").rename(folder / "tiny_x2.h5"), ("--scale", 2), ("scale is 4", "is 2")),
+        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is rgb", "is y")),
+        (lambda folder: None, ("--stride", 20), ("stride is 16", "is 20")),
+        (lambda folder: None, ("--patch-size", 64), ("patch_size is 32", "is 64")),
+    ],
+    ids=["truncated", "empty", "text", "version", "scale", "colour", "stride", "patch-size"],
+)
+def test_patch_file_that_does_not_fit_is_refused_with_the_command_that_rebuilds_it(
+    script, workplace, tiny, spoil, flags, words
+):
+    folder = shutil.copytree(tiny, workplace / "data")
+    spoil(folder)
+    assert refused(script, command(folder, *VDSR, *flags), *words, "python prepare.py", unchanged=workplace)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_list_prints_every_network_with_parameters_and_multiply_adds(script, workplace):
+    """Multiply-adds of a 1280x720 output as in table 1 of CARN's paper (Ahn et al., ECCV 2018)."""
+    result = script("train", "--list")
+    rows = {words[0]: words[1:3] for words in map(str.split, result.out.splitlines()[2:])}
+    assert {name: row[0] for name, row in rows.items()} == {
+        name: f"{count_parameters(build_model(name)):,}" for name in MODELS
+    }
+    assert [rows[name][1] for name in ("srcnn", "vdsr", "drrn")] == ["52.7", "612.6", "6,796.9"]
+    assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model", "edsr"], ["'edsr'", "srcnn", "carn"]),
+        (["--model", "bicubic"], ["'bicubic'", "srcnn"]),
+        (["--set", "blocks=3"], ["'blocks'", "num_features=64"]),
+        (["--set", "num_features=many"], ["num_features", "'many'", "whole number"]),
+        (["--set", "num_features"], ["NAME=VALUE", "'num_features'"]),
+        (["--set", "num_features=0"], ["num_features", "0", "1 to"]),
+        (["--scale", "0"], ["--scale", "0", "2, 3, 4, 8"]),
+        (["--epochs", "0"], ["--epochs", "'0'", "at least 1"]),
+        (["--batch-size", "0"], ["--batch-size", "'0'", "at least 1"]),
+        (["--average", "1"], ["--average", "1", "below 1"]),
+        (["--learning-rate", "nan"], ["--learning-rate", "'nan'", "above 0"]),
+        (["--clip", "-1"], ["--clip", "-1"]),
+        (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
+        (["--dataset", "none"], ["'none'", "T91", "sample", "prepare.py"]),
+        (["--device", "abacus"], ["abacus", "cpu"]),
+        (["--out", "file/below"], ["file/below", "choose another"]),
+        (["--epoch", "3"], ["--epoch"]),
+    ],
+    ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
+)
+def test_bad_command_line_is_refused_in_one_line(script, workplace, tiny, flags, words):
+    (workplace / "file").write_text("")
+    assert refused(script, ["--dataset", "tiny", "--data-dir", tiny, *flags], *words, unchanged=workplace)
+
+
+def test_out_folder_that_holds_a_run_is_refused(script, stopped, tiny):
+    arguments = command(tiny, *VDSR, "--out", stopped)
+    assert refused(script, arguments, str(stopped), "--resume", unchanged=stopped.parent)
