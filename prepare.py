@@ -1,6 +1,5 @@
 """Images -> verified copies under data/ -> HDF5 patch pairs (bicubic LR, HR) for train.py."""
 
-import os
 from pathlib import Path
 
 import h5py
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.catalog import DATA_DIR, TEST_SETS, TRAIN_SETS, find_images
+from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
 from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
 from utils import (
     COLOURS,
@@ -41,13 +40,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--stride", type=positive_int, default=DEFAULT_STRIDE, help="distance between patches in HR pixels"
     )
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=os.environ.get("SR_DATA_SOURCE") or None,
-        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
-    )
-    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder for images and patch files")
+    add_data_arguments(parser)
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw 24 of the patch pairs into this picture")
     args = parser.parse_args(argv)

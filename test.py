@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.catalog import DATA_DIR, TEST_SETS, describe_image, find_images, manifest_hash
+from data.catalog import TEST_SETS, add_data_arguments, describe_image, find_images, manifest_hash
 from data.degradation import degrade, imresize
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
 from models.inference import SelfEnsemble, Tiled
@@ -32,6 +31,7 @@ from utils import (
     list_images,
     load_checkpoint,
     positive_int,
+    progress,
     read_image,
     read_photo,
     rgb_to_ycbcr,
@@ -96,13 +96,7 @@ def parse_args(argv=None):
         "--zoom", metavar="X,Y,SIZE", help="window to magnify, in HR pixels (default: where the results differ most)"
     )
     files.add_argument("--no-figures", dest="figures", action="store_false", help="draw no comparison figures")
-    files.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of the image sets")
-    files.add_argument(
-        "--source",
-        type=Path,
-        default=os.environ.get("SR_DATA_SOURCE") or None,
-        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
-    )
+    add_data_arguments(files)
 
     own = parser.add_argument_group("your own images")
     own.add_argument("--input", type=Path, metavar="FILE|DIR", help="super-resolve these images instead of scoring")
@@ -396,7 +390,7 @@ def evaluate(args, networks, device):
     for network in rows:  # the first call of a network is slow; it is not timed
         super_resolve(network, np.zeros((COLOURS[network.colour], 16, 16), np.float32), device)
     figures, described = [], []
-    for name, path in tqdm(paths.items(), desc=dataset, unit="image", disable=None):
+    for name, path in progress(paths.items(), dataset, "images"):
         pixels = read_test_image(path, scale)
         described.append(describe_image(name, pixels))
         outputs = [score_image(network, name, pixels, device) for network in rows]
@@ -454,7 +448,7 @@ def super_resolve_photos(args, network, device):
     if not inputs:
         raise UserError(f"{args.input}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
     failures = []
-    for source, target in tqdm(output_paths(inputs, args.output, network.scale).items(), unit="image", disable=None):
+    for source, target in progress(output_paths(inputs, args.output, network.scale).items(), args.input.name, "images"):
         try:
             photo = read_photo(source)
             height, width = (length * network.scale for length in photo.colour.shape[:2])

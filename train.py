@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.catalog import DATA_DIR, TEST_SETS, TRAIN_SETS, find_images
+from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade
 from data.patches import augment, cut_patches, patch_file, prepare_patches, read_patches
 from models import (
@@ -31,6 +30,7 @@ from models import (
 from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
+    PLAIN_SECONDS,
     Parser,
     UserError,
     check_writable,
@@ -57,7 +57,6 @@ HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 STALL_EPOCHS = 3
 STALL_DB = 0.01
-PLAIN_SECONDS = 60  # between lines within an epoch where there is no terminal for a progress bar
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
 RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after")
@@ -137,13 +136,7 @@ def parse_args(argv=None):
     )
     data.add_argument("--patch-size", type=positive_int, help="required HR patch side in pixels (default: the file's)")
     data.add_argument("--stride", type=positive_int, help="required patch distance in HR pixels (default: the file's)")
-    data.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of images and patch files")
-    data.add_argument(
-        "--source",
-        type=Path,
-        default=os.environ.get("SR_DATA_SOURCE") or None,
-        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
-    )
+    add_data_arguments(data)
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--loss", choices=LOSSES, default=default.loss, help="training loss")
@@ -272,8 +265,13 @@ class WeightAverage:
 
 @dataclass
 class Run:
-    """What changes while a network is trained, and so what a resume must bring back."""
+    """One training run: what it was given, and from `model` on what changes and a resume must bring back."""
 
+    recipe: Recipe
+    description: dict  # what its checkpoints say beside weights, epoch and score
+    lr: torch.Tensor  # all patches, on the device: (P, C, p/scale, p/scale) in [0, 255]
+    hr: torch.Tensor  # (P, C, p, p)
+    val: list  # [(name, lr, hr)] of whole images, on the CPU
     model: nn.Module
     average: WeightAverage
     optimizer: torch.optim.Optimizer
@@ -285,6 +283,14 @@ class Run:
     @property
     def epoch(self):
         return len(self.history)
+
+    @property
+    def steps_per_epoch(self):
+        return math.ceil(len(self.lr) / self.recipe.batch_size)
+
+    @property
+    def total_steps(self):
+        return self.recipe.epochs * self.steps_per_epoch
 
     def state(self):
         return {
@@ -315,31 +321,32 @@ class Run:
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
 
 
-def start_run(model, recipe, device):
-    """A Run at its beginning."""
+def start_run(model, recipe, description, lr, hr, val, device):
+    """A Run at its beginning, its network and patches on the device."""
     model = model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=recipe.learning_rate, fused=device.type in ("cpu", "cuda") or None
-    )
+    fused = device.type in ("cpu", "cuda") or None
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=fused)
+    average = WeightAverage(model, recipe.average)
     generator = torch.Generator().manual_seed(recipe.seed)
-    return Run(model, WeightAverage(model, recipe.average), optimizer, generator, [])
+    return Run(recipe, description, lr.to(device), hr.to(device), val, model, average, optimizer, generator, history=[])
 
 
-def train_epoch(run, lr, hr, recipe, total_steps, bar):
+def train_epoch(run, bar):
     """One pass over the patches in random order; returns (mean loss, patches per second).
 
-    lr, hr: all patches, on the device. Raises UserError naming step and value when the loss is not finite.
+    Raises UserError naming step and value when the loss is not finite.
     """
+    lr, hr, recipe = run.lr, run.hr, run.recipe
     criterion = LOSSES[recipe.loss]()
     order = torch.randperm(len(lr), generator=run.generator).to(lr.device)
     batches = order.split(recipe.batch_size)
-    first_step = run.epoch * len(batches)
+    first_step = run.epoch * run.steps_per_epoch
     losses = torch.zeros(len(batches), device=lr.device)
     started = spoken = time.perf_counter()
     run.model.train()
     for index, batch in enumerate(batches):
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate_at(first_step + index, total_steps, recipe)
+            group["lr"] = learning_rate_at(first_step + index, run.total_steps, recipe)
         lr_batch, hr_batch = to_unit(lr[batch]), to_unit(hr[batch])  # (N, C, p/scale, p/scale), (N, C, p, p)
         if recipe.augment:
             lr_batch, hr_batch = augment(lr_batch, hr_batch, run.generator)
@@ -357,7 +364,7 @@ def train_epoch(run, lr, hr, recipe, total_steps, bar):
             check_finite(losses[: index + 1], first_step)
             progress = describe_progress(run, losses[index].item(), started, (index + 1) * recipe.batch_size)
             bar.set_postfix_str(progress)
-            if bar.disable and time.perf_counter() - spoken > PLAIN_SECONDS:
+            if bar.disable and time.perf_counter() - spoken > 4 * PLAIN_SECONDS:
                 print(f"step {index + 1}/{len(batches)}: {progress}", flush=True)
                 spoken = time.perf_counter()
         bar.update()
@@ -397,25 +404,24 @@ def validate(model, val, scale, device):
     return sum(psnrs) / len(psnrs)
 
 
-def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
+def fit(run, folder, epochs):
     """Train until `epochs` epochs are done, keeping the run folder up to date after each."""
     from report.drawing import draw_curve  # matplotlib takes a second to import
 
-    scale = description["scale"]
-    bicubic = validate(build_model("bicubic", scale, description["channels"]).to(device), val, scale, device)
-    steps = math.ceil(len(lr) / recipe.batch_size)
+    recipe, scale, device = run.recipe, run.description["scale"], run.lr.device
+    bicubic = validate(build_model("bicubic", scale, run.description["channels"]).to(device), run.val, scale, device)
     print(
-        f"{len(lr)} patches, {steps} steps an epoch, {device} in {recipe.precision}; "
+        f"{len(run.lr)} patches, {run.steps_per_epoch} steps an epoch, {device} in {recipe.precision}; "
         f"bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}",
         flush=True,
     )
     drawn = 0.0
-    bar = tqdm(total=recipe.epochs * steps, initial=run.epoch * steps, unit="step", disable=None, dynamic_ncols=True)
-    with bar:
+    done = run.epoch * run.steps_per_epoch
+    with tqdm(total=run.total_steps, initial=done, unit="step", disable=None, dynamic_ncols=True) as bar:
         while run.epoch < epochs:
             started = time.perf_counter()
-            loss, speed = train_epoch(run, lr, hr, recipe, recipe.epochs * steps, bar)
-            psnr = validate(run.average.model, val, scale, device)
+            loss, speed = train_epoch(run, bar)
+            psnr = validate(run.average.model, run.val, scale, device)
             improved = psnr > run.best_psnr
             if improved:
                 run.best_psnr, run.best_epoch = psnr, run.epoch + 1
@@ -423,20 +429,20 @@ def fit(run, lr, hr, val, recipe, description, folder, device, epochs):
             seconds = time.perf_counter() - started
             row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, seconds)
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
-            save_epoch(run, description, folder, improved)
+            save_epoch(run, folder, improved)
             if time.perf_counter() - drawn > CURVE_SECONDS or run.epoch == epochs:
                 draw_curve(folder / "curve.png", run.history, bicubic, recipe.val_set)
                 drawn = time.perf_counter()
-            report_epoch(run, recipe, bicubic, bar)
+            report_epoch(run, bicubic, bar)
 
 
-def report_epoch(run, recipe, bicubic, bar):
+def report_epoch(run, bicubic, bar):
     """Print the epoch's line, and a warning when the network's output has stayed the bicubic image."""
-    row = run.history[-1]
+    row, epochs = run.history[-1], run.recipe.epochs
     recent = [past["seconds"] for past in run.history[-10:]]
-    left = timedelta(seconds=round((recipe.epochs - run.epoch) * sum(recent) / len(recent)))
+    left = timedelta(seconds=round((epochs - run.epoch) * sum(recent) / len(recent)))
     bar.write(
-        f"epoch {run.epoch}/{recipe.epochs}  loss {row['loss']:.6f}  val {row['val_psnr']:.3f} dB  "
+        f"epoch {run.epoch}/{epochs}  loss {row['loss']:.6f}  val {row['val_psnr']:.3f} dB  "
         f"best {row['best_psnr']:.3f}  {row['patches_per_s']:.0f} patches/s  left {left}"
     )
     if stalls_at_bicubic(run.history, bicubic):
@@ -480,9 +486,9 @@ def make_folder(args):
             continue
 
 
-def save_epoch(run, description, folder, improved):
+def save_epoch(run, folder, improved):
     """Write best.pth (and ./best.pth) when the epoch improved, then last.pth, then log.csv, each whole."""
-    checkpoint = description | {
+    checkpoint = run.description | {
         "weights": run.average.model.state_dict(),
         "epoch": run.epoch,
         "val_psnr": run.history[-1]["val_psnr"],
@@ -501,7 +507,7 @@ def save_epoch(run, description, folder, improved):
 
 
 def begin(args, device):
-    """(run, lr, hr, val, recipe, description, folder) of a new run."""
+    """A new run, and its folder."""
     options = parse_options(args.model, args.assignments)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
@@ -509,7 +515,6 @@ def begin(args, device):
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
     check_folder(args)
     patches = load_patches(args, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
-    lr, hr, val = split(patches, recipe.val_set, args)
     description = {
         "format": "sr-checkpoint",
         "format_version": CHECKPOINT_VERSION,
@@ -527,38 +532,37 @@ def begin(args, device):
         f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
         f"{count_parameters(model):,} parameters, trained on {args.dataset}"
     )
-    return start_run(model, recipe, device), lr, hr, val, recipe, description, make_folder(args)
+    return start_run(model, recipe, description, *split(patches, recipe.val_set, args), device), make_folder(args)
 
 
 def resume(args, device):
-    """The same for a run that is continued from its last.pth, in whose folder it goes on."""
+    """A run continued from its last.pth, and the folder where that lies."""
     checkpoint = load_checkpoint(args.resume)
     state = checkpoint.pop("training", None)
     if not isinstance(state, dict):
         raise UserError(f"{args.resume}: holds weights only, not a run; resume from the run folder's last.pth")
     model = model_from_checkpoint(checkpoint, args.resume)
     data = checkpoint["data"]
+    description = {key: value for key, value in checkpoint.items() if key not in ("weights", "epoch", "val_psnr")}
     try:
         recipe = Recipe(**checkpoint["recipe"])
         recipe.check()
-        run = start_run(model, recipe, device)
-        run.restore(state)
         patches = load_patches(args, data["colour"], data["scale"], data["dataset"], data["patch_size"], data["stride"])
+        if patches.attributes != data:
+            raise UserError(
+                f"{args.resume}: the run was trained on other patches than the present file's; rebuild that"
+            )
+        run = start_run(model, recipe, description, *split(patches, recipe.val_set, args), device)
+        run.restore(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error
-    if patches.attributes != data:
-        raise UserError(
-            f"{args.resume}: the run was trained on other patches than the present file's; rebuild that file"
-        )
-    lr, hr, val = split(patches, recipe.val_set, args)
-    description = {key: value for key, value in checkpoint.items() if key not in ("weights", "epoch", "val_psnr")}
     folder = args.resume.parent
     check_writable(folder)
     check_writable(Path("."))
     if (folder / "best.pth").exists():  # the newest run is this one again
         copy_whole(folder / "best.pth", "best.pth")
     print(f"continuing {folder} after epoch {run.epoch} of {recipe.epochs}")
-    return run, lr, hr, val, recipe, description, folder
+    return run, folder
 
 
 def print_registry(args):
@@ -579,15 +583,16 @@ def main(argv=None):
     if args.list:
         return print_registry(args)
     device = choose_device(args.device)
-    run, lr, hr, val, recipe, description, folder = (resume if args.resume else begin)(args, device)
-    epochs = min(recipe.epochs, run.epoch + args.stop_after) if args.stop_after else recipe.epochs
+    run, folder = (resume if args.resume else begin)(args, device)
+    total = run.recipe.epochs
+    epochs = min(total, run.epoch + args.stop_after) if args.stop_after else total
     try:
-        fit(run, lr.to(device), hr.to(device), val, recipe, description, folder, device, epochs)
+        fit(run, folder, epochs)
     finally:
         if not any(folder.iterdir()):  # nothing was trained: nothing is left behind
             folder.rmdir()
-    if run.epoch < recipe.epochs:
-        print(f"stopped after epoch {run.epoch} of {recipe.epochs}; python train.py --resume {folder}/last.pth goes on")
+    if run.epoch < total:
+        print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
     print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
 
 

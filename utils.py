@@ -10,6 +10,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
 SCALES = (2, 3, 4, 8)
@@ -27,6 +29,7 @@ IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".g
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 CHECKPOINT_VERSION = 1
+PLAIN_SECONDS = 15  # between lines of progress where there is no terminal for a bar
 
 
 # ---------------------------------------------------------------- errors and the command line
@@ -119,6 +122,19 @@ def _checked(text, kind, allowed, description):
     if value is None or not allowed(value):
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed is {description}")
     return value
+
+
+def progress(items, description, unit):
+    """Go through `items` with a progress bar, or where there is no terminal with a plain line now and then."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=description, unit=f" {unit}", dynamic_ncols=True)
+        return
+    spoken = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - spoken > PLAIN_SECONDS:
+            print(f"{description}: {done} of {len(items)} {unit}", flush=True)
+            spoken = time.monotonic()
 
 
 # ---------------------------------------------------------------- files

@@ -10,6 +10,7 @@ sample: photographs that ship inside scikit-image (public domain or CC0, see its
 """
 
 import hashlib
+import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,9 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from tqdm import tqdm
-
-from utils import IMAGE_SUFFIXES, ROOT, UserError, image_size, list_images, read_image, write_png
+from utils import IMAGE_SUFFIXES, ROOT, UserError, image_size, list_images, progress, read_image, write_png
 
 DATA_DIR = ROOT / "data"
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
@@ -197,6 +196,17 @@ coins 384x303 e080cc03805f1fa70516c3cb84883d4633bda2a1b51841da7c22f3d14c072451
 """
 
 
+def add_data_arguments(parser):
+    """--data-dir and --source, the same for every script."""
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of images and patch files")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=os.environ.get("SR_DATA_SOURCE") or None,
+        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
+    )
+
+
 def parse_images(text):
     """CatalogImages from lines of name, WIDTHxHEIGHT and hash."""
     rows = (line.split() for line in text.strip().splitlines())
@@ -366,7 +376,7 @@ def download(image_set, mirror, home, found, say):
     # Files named after images that are here already come last: some mirrors number the images in their own way.
     paths = sorted(mirror.paths, key=lambda path: Path(path).stem.removesuffix("_GT") in found)
     say(f"{image_set.name}: fetching {len(missing)} images from {mirror.base}")
-    for path in tqdm(paths, desc=image_set.name, unit="image", disable=None):
+    for path in progress(paths, image_set.name, "images"):
         if not missing:
             break
         try:

@@ -15,11 +15,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, manifest_hash
 from data.degradation import degrade
-from utils import COLOURS, UserError, check_writable, list_images, read_image, written_whole
+from utils import COLOURS, UserError, check_writable, list_images, progress, read_image, written_whole
 
 FORMAT = "sr-patches"
 FORMAT_VERSION = 1
@@ -145,7 +144,7 @@ def prepare_patches(
         lr_type = np.float32 if colour == "y" else np.uint8
         lr_set = _growing(file, "lr", (channels, small, small), lr_type)
         hr_set = _growing(file, "hr", (channels, patch_size, patch_size), np.uint8)
-        for name, path in tqdm(paths.items(), desc=target.name, unit="image", disable=None):
+        for name, path in progress(paths.items(), target.name, "images"):
             pixels = read_image(path)
             height, width = pixels.shape[:2]
             if min(height - height % scale, width - width % scale) < patch_size:

@@ -512,7 +512,7 @@ def test_default_run_never_looks_for_a_test_set(workplace, tiny, monkeypatch):
 def test_classroom_protocol_trains_on_all_images_and_the_checkpoint_says_so(workplace, tiny, monkeypatch):
     trained_on = []
     train_epoch = train.train_epoch
-    monkeypatch.setattr(train, "train_epoch", lambda *given: trained_on.append(given[2]) or train_epoch(*given))
+    monkeypatch.setattr(train, "train_epoch", lambda *given: trained_on.append(given[0].hr) or train_epoch(*given))
     out = run_in(workplace, command(tiny, *VDSR, "--epochs", 1, "--val-set", "sample", "--out", "run"))
     patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
     (_, _, held_out), (hr,) = patches.val[0], trained_on

@@ -37,6 +37,7 @@ from utils import (
     non_negative_float,
     positive_float,
     positive_int,
+    progress,
     read_image,
     read_photo,
     rgb_to_ycbcr,
@@ -682,3 +683,12 @@ def test_device_that_cannot_compute_here_is_refused_and_the_allowed_ones_listed(
 def test_device_auto_computes():
     assert torch.ones(2, device=choose_device("auto")).sum().item() == 2
     assert choose_device("cpu").type == "cpu"
+
+
+def test_progress_without_a_terminal_is_a_plain_line_after_each_interval(monkeypatch, capsys):
+    monkeypatch.setattr("utils.PLAIN_SECONDS", -1)
+    assert list(progress("abc", "set", "images")) == ["a", "b", "c"]
+    assert capsys.readouterr().out.splitlines() == [f"set: {done} of 3 images" for done in (1, 2, 3)]
+    monkeypatch.setattr("utils.PLAIN_SECONDS", 60)
+    assert list(progress({"a": 1}.items(), "set", "images")) == [("a", 1)]
+    assert capsys.readouterr().out == ""
