@@ -1,0 +1,52 @@
+"""README against the code: its commands are understood, its numbers are those of the result files."""
+
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from utils import ROOT, sha256_of_file
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    command.strip() for block in BLOCKS for line in block.splitlines() for command in line.partition("#")[0].split("&&")
+]
+SCRIPTS = [command for command in COMMANDS if re.match(r"python (prepare|train|test)\.py", command)]
+RESULTS = [  # of the weights that are part of the repository, not of a user's own run
+    path
+    for path in sorted(Path(ROOT, "report", "results").glob("Set5_x4_*.json"))
+    if (json.loads(path.read_text(encoding="utf-8"))["weights"] or {"path": ""})["path"].startswith("weights/")
+]
+
+
+@pytest.mark.parametrize("command", [command for command in SCRIPTS if "--help" not in command])
+def test_command_in_readme_is_accepted_by_its_script(command):
+    _, script, *arguments = shlex.split(command)
+    importlib.import_module(script.removesuffix(".py")).parse_args(arguments)
+
+
+def test_readme_has_the_two_set_up_commands():
+    assert len(re.findall(r"<!-- set-up \d -->\n```bash\n.*?```\n<!-- end -->", README, flags=re.DOTALL)) == 2
+
+
+def test_results_table_in_readme_is_made_of_the_result_files():
+    """Parameters, best epoch, PSNR and SSIM of each network, and of bicubic, as report/results has them."""
+    rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", README, flags=re.MULTILINE))
+    assert RESULTS
+    for path in RESULTS:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        mean, trained = result["mean"], result["trained"]
+        epochs = f"{trained['epoch']} of {trained['recipe']['epochs']}"
+        numbers = f"{result['parameters']:,} | {epochs} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | "
+        assert rows[result["label"]].startswith(numbers)
+        assert rows["Bicubic"].startswith(f"0 | | {mean['bicubic_psnr']:.2f} | {mean['bicubic_ssim']:.4f} | ")
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_result_file_is_of_the_weights_in_the_repository(path):
+    weights = json.loads(path.read_text(encoding="utf-8"))["weights"]
+    assert sha256_of_file(ROOT / weights["path"]) == weights["sha256"]
