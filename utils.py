@@ -555,10 +555,8 @@ def has_bf16(device):
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        if hasattr(torch.cpu, "get_capabilities"):  # torch 2.12
-            capabilities = torch.cpu.get_capabilities()
-            return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-        return torch.cpu._is_avx512_bf16_supported()
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
 
