@@ -369,8 +369,8 @@ def draw_figure(folder, dataset, name, pixels, networks, outputs, zoom):
     return path
 
 
-def check_zoom(zoom, paths, scale):
-    """Raise UserError unless the window lies inside every image."""
+def check_images(paths, scale, zoom):
+    """Raise UserError, before anything is written, unless every image can be scored and holds the zoom window."""
     for path in paths.values():
         height, width = (length // scale * scale for length in read_test_image(path, scale).shape[:2])
         if zoom and (zoom[0] + zoom[2] > width or zoom[1] + zoom[2] > height):
@@ -381,7 +381,7 @@ def evaluate(args, networks, device):
     """Score the networks on a test set: table, JSON files and figures."""
     scale = networks[0].scale if networks else args.scale or 4
     dataset, paths = find_test_images(args.dataset, args.data_dir, args.source)
-    check_zoom(args.zoom, paths, scale)
+    check_images(paths, scale, args.zoom)
     for folder in ("results", "figures")[: 1 + args.figures]:
         check_writable(args.out / folder)
     colours = dict.fromkeys(network.colour for network in networks) or {"y": None}

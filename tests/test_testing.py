@@ -6,7 +6,6 @@ import pickle
 import re
 import struct
 import sys
-import warnings
 import zlib
 from contextlib import chdir, redirect_stdout
 from hashlib import sha256
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import refused
 from PIL import Image
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -77,29 +77,11 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def contents(folder):
-    """Everything below a folder: {path: bytes, or None for a folder}."""
-    return {path: None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob("*"))}
-
-
 def run(script, *arguments):
     """Run test.py on the CPU: its result, after checking that it did not complain."""
     result = script("test", *arguments, "--device", "cpu")
     assert (result.status, result.err) == (0, "")
     return result
-
-
-def refused(script, arguments, *words, unchanged):
-    """Run test.py: exit status 2, one line on stderr that holds `words`, and the folder `unchanged` as it was."""
-    before = contents(unchanged)
-    with warnings.catch_warnings(record=True) as caught:
-        result = script("test", *arguments)
-    assert result.status == 2
-    assert result.err.startswith("test.py: error: ") and result.err.count("\n") == 1
-    assert [word for word in words if word not in result.err] == [], result.err
-    assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
-    assert contents(unchanged) == before
-    return True
 
 
 # ---------------------------------------------------------------- scoring
@@ -291,7 +273,7 @@ def test_figures_show_every_result_in_the_window_of_zoom(script, workplace, monk
 def test_zoom_that_is_no_window_of_every_image_is_refused(script, workplace, zoom):
     small_set(workplace / "shots")
     arguments = ["--dataset", "shots", "--out", "out", f"--zoom={zoom}"]
-    assert refused(script, arguments, "--zoom", zoom, unchanged=workplace)
+    assert refused(script, "test", arguments, "--zoom", zoom, unchanged=workplace)
 
 
 def test_sample_set_is_scored_under_its_own_name(script, workplace):
@@ -316,7 +298,7 @@ def test_scales_that_differ_are_refused(script, workplace, scales, flags):
     paths = [small_checkpoint(workplace / f"x{scale}.pth", scale=scale) for scale in scales]
     small_set(workplace / "shots")
     arguments = ["--weights", *paths, "--dataset", "shots", "--out", "out", *flags]
-    assert refused(script, arguments, "scale", "4", unchanged=workplace)
+    assert refused(script, "test", arguments, "scale", "4", unchanged=workplace)
 
 
 # ---------------------------------------------------------------- one's own images
@@ -493,13 +475,13 @@ def test_own_image_that_cannot_be_enlarged_is_refused(script, workplace, name, w
     weights = small_checkpoint(workplace / "best.pth")
     write(workplace / name)
     arguments = ["--weights", weights, "--input", workplace / name, "--output", "out"]
-    assert refused(script, arguments, name, word, unchanged=workplace)
+    assert refused(script, "test", arguments, name, word, unchanged=workplace)
 
 
 @pytest.mark.parametrize(("name", "write", "word"), cases(UNSCORABLE))
 def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, workplace, name, write, word):
     write(small_set(workplace / "shots") / name)
-    assert refused(script, ["--dataset", "shots", "--out", "out"], name, word, unchanged=workplace)
+    assert refused(script, "test", ["--dataset", "shots", "--out", "out"], name, word, unchanged=workplace)
 
 
 class Evil:
@@ -539,7 +521,7 @@ def test_checkpoint_that_is_not_one_is_refused_and_nothing_in_it_is_run(script, 
     small_set(workplace / "shots")
     spoil(path)
     arguments = ["--weights", path, "--dataset", "shots", "--out", "out"]
-    assert refused(script, arguments, "best.pth", *words, unchanged=workplace)
+    assert refused(script, "test", arguments, "best.pth", *words, unchanged=workplace)
     assert not (workplace / "evil").exists()
 
 
@@ -571,7 +553,7 @@ def test_bad_command_line_is_refused_in_one_line(script, workplace, flags, words
     (workplace / "nothing").mkdir()
     (workplace / "file").write_text("")
     out = [] if {"--out", "--input"} & set(flags) else ["--out", "out"]
-    assert refused(script, [*flags, *out], *words, unchanged=workplace)
+    assert refused(script, "test", [*flags, *out], *words, unchanged=workplace)
 
 
 def test_output_that_would_replace_an_input_is_refused_and_nothing_written(script, workplace):
@@ -581,7 +563,7 @@ def test_output_that_would_replace_an_input_is_refused_and_nothing_written(scrip
     for scale in (2, 3, 4, 8):  # whatever the checkpoint's scale
         (workplace / "shots" / f"{first.stem}_x{scale}.png").write_bytes(first.read_bytes())
     arguments = ["--input", "shots", "--output", "shots", "--weights", "best.pth"]
-    assert refused(script, arguments, "would be replaced", "--output", unchanged=workplace)
+    assert refused(script, "test", arguments, "would be replaced", "--output", unchanged=workplace)
 
 
 def test_equal_images_are_written_as_null_since_json_has_no_infinity(tmp_path):

@@ -4,7 +4,6 @@ import csv
 import re
 import shutil
 import sys
-import warnings
 from contextlib import chdir, redirect_stdout
 from io import StringIO
 from itertools import accumulate
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from helpers import contents, refused
 from PIL import Image
 from skimage import data
 
@@ -114,24 +114,6 @@ def equal(first, second):
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))
     return first == second
-
-
-def contents(folder):
-    """Everything below a folder: {path: bytes, or None for a folder}."""
-    return {path: None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob("*"))}
-
-
-def refused(script, arguments, *words, unchanged):
-    """Run train.py: exit status 2, one line on stderr that holds `words`, and the folder `unchanged` as it was."""
-    before = contents(unchanged)
-    with warnings.catch_warnings(record=True) as caught:
-        result = script("train", *arguments)
-    assert result.status == 2
-    assert result.err.startswith("train.py: error: ") and result.err.count("\n") == 1
-    assert [word for word in words if word not in result.err] == [], result.err
-    assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
-    assert contents(unchanged) == before
-    return True
 
 
 # ---------------------------------------------------------------- what a run leaves behind
@@ -287,12 +269,12 @@ def test_resumed_run_that_never_improves_still_puts_its_best_beside(stopped, tin
 @pytest.mark.parametrize("flag", ["--epochs=9", "--seed=1", "--model=srcnn", "--no-augment", "--out=elsewhere"])
 def test_resume_with_a_flag_of_the_recipe_is_refused(script, stopped, tiny, flag):
     arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny, flag]
-    assert refused(script, arguments, "--resume", flag.partition("=")[0], unchanged=stopped.parent)
+    assert refused(script, "train", arguments, "--resume", flag.partition("=")[0], unchanged=stopped.parent)
 
 
 def test_resume_from_weights_alone_is_refused(script, stopped, tiny):
     arguments = ["--resume", stopped / "best.pth", "--data-dir", tiny]
-    assert refused(script, arguments, "weights only", "last.pth", unchanged=stopped.parent)
+    assert refused(script, "train", arguments, "weights only", "last.pth", unchanged=stopped.parent)
 
 
 @pytest.mark.parametrize(("bytes_left", "word"), [(None, "no such"), (0, "cut short"), (5000, "cut short")])
@@ -302,7 +284,7 @@ def test_resume_from_a_file_that_is_missing_or_cut_short_is_refused(script, stop
     if bytes_left is not None:
         (stopped / "last.pth").write_bytes(content[:bytes_left])
     arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
-    assert refused(script, arguments, "last.pth", word, unchanged=stopped.parent)
+    assert refused(script, "train", arguments, "last.pth", word, unchanged=stopped.parent)
 
 
 def test_resume_on_other_patches_is_refused(script, stopped, tiny):
@@ -310,7 +292,7 @@ def test_resume_on_other_patches_is_refused(script, stopped, tiny):
     Image.fromarray(data.coffee()[:64, :64]).save(other / "images" / "photo0.png")
     prepare_patches("tiny", 4, images=other / "images", patch_size=32, stride=16, data_dir=other)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", other]
-    assert refused(script, arguments, "other patches", unchanged=stopped.parent)
+    assert refused(script, "train", arguments, "other patches", unchanged=stopped.parent)
 
 
 def reshape_moments(state):
@@ -339,7 +321,7 @@ def test_resume_from_a_damaged_training_state_is_refused(script, stopped, tiny, 
     damage(checkpoint["training"])
     save_checkpoint(stopped / "last.pth", checkpoint)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
-    assert refused(script, arguments, "last.pth", "damaged", unchanged=stopped.parent)
+    assert refused(script, "train", arguments, "last.pth", "damaged", unchanged=stopped.parent)
 
 
 # ---------------------------------------------------------------- the recipe
@@ -559,7 +541,7 @@ def test_patch_file_that_does_not_fit_is_refused_with_the_command_that_rebuilds_
 ):
     folder = shutil.copytree(tiny, workplace / "data")
     spoil(folder)
-    assert refused(script, command(folder, *VDSR, *flags), *words, "python prepare.py", unchanged=workplace)
+    assert refused(script, "train", command(folder, *VDSR, *flags), *words, "python prepare.py", unchanged=workplace)
 
 
 # ---------------------------------------------------------------- the command line
@@ -601,9 +583,9 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
 )
 def test_bad_command_line_is_refused_in_one_line(script, workplace, tiny, flags, words):
     (workplace / "file").write_text("")
-    assert refused(script, ["--dataset", "tiny", "--data-dir", tiny, *flags], *words, unchanged=workplace)
+    assert refused(script, "train", ["--dataset", "tiny", "--data-dir", tiny, *flags], *words, unchanged=workplace)
 
 
 def test_out_folder_that_holds_a_run_is_refused(script, stopped, tiny):
     arguments = command(tiny, *VDSR, "--out", stopped)
-    assert refused(script, arguments, str(stopped), "--resume", unchanged=stopped.parent)
+    assert refused(script, "train", arguments, str(stopped), "--resume", unchanged=stopped.parent)
