@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,19 @@ def progress(items, description, unit):
         if time.monotonic() - spoken > PLAIN_SECONDS:
             print(f"{description}: {done} of {len(items)} {unit}", flush=True)
             spoken = time.monotonic()
+
+
+def read_ahead(function, items):
+    """Yield function(item) for each item in turn; the next one is computed in a thread while the caller works."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        pending = None
+        for item in items:
+            following = thread.submit(function, item)
+            if pending:
+                yield pending.result()
+            pending = following
+        if pending:
+            yield pending.result()
 
 
 # ---------------------------------------------------------------- files

@@ -6,6 +6,8 @@ import os
 import pickle
 import stat
 import struct
+import threading
+import time
 import zipfile
 import zlib
 from contextlib import suppress
@@ -38,6 +40,7 @@ from utils import (
     positive_float,
     positive_int,
     progress,
+    read_ahead,
     read_image,
     read_photo,
     rgb_to_ycbcr,
@@ -692,3 +695,36 @@ def test_progress_without_a_terminal_is_a_plain_line_after_each_interval(monkeyp
     monkeypatch.setattr("utils.PLAIN_SECONDS", 60)
     assert list(progress({"a": 1}.items(), "set", "images")) == [("a", 1)]
     assert capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------- reading ahead
+
+
+def test_read_ahead_keeps_the_order_and_computes_one_item_ahead_in_a_thread():
+    asked, threads = [], set()
+
+    def double(item):
+        asked.append(item)
+        threads.add(threading.get_ident())
+        return 2 * item
+
+    results = read_ahead(double, range(5))
+    assert next(results) == 0
+    wait_until(lambda: asked == [0, 1])
+    assert list(results) == [2, 4, 6, 8]
+    assert asked == [0, 1, 2, 3, 4] and threading.get_ident() not in threads
+
+
+def test_read_ahead_of_nothing_is_nothing_and_an_error_comes_at_its_own_item():
+    assert list(read_ahead(str, [])) == []
+    results = read_ahead(lambda item: 1 / item, [1, 2, 0, 4])
+    assert [next(results), next(results)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def wait_until(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
