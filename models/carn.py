@@ -63,7 +63,7 @@ class CARN(nn.Module):
                 for _ in range(num_blocks)
             ],
         )
-        self.upsampler = subpixel_stages(scale, num_features, before=[nn.ReLU])
+        self.upsampler = subpixel_stages(scale, num_features, nn.ReLU)
         self.exit = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         initialise(self, last=self.exit)

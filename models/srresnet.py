@@ -10,7 +10,7 @@ it would cancel (2,112 parameters fewer); PReLU has one slope per layer, as in T
 
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise, subpixel_stages
+from models.layers import BicubicUpsample, PReLU, conv, initialise, subpixel_stages
 
 
 class ResidualBlock(nn.Module):
@@ -21,7 +21,7 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(
             conv(num_features, num_features, 3, bias=not batch_norm),
             nn.BatchNorm2d(num_features) if batch_norm else nn.Identity(),
-            nn.PReLU(),
+            PReLU(),
             conv(num_features, num_features, 3, bias=not batch_norm),
             nn.BatchNorm2d(num_features) if batch_norm else nn.Identity(),
         )
@@ -39,13 +39,13 @@ class SRResNet(nn.Module):
 
     def __init__(self, scale=4, channels=1, *, num_blocks=16, num_features=64, batch_norm=True, bicubic_skip=True):
         super().__init__()
-        self.head = nn.Sequential(conv(channels, num_features, 9), nn.PReLU())
+        self.head = nn.Sequential(conv(channels, num_features, 9), PReLU())
         self.residual_blocks = nn.Sequential(*(ResidualBlock(num_features, batch_norm) for _ in range(num_blocks)))
         self.after_blocks = nn.Sequential(
             conv(num_features, num_features, 3, bias=not batch_norm),
             nn.BatchNorm2d(num_features) if batch_norm else nn.Identity(),
         )
-        self.upsampler = subpixel_stages(scale, num_features, after=[nn.PReLU])
+        self.upsampler = subpixel_stages(scale, num_features, PReLU)
         self.tail = conv(num_features, channels, 9)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         initialise(self, last=self.tail)
