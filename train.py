@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from data.batches import PatchPairs, augment, shuffled
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade
-from data.patches import augment, cut_patches, patch_file, prepare_patches, read_patches
+from data.patches import cut_patches, patch_file, prepare_patches, read_patches
 from models import (
     MODELS,
     TRAINABLE,
@@ -27,19 +29,23 @@ from models import (
     model_options,
     parse_options,
 )
+from models.layers import share_batch_norm
 from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
     PLAIN_SECONDS,
     Parser,
+    Team,
     UserError,
     check_writable,
     choose_device,
     choose_precision,
     copy_whole,
     describe_command,
+    keep_freed_memory,
     library_versions,
     load_checkpoint,
+    local_rank,
     non_negative_float,
     positive_float,
     positive_int,
@@ -59,7 +65,8 @@ STALL_EPOCHS = 3
 STALL_DB = 0.01
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
-RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after")
+EAGER_STEPS = 3  # on CUDA, before the step is recorded: libraries choose and prepare their kernels
+RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit")
 
 
 class CharbonnierLoss(nn.Module):
@@ -136,6 +143,13 @@ def parse_args(argv=None):
     )
     data.add_argument("--patch-size", type=positive_int, help="required HR patch side in pixels (default: the file's)")
     data.add_argument("--stride", type=positive_int, help="required patch distance in HR pixels (default: the file's)")
+    data.add_argument(
+        "--memory-limit",
+        type=positive_float,
+        default=4.0,
+        metavar="GB",
+        help="patches that take more memory are streamed from their file, in the same order",
+    )
     add_data_arguments(data)
 
     recipe = parser.add_argument_group("recipe")
@@ -203,35 +217,34 @@ def learning_rate_at(step, total_steps, recipe):
 # ---------------------------------------------------------------- data
 
 
-def load_patches(args, colour, scale, dataset, patch_size=None, stride=None):
-    """The patch file of the run, made on the spot when it is missing."""
+def load_patches(args, team, device, colour, scale, dataset, patch_size=None, stride=None):
+    """The patch file of the run, made on the spot when it is missing, and the team joined once it is there."""
     path = patch_file(dataset, scale, colour, args.data_dir)
-    if not path.exists():
+    if not path.exists() and local_rank() == 0:
         print(f"{path} is missing: preparing it")
         sizes = {"patch_size": patch_size} | ({"stride": stride} if stride else {})
         prepare_patches(dataset, scale, colour, data_dir=args.data_dir, source=args.source, **sizes)
+    team.join(device)
     return read_patches(path, dataset=dataset, scale=scale, colour=colour, patch_size=patch_size, stride=stride)
 
 
 def split(patches, val_set, args):
-    """(lr, hr, val) tensors: what is trained on, and the pairs that the best epoch is chosen on.
+    """(parts, val): the patches that are trained on, and the pairs [(name, lr, hr)] that the best epoch is chosen on.
 
     With a test set as val_set, the held-out images are cut into patches too.
     """
+    parts = [(patches.lr, patches.hr)]
     if val_set == HELD_OUT:
-        return patches.lr, patches.hr, patches.val
+        return parts, patches.val
     settings = patches.attributes
-    cut = [
-        cut_patches(lr.numpy(), hr.numpy(), settings["patch_size"], settings["stride"], settings["scale"])
-        for _, lr, hr in patches.val
-    ]
-    lr = torch.cat([patches.lr, *(torch.from_numpy(lr) for lr, _ in cut)])
-    hr = torch.cat([patches.hr, *(torch.from_numpy(hr) for _, hr in cut)])
+    for _, lr, hr in patches.val:
+        cut = cut_patches(lr.numpy(), hr.numpy(), settings["patch_size"], settings["stride"], settings["scale"])
+        parts.append(tuple(map(torch.from_numpy, cut)))
     val = []
     for name, path in find_images(TEST_SETS[val_set], args.data_dir, args.source).items():
         pair = degrade(read_image(path), settings["scale"], settings["colour"])
-        val.append((name, *(torch.from_numpy(image) for image in pair)))
-    return lr, hr, val
+        val.append((name, *map(torch.from_numpy, pair)))
+    return parts, val
 
 
 def to_unit(batch):
@@ -254,13 +267,19 @@ class WeightAverage:
         self.model = deepcopy(model).eval() if decay else model
         self.averaged = [value for value in self.model.state_dict().values() if value.is_floating_point()]
         self.current = [value for value in model.state_dict().values() if value.is_floating_point()]
+        self.weight = torch.zeros((), device=self.averaged[0].device)  # of the current weights in the next update
+
+    def advance(self):
+        """Count a step and set the weight of its update."""
+        self.steps += 1
+        self.weight.fill_(1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
 
     @torch.no_grad()
     def update(self):
         if self.decay:
-            self.steps += 1
-            decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-            torch._foreach_lerp_(self.averaged, self.current, 1 - decay)
+            change = torch._foreach_sub(self.current, self.averaged)
+            torch._foreach_mul_(change, self.weight)
+            torch._foreach_add_(self.averaged, change)
 
 
 @dataclass
@@ -269,11 +288,12 @@ class Run:
 
     recipe: Recipe
     description: dict  # what its checkpoints say beside weights, epoch and score
-    lr: torch.Tensor  # all patches, on the device: (P, C, p/scale, p/scale) in [0, 255]
-    hr: torch.Tensor  # (P, C, p, p)
+    pairs: PatchPairs
     val: list  # [(name, lr, hr)] of whole images, on the CPU
+    team: Team
     model: nn.Module
     average: WeightAverage
+    learning_rate: torch.Tensor  # on the device, (): what the optimiser reads
     optimizer: torch.optim.Optimizer
     generator: torch.Generator  # on the CPU: order of the patches, flips and rotations
     history: list  # one dict of LOG_COLUMNS per epoch
@@ -286,7 +306,7 @@ class Run:
 
     @property
     def steps_per_epoch(self):
-        return math.ceil(len(self.lr) / self.recipe.batch_size)
+        return math.ceil(len(self.pairs) / self.recipe.batch_size)
 
     @property
     def total_steps(self):
@@ -310,7 +330,10 @@ class Run:
         """
         self.model.load_state_dict(state["model"])
         self.average.steps = int(state["average_steps"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # of the optimiser its moments: the rest belongs to the recipe and the device
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state["optimizer"]["state"]})
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
         for parameter in self.model.parameters():  # torch does not check; the fused step would write beyond them
             shapes = {name: tuple(value.shape) for name, value in self.optimizer.state[parameter].items()}
             if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
@@ -321,54 +344,112 @@ class Run:
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
 
 
-def start_run(model, recipe, description, lr, hr, val, device):
-    """A Run at its beginning, its network and patches on the device."""
+def start_run(model, recipe, description, pairs, val, team):
+    """A Run at its beginning, its network on the device of its patches."""
+    device = pairs.device
     model = model.to(device, memory_format=torch.channels_last)
-    fused = device.type in ("cpu", "cuda") or None
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=fused)
+    learning_rate = torch.zeros((), device=device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True, capturable=device.type == "cuda")
     average = WeightAverage(model, recipe.average)
     generator = torch.Generator().manual_seed(recipe.seed)
-    return Run(recipe, description, lr.to(device), hr.to(device), val, model, average, optimizer, generator, history=[])
+    return Run(recipe, description, pairs, val, team, model, average, learning_rate, optimizer, generator, history=[])
 
 
-def train_epoch(run, bar):
-    """One pass over the patches in random order; returns (mean loss, patches per second).
+class TrainingStep:
+    """Forward, backward, clipping, Adam and averaging of one batch, whose loss is returned, on the device.
 
-    Raises UserError naming step and value when the loss is not finite.
+    On CUDA the first steps run as they are written; then one is recorded as a graph, which is replayed from there on:
+    hundreds of small kernels are launched at once. Everything that changes from step to step is in tensors that stay
+    where they are. A batch of another size, several processes, or a step that cannot be recorded run as written.
     """
-    lr, hr, recipe = run.lr, run.hr, run.recipe
-    criterion = LOSSES[recipe.loss]()
-    order = torch.randperm(len(lr), generator=run.generator).to(lr.device)
-    batches = order.split(recipe.batch_size)
-    first_step = run.epoch * run.steps_per_epoch
-    losses = torch.zeros(len(batches), device=lr.device)
-    started = spoken = time.perf_counter()
-    run.model.train()
-    for index, batch in enumerate(batches):
-        for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate_at(first_step + index, run.total_steps, recipe)
-        lr_batch, hr_batch = to_unit(lr[batch]), to_unit(hr[batch])  # (N, C, p/scale, p/scale), (N, C, p, p)
-        if recipe.augment:
-            lr_batch, hr_batch = augment(lr_batch, hr_batch, run.generator)
+
+    def __init__(self, run):
+        self.run = run
+        self.criterion = LOSSES[run.recipe.loss]()
+        self.network = run.model
+        self.recordable = run.pairs.device.type == "cuda" and run.team.size == 1
+        self.graph = None
+        self.steps = 0
+        if run.team.size > 1:
+            share_batch_norm(run.model, run.team.group)
+            # every process holds the same statistics; rank 0's need not be sent round
+            self.network = DistributedDataParallel(run.model, process_group=run.team.group, broadcast_buffers=False)
+
+    def __call__(self, lr, hr, weight=1.0):
+        """lr, hr: (N, C, p/scale, p/scale) and (N, C, p, p) in [0, 1]; weight: of this process's loss."""
+        if self.recordable and self.graph is None and self.steps == EAGER_STEPS:
+            self.record(lr, hr)
+        self.steps += 1
+        if self.graph is None or lr.shape != self.lr.shape:
+            return self.compute(lr, hr, weight)
+        self.lr.copy_(lr)
+        self.hr.copy_(hr)
+        self.graph.replay()
+        return self.loss
+
+    def compute(self, lr, hr, weight=1.0):
+        """The step as it is written."""
+        run, recipe = self.run, self.run.recipe
         with torch.autocast(lr.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            sr = run.model(lr_batch.contiguous(memory_format=torch.channels_last))
-        loss = criterion(sr.float(), hr_batch)
+            sr = self.network(lr.contiguous(memory_format=torch.channels_last))
+        loss = self.criterion(sr.float(), hr) * weight
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if recipe.clip:
             nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
         run.average.update()
-        losses[index] = loss.detach()
-        if (index + 1) % LOSS_CHECK_STEPS == 0 or index + 1 == len(batches):
-            check_finite(losses[: index + 1], first_step)
-            progress = describe_progress(run, losses[index].item(), started, (index + 1) * recipe.batch_size)
-            bar.set_postfix_str(progress)
-            if bar.disable and time.perf_counter() - spoken > 4 * PLAIN_SECONDS:
-                print(f"step {index + 1}/{len(batches)}: {progress}", flush=True)
-                spoken = time.perf_counter()
-        bar.update()
-    return losses.mean().item(), len(lr) / (time.perf_counter() - started)
+        return loss.detach()
+
+    def record(self, lr, hr):
+        """Record the step for batches of this size; where CUDA cannot, say so and go on without."""
+        self.lr, self.hr = lr.clone(), hr.clone()
+        self.recordable = False  # tried once
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(graph):
+                self.loss = self.compute(self.lr, self.hr)
+            self.graph = graph
+        except RuntimeError as error:
+            print(f"note: the training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
+
+
+def train_epoch(run, step, bar):
+    """One pass over the patches in random order; returns (mean loss, patches per second).
+
+    Raises UserError naming step and value when the loss is not finite.
+    """
+    pairs, recipe, team = run.pairs, run.recipe, run.team
+    order = shuffled(len(pairs), pairs.window, run.generator)
+    views = torch.zeros(len(pairs), dtype=torch.uint8)
+    if recipe.augment:
+        views.random_(0, 8, generator=run.generator)
+    views = iter(views.to(pairs.device).split(recipe.batch_size))
+    first_step = run.epoch * run.steps_per_epoch
+    losses = torch.zeros(run.steps_per_epoch, device=pairs.device)
+    started = spoken = time.perf_counter()
+    done = 0
+    run.model.train()
+    for lr, hr, rows in pairs.windows(order):
+        for batch in rows.split(recipe.batch_size):
+            run.learning_rate.fill_(learning_rate_at(first_step + done, run.total_steps, recipe))
+            run.average.advance()
+            (batch, weight), (turns, _) = team.share(batch), team.share(next(views))
+            lr_batch, hr_batch = augment(to_unit(lr[batch]), to_unit(hr[batch]), turns)
+            losses[done] = step(lr_batch, hr_batch, weight)
+            done += 1
+            if done % LOSS_CHECK_STEPS == 0 or done == len(losses):
+                recent = slice((done - 1) // LOSS_CHECK_STEPS * LOSS_CHECK_STEPS, done)
+                losses[recent] = team.mean(losses[recent])
+                check_finite(losses[:done], first_step)
+                progress = describe_progress(run, losses[done - 1].item(), started, done * recipe.batch_size)
+                bar.set_postfix_str(progress)
+                if bar.disable and time.perf_counter() - spoken > 4 * PLAIN_SECONDS:
+                    print(f"step {done}/{len(losses)}: {progress}", flush=True)
+                    spoken = time.perf_counter()
+            bar.update()
+    return losses.mean().item(), len(pairs) / (time.perf_counter() - started)
 
 
 def check_finite(losses, first_step):
@@ -390,47 +471,56 @@ def describe_progress(run, loss, started, patches):
 
 
 @torch.no_grad()
-def validate(model, val, scale, device):
-    """Mean PSNR in dB on Y over whole image pairs [(name, lr, hr)], by the protocol of test.py, in float32."""
+def validate(model, val, scale, device, team):
+    """Mean PSNR in dB on Y over whole image pairs [(name, lr, hr)], by the protocol of test.py, in float32.
+
+    The processes of the team share the images.
+    """
     training = model.training
     model.eval()
     psnrs = []
-    for _, lr, hr in val:
+    for _, lr, hr in val[team.rank :: team.size]:
         sr = model(to_unit(lr[None].to(device)))  # (1, C, H, W)
         if not torch.isfinite(sr).all():
             raise UserError("the network's output is not finite; try a lower --learning-rate, or --clip above 0")
         psnrs.append(score(to_uint8(sr)[0].cpu().numpy(), hr.numpy(), border=scale, ssim=False)[0])
     model.train(training)
-    return sum(psnrs) / len(psnrs)
+    return team.mean(torch.tensor(sum(psnrs) * team.size, dtype=torch.float64, device=device)).item() / len(val)
 
 
 def fit(run, folder, epochs):
-    """Train until `epochs` epochs are done, keeping the run folder up to date after each."""
-    from report.drawing import draw_curve  # matplotlib takes a second to import
-
-    recipe, scale, device = run.recipe, run.description["scale"], run.lr.device
-    bicubic = validate(build_model("bicubic", scale, run.description["channels"]).to(device), run.val, scale, device)
+    """Train until `epochs` epochs are done, keeping the run folder, where there is one, up to date after each."""
+    recipe, scale, device, team = run.recipe, run.description["scale"], run.pairs.device, run.team
+    bicubic = build_model("bicubic", scale, run.description["channels"]).to(device)
+    bicubic = validate(bicubic, run.val, scale, device, team)
+    step = TrainingStep(run)
+    together = f" in {team.size} processes" if team.size > 1 else ""
     print(
-        f"{len(run.lr)} patches, {run.steps_per_epoch} steps an epoch, {device} in {recipe.precision}; "
-        f"bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}",
+        f"{len(run.pairs)} patches{', streamed' if run.pairs.streamed else ''}, {run.steps_per_epoch} steps an epoch, "
+        f"{device} in {recipe.precision}{together}; bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}",
         flush=True,
     )
-    drawn = 0.0
+    drawn = time.perf_counter()
     done = run.epoch * run.steps_per_epoch
-    with tqdm(total=run.total_steps, initial=done, unit="step", disable=None, dynamic_ncols=True) as bar:
+    silent = True if folder is None else None  # None: where there is no terminal
+    with tqdm(total=run.total_steps, initial=done, unit="step", disable=silent, dynamic_ncols=True) as bar:
         while run.epoch < epochs:
             started = time.perf_counter()
-            loss, speed = train_epoch(run, bar)
-            psnr = validate(run.average.model, run.val, scale, device)
+            loss, speed = train_epoch(run, step, bar)
+            psnr = validate(run.average.model, run.val, scale, device, team)
             improved = psnr > run.best_psnr
             if improved:
                 run.best_psnr, run.best_epoch = psnr, run.epoch + 1
-            rate = run.optimizer.param_groups[0]["lr"]
+            rate = learning_rate_at((run.epoch + 1) * run.steps_per_epoch - 1, run.total_steps, recipe)
             seconds = time.perf_counter() - started
             row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, seconds)
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
+            if folder is None:
+                continue
             save_epoch(run, folder, improved)
-            if time.perf_counter() - drawn > CURVE_SECONDS or run.epoch == epochs:
+            if run.epoch in (1, epochs) or time.perf_counter() - drawn > CURVE_SECONDS:
+                from report.drawing import draw_curve  # matplotlib takes a second to import
+
                 draw_curve(folder / "curve.png", run.history, bicubic, recipe.val_set)
                 drawn = time.perf_counter()
             report_epoch(run, bicubic, bar)
@@ -506,15 +596,16 @@ def save_epoch(run, folder, improved):
 # ---------------------------------------------------------------- begin or resume
 
 
-def begin(args, device):
-    """A new run, and its folder."""
+def begin(args, device, team):
+    """A new run, and its folder, which is the first process's and None for the others."""
     options = parse_options(args.model, args.assignments)
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
-    check_folder(args)
-    patches = load_patches(args, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
+    if team.rank == 0:
+        check_folder(args)
+    patches = load_patches(args, team, device, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
     description = {
         "format": "sr-checkpoint",
         "format_version": CHECKPOINT_VERSION,
@@ -532,11 +623,14 @@ def begin(args, device):
         f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
         f"{count_parameters(model):,} parameters, trained on {args.dataset}"
     )
-    return start_run(model, recipe, description, *split(patches, recipe.val_set, args), device), make_folder(args)
+    parts, val = split(patches, recipe.val_set, args)
+    pairs = PatchPairs(parts, recipe.batch_size, device, args.memory_limit * 1e9)
+    run = start_run(model, recipe, description, pairs, val, team)
+    return run, make_folder(args) if team.rank == 0 else None
 
 
-def resume(args, device):
-    """A run continued from its last.pth, and the folder where that lies."""
+def resume(args, device, team):
+    """A run continued from its last.pth, and the folder where that lies, None for all processes but the first."""
     checkpoint = load_checkpoint(args.resume)
     state = checkpoint.pop("training", None)
     if not isinstance(state, dict):
@@ -547,15 +641,20 @@ def resume(args, device):
     try:
         recipe = Recipe(**checkpoint["recipe"])
         recipe.check()
-        patches = load_patches(args, data["colour"], data["scale"], data["dataset"], data["patch_size"], data["stride"])
+        settings = [data[key] for key in ("colour", "scale", "dataset", "patch_size", "stride")]
+        patches = load_patches(args, team, device, *settings)
         if patches.attributes != data:
             raise UserError(
                 f"{args.resume}: the run was trained on other patches than the present file's; rebuild that"
             )
-        run = start_run(model, recipe, description, *split(patches, recipe.val_set, args), device)
+        parts, val = split(patches, recipe.val_set, args)
+        pairs = PatchPairs(parts, recipe.batch_size, device, args.memory_limit * 1e9)
+        run = start_run(model, recipe, description, pairs, val, team)
         run.restore(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error
+    if team.rank:
+        return run, None
     folder = args.resume.parent
     check_writable(folder)
     check_writable(Path("."))
@@ -582,18 +681,21 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list:
         return print_registry(args)
+    keep_freed_memory()
     device = choose_device(args.device)
-    run, folder = (resume if args.resume else begin)(args, device)
-    total = run.recipe.epochs
-    epochs = min(total, run.epoch + args.stop_after) if args.stop_after else total
-    try:
-        fit(run, folder, epochs)
-    finally:
-        if not any(folder.iterdir()):  # nothing was trained: nothing is left behind
-            folder.rmdir()
-    if run.epoch < total:
-        print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
-    print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
+    torch.backends.cudnn.benchmark = True  # on CUDA: the fastest kernels for these sizes
+    with Team() as team:
+        run, folder = (resume if args.resume else begin)(args, device, team)
+        total = run.recipe.epochs
+        epochs = min(total, run.epoch + args.stop_after) if args.stop_after else total
+        try:
+            fit(run, folder, epochs)
+        finally:
+            if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
+                folder.rmdir()
+        if run.epoch < total:
+            print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
+        print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
 
 
 if __name__ == "__main__":

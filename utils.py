@@ -1,6 +1,7 @@
 """What the scripts share: errors in one line, image files, colour, metrics, checkpoints, devices."""
 
 import argparse
+import ctypes
 import hashlib
 import math
 import os
@@ -14,13 +15,15 @@ import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import distributed
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
@@ -548,7 +551,13 @@ def load_checkpoint(path):
 def choose_device(name):
     """The torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            f"cuda:{local_rank()}"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
@@ -556,6 +565,7 @@ def choose_device(name):
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name} is not available here; allowed is auto, cpu, cuda or mps") from error
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a score must not depend on the device
     return device
 
 
@@ -572,6 +582,87 @@ def has_bf16(device):
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
+
+
+def keep_freed_memory():
+    """Let the C library keep freed memory for the next step, not give it back to the system page by page (glibc only).
+
+    Every step allocates and frees the same tensors; getting their pages anew takes up to a tenth of its time.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
+    with suppress(OSError, TypeError, AttributeError):  # no C library, or another one
+        library = ctypes.CDLL(None)
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_threshold, 2**31 - 1) or library.mallopt(mmap_threshold, 32 << 20)  # old glibc's most
+
+
+# ---------------------------------------------------------------- several processes
+
+LOST_SECONDS = 60  # without a word from the other processes, after which they are taken to have ended
+START_MINUTES = 60  # that the others wait for one that still prepares the data
+
+
+def local_rank():
+    """The number of this process among those that torchrun started on this machine; 0 without torchrun."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+class Team:
+    """The processes that train one network together, as torchrun starts them; by itself one process is a team of 1.
+
+    Used as a context: only the first process prints, and where another one ends or falls silent for LOST_SECONDS
+    UserError is raised.
+    """
+
+    def __init__(self):
+        self.rank = int(os.environ.get("RANK", 0))
+        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.group = None
+        self.silence = ExitStack()
+
+    def __enter__(self):
+        if self.rank:
+            self.silence.enter_context(redirect_stdout(self.silence.enter_context(open(os.devnull, "w"))))
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.silence.close()
+        if self.group:
+            distributed.destroy_process_group()
+        if self.size > 1 and isinstance(error, RuntimeError):
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"process {self.rank} of {self.size}: {reason}; if another process ended, see its error"
+            ) from error
+
+    def join(self, device):
+        """Wait until all processes have come here; from then on they can exchange tensors."""
+        if self.size == 1:
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=timedelta(minutes=START_MINUTES))
+        self.group = distributed.new_group(timeout=timedelta(seconds=LOST_SECONDS))
+
+    def share(self, batch):
+        """This process's part of a batch, and the weight of its mean in the mean over all processes.
+
+        A batch with fewer items than processes leaves some none; they take its first with weight 0.
+        """
+        part = batch.tensor_split(self.size)[self.rank]
+        return (part, len(part) * self.size / len(batch)) if len(part) else (batch[:1], 0.0)
+
+    def mean(self, tensor):
+        """The mean of a tensor over all processes; each must call this."""
+        if self.size == 1:
+            return tensor
+        total = tensor.clone()
+        distributed.all_reduce(total, group=self.group)
+        return total / self.size
+
+
+# ---------------------------------------------------------------- where a number comes from
 
 
 def describe_command():

@@ -1,4 +1,4 @@
-"""Patch pairs: cutting them out of images, keeping them in HDF5, reading them back, augmenting them.
+"""Patch pairs: cutting them out of images, keeping them in HDF5, reading them back.
 
 File layout (format version 1), one file per set, scale and colour:
     lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
@@ -29,10 +29,13 @@ CHUNK = 64  # patches in one HDF5 chunk
 
 @dataclass
 class Patches:
-    """What a patch file holds. lr, hr: uint8 or float32 tensors in [0, 255]; val: [(name, lr, hr)] of whole images."""
+    """What a patch file holds. lr, hr: datasets of the open file, values in [0, 255], read where they are sliced.
 
-    lr: torch.Tensor
-    hr: torch.Tensor
+    val: [(name, lr, hr)] of whole images, as tensors.
+    """
+
+    lr: h5py.Dataset
+    hr: h5py.Dataset
     val: list
     attributes: dict
 
@@ -189,31 +192,27 @@ def _append(dataset, rows):
 
 
 def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
-    """Read a patch file into memory, after checking that it is whole and what is asked for.
+    """Open a patch file, after checking that it is whole and what is asked for.
 
     patch_size and stride are compared only when given. Raises UserError, naming the command that rebuilds the file,
     for one that is missing, damaged, of another format version, or made with other settings or other images.
     """
     rebuild = f"rebuild it with: {prepare_command(dataset, scale, colour, patch_size, stride)}"
     try:
-        with h5py.File(path, "r") as file:
-            attributes = {key: _plain(value) for key, value in file.attrs.items()}
-            wanted = {"format": FORMAT, "format_version": FORMAT_VERSION, "dataset": dataset, "scale": scale}
-            wanted |= {"colour": colour}
-            wanted |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
-            wanted |= {"patch_size": patch_size} if patch_size else {}
-            wanted |= {"stride": stride} if stride else {}
-            for key, value in wanted.items():
-                if attributes.get(key) != value:
-                    raise UserError(f"{path}: its {key} is {attributes.get(key)}, asked for is {value}; {rebuild}")
-            _check_layout(path, file, attributes, rebuild)
-            val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]
-            return Patches(
-                torch.from_numpy(file["lr"][()]),
-                torch.from_numpy(file["hr"][()]),
-                [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val],
-                attributes,
-            )
+        file = h5py.File(path, "r")  # stays open as long as its datasets are held
+        attributes = {key: _plain(value) for key, value in file.attrs.items()}
+        wanted = {"format": FORMAT, "format_version": FORMAT_VERSION, "dataset": dataset, "scale": scale}
+        wanted |= {"colour": colour}
+        wanted |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
+        wanted |= {"patch_size": patch_size} if patch_size else {}
+        wanted |= {"stride": stride} if stride else {}
+        for key, value in wanted.items():
+            if attributes.get(key) != value:
+                raise UserError(f"{path}: its {key} is {attributes.get(key)}, asked for is {value}; {rebuild}")
+        _check_layout(path, file, attributes, rebuild)
+        val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]
+        val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]
+        return Patches(file["lr"], file["hr"], val, attributes)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {rebuild.removeprefix('re')}") from error
     except PermissionError:
@@ -251,19 +250,3 @@ def _check_layout(path, file, attributes, rebuild):
 def _plain(value):
     """An HDF5 attribute as a plain Python value."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def augment(lr, hr, generator):
-    """Turn each pair of a batch into one of its eight dihedral views, drawn from `generator` (a CPU generator).
-
-    lr, hr: (N, C, h, h) and (N, C, H, H), square; returns the same shapes.
-    """
-    draws = torch.randint(0, 2, (3, len(lr), 1, 1, 1), generator=generator, dtype=torch.bool)
-    across, down, transposed = draws.to(lr.device)
-
-    def view(batch):
-        batch = torch.where(across, batch.flip(3), batch)
-        batch = torch.where(down, batch.flip(2), batch)
-        return torch.where(transposed, batch.transpose(2, 3), batch)
-
-    return view(lr), view(hr)

@@ -4,7 +4,7 @@ import csv
 import re
 import shutil
 import sys
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from io import StringIO
 from itertools import accumulate
 from types import SimpleNamespace
@@ -16,12 +16,14 @@ import torch
 from helpers import contents, refused
 from PIL import Image
 from skimage import data
+from tqdm import tqdm
 
 import train
+from data.batches import PatchPairs
 from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
-from utils import load_checkpoint, rgb_to_ycbcr, save_checkpoint
+from utils import Team, load_checkpoint, rgb_to_ycbcr, save_checkpoint
 
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
@@ -364,14 +366,15 @@ def test_plain_recipe_is_a_textbook_loop_with_the_chosen_loss(workplace, tiny, l
     checkpoint = load_checkpoint(workplace / "run" / "last.pth")
 
     patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
+    lr, hr = torch.from_numpy(patches.lr[:]), torch.from_numpy(patches.hr[:])
     torch.manual_seed(5)
     model = build_model("vdsr", 4, depth=3, num_features=8)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     shuffle = torch.Generator().manual_seed(5)
     for epoch in range(EPOCHS):
         losses = []
-        for batch in torch.randperm(len(patches.hr), generator=shuffle).split(8):
-            losses.append(formula(model(patches.lr[batch] / 255) - patches.hr[batch] / 255))
+        for batch in torch.randperm(len(hr), generator=shuffle).split(8):
+            losses.append(formula(model(lr[batch] / 255) - hr[batch] / 255))
             optimizer.zero_grad()
             losses[-1].backward()
             optimizer.step()
@@ -417,6 +420,7 @@ def test_averaged_weights_follow_the_formula_and_take_buffers_along():
         for name in expected:
             model.state_dict()[name].fill_(10.0 * step)
             expected[name] = kept * expected[name] + (1 - kept) * 10 * step
+        average.advance()
         average.update()
     averaged = {name: average.model.state_dict()[name].item() for name in expected}
     assert averaged == pytest.approx(expected)
@@ -494,7 +498,9 @@ def test_default_run_never_looks_for_a_test_set(workplace, tiny, monkeypatch):
 def test_classroom_protocol_trains_on_all_images_and_the_checkpoint_says_so(workplace, tiny, monkeypatch):
     trained_on = []
     train_epoch = train.train_epoch
-    monkeypatch.setattr(train, "train_epoch", lambda *given: trained_on.append(given[0].hr) or train_epoch(*given))
+    monkeypatch.setattr(
+        train, "train_epoch", lambda *given: trained_on.append(given[0].pairs.pairs[1]) or train_epoch(*given)
+    )
     out = run_in(workplace, command(tiny, *VDSR, "--epochs", 1, "--val-set", "sample", "--out", "run"))
     patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
     (_, _, held_out), (hr,) = patches.val[0], trained_on
@@ -589,3 +595,89 @@ def test_bad_command_line_is_refused_in_one_line(script, workplace, tiny, flags,
 def test_out_folder_that_holds_a_run_is_refused(script, stopped, tiny):
     arguments = command(tiny, *VDSR, "--out", stopped)
     assert refused(script, "train", arguments, str(stopped), "--resume", unchanged=stopped.parent)
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_streamed_run_is_the_run_in_memory_bit_for_bit_also_when_resumed_in_the_other_way(workplace, tiny, monkeypatch):
+    """18 patches of 1,280 bytes in windows of 4: 15,360 bytes when streamed, 23,040 in memory."""
+    monkeypatch.setattr("data.batches.WINDOW_BYTES", 4 * 1280)
+    flags = command(tiny, *VDSR, "--batch-size", 4)
+    inside = run_in(workplace, [*flags, "--out", "inside"])
+    streamed = run_in(workplace, [*flags, "--out", "streamed", "--memory-limit", "16e-6", "--stop-after", "2"])
+    run_in(workplace, ["--resume", "streamed/last.pth", "--data-dir", str(tiny), "--device", "cpu"])
+    assert "18 patches, streamed, " in streamed and "streamed" not in inside
+    weights = [load_checkpoint(workplace / run / "last.pth")["training"]["model"] for run in ("inside", "streamed")]
+    assert equal(*weights)
+
+
+def test_memory_limit_too_small_to_stream_is_refused(script, workplace, tiny):
+    arguments = command(tiny, *VDSR, "--memory-limit", "1e-6")
+    assert refused(script, "train", arguments, "1e-06 GB", "18 patches", "--memory-limit", unchanged=workplace)
+
+
+# ---------------------------------------------------------------- the recorded step
+
+
+def random_run(**recipe):
+    """A small SRResNet on 18 random patches in batches of 4, the last of 2."""
+    torch.manual_seed(0)
+    pairs = PatchPairs([(torch.rand(18, 1, 8, 8) * 255, torch.rand(18, 1, 32, 32) * 255)], 4, torch.device("cpu"), 1e9)
+    model = build_model("srresnet", 4, num_blocks=1, num_features=8)
+    recipe = train.Recipe(epochs=2, batch_size=4, precision="fp32", **recipe)
+    return train.start_run(model, recipe, {}, pairs, [], Team())
+
+
+def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_size_runs_as_written(monkeypatch):
+    """CUDA's graphs, played by this processor: recording runs nothing, replaying reads and writes what was recorded."""
+    written, recorded = random_run(), random_run()
+    replayed = []
+
+    def values(run):
+        moments = [value for state in run.optimizer.state.values() for value in state.values()]
+        return [*run.model.state_dict().values(), *run.average.model.state_dict().values(), *moments]
+
+    class Graph:
+        def replay(self):
+            replayed.append(step.lr.clone())
+            step.loss.copy_(step.compute(step.lr, step.hr))
+
+    @contextmanager
+    def graph(graph):
+        before = [value.clone() for value in values(recorded)]
+        yield
+        for value, kept in zip(values(recorded), before, strict=True):
+            value.data.copy_(kept)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    step = train.TrainingStep(recorded)
+    step.recordable = True
+    quiet = tqdm(disable=True)
+    losses = [
+        train.train_epoch(run, one_step, quiet)[0]
+        for run, one_step in ((written, train.TrainingStep(written)), (recorded, step))
+        for _ in range(2)
+    ]
+    assert losses[:2] == losses[2:]
+    assert all(map(torch.equal, values(written), values(recorded)))
+    assert len(replayed) == 10 - train.EAGER_STEPS - 2  # all steps but the first and, in each epoch, the last
+    assert len({batch.sum().item() for batch in replayed}) == len(replayed)
+
+
+def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(monkeypatch, capsys):
+    def graph(graph):
+        raise RuntimeError("operation not permitted\nmore of it")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    written, other = random_run(), random_run()
+    step = train.TrainingStep(other)
+    step.recordable = True
+    for _ in range(2):
+        expected = train.train_epoch(written, train.TrainingStep(written), tqdm(disable=True))
+        assert train.train_epoch(other, step, tqdm(disable=True))[0] == expected[0]
+    assert capsys.readouterr().out.count("note: the training step cannot be recorded") == 1

@@ -1,0 +1,150 @@
+"""Training in several processes: the result of one process, one writer, and an end for all when one of them ends."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+
+import pytest
+import torch
+from torch import distributed, nn
+
+import train
+from data.patches import prepare_patches
+from models.layers import share_batch_norm
+from utils import ROOT, Team, load_checkpoint
+
+SRRESNET = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
+
+
+@pytest.fixture
+def flags(workplace, photographs):
+    """A run of 3 epochs of 3 steps on 18 patches, the last step of 4; batch normalisation and averaging on."""
+    photographs(workplace / "photos", count=3, size=(64, 64))
+    prepare_patches("tiny", images=workplace / "photos", patch_size=32, stride=16, data_dir=workplace / "data")
+    recipe = ("--epochs", "3", "--batch-size", "7", "--precision", "fp32", "--device", "cpu")
+    return [*SRRESNET, "--dataset", "tiny", "--data-dir", str(workplace / "data"), *recipe]
+
+
+@pytest.fixture(scope="module")
+def port():
+    """Free ports for meeting points, one by one."""
+
+    def free():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return str(probe.getsockname()[1])
+
+    return free
+
+
+def start(rank, port, arguments):
+    """One of two processes, started as torchrun would, but with nobody watching over it."""
+    environment = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, ROOT / "train.py", *arguments], env=environment, **pipes)
+
+
+def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, flags, port):
+    with chdir(workplace), redirect_stdout(StringIO()):
+        train.main([*flags, "--out", "one"])
+    meeting = port()
+    team = [start(rank, meeting, [*flags, "--out", "two"]) for rank in (0, 1)]
+    (out, _), (silence, errors) = (process.communicate(timeout=120) for process in team)
+    assert [process.returncode for process in team] == [0, 0]
+    assert "in 2 processes" in out and "best epoch: 3, psnr:" in out and (silence, errors) == ("", "")
+
+    one, two = (load_checkpoint(workplace / run / "last.pth") for run in ("one", "two"))
+    assert abs(one["val_psnr"] - two["val_psnr"]) < 0.002
+    for first, second in zip(one["training"]["history"], two["training"]["history"], strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
+        assert second["learning_rate"] == first["learning_rate"]
+    for key, value in one["training"]["model"].items():
+        torch.testing.assert_close(two["training"]["model"][key], value, rtol=1e-3, atol=1e-4)
+    assert sorted(path.name for path in workplace.glob("*")) == ["best.pth", "data", "one", "photos", "two"]
+
+
+def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(workplace, flags, port):
+    meeting = port()
+    endless = ["100000" if before == "--epochs" else word for before, word in zip(["", *flags], flags, strict=False)]
+    first, second = (start(rank, meeting, [*endless, "--out", "run"]) for rank in (0, 1))
+    try:
+        while "epoch 2/" not in first.stdout.readline():
+            assert first.poll() is None
+        killed = time.monotonic()
+        first.send_signal(signal.SIGKILL)
+        _, errors = second.communicate(timeout=60)
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+    assert time.monotonic() - killed < 60
+    assert second.returncode == 2
+    assert errors.startswith("train.py: error: process 1 of 2: ") and errors.count("\n") == 1
+    assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] >= 2
+
+
+def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags, photographs):
+    (workplace / "data" / "tiny_x4.h5").unlink()
+    small = ["--dataset", "sample", "--patch-size", "96", "--stride", "400", "--epochs", "2"]
+    flags = [*flags, *small, "--out", "run"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "train.py"]
+    run = {"check": True, "text": True, "capture_output": True, "timeout": 120}
+    out = subprocess.run([*command, *flags, "--stop-after", "1"], **run).stdout
+    assert out.count("preparing it") == 1 and "stopped after epoch 1 of 2" in out
+    resume = ["--resume", "run/last.pth", "--data-dir", str(workplace / "data"), "--device", "cpu"]
+    assert "best epoch: " in subprocess.run([*command, *resume], **run).stdout
+    assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 2
+    assert shutil.which("torchrun")  # the name README uses for it
+
+
+# ---------------------------------------------------------------- the pieces
+
+
+@pytest.fixture
+def team(monkeypatch):
+    def member(rank, size):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(size))
+        return Team()
+
+    return member
+
+
+@pytest.mark.parametrize(("items", "size"), [(16, 1), (16, 2), (16, 3), (5, 4), (2, 3), (1, 4)])
+def test_shares_of_a_batch_weighted_give_the_mean_of_the_whole(team, items, size):
+    batch = torch.arange(items, dtype=torch.float64) ** 2
+    shares = [team(rank, size).share(batch) for rank in range(size)]
+    assert sum(part.mean() * weight for part, weight in shares) / size == pytest.approx(batch.mean())
+    assert all(len(part) for part, _ in shares)
+
+
+@pytest.fixture
+def alone():
+    """A process group of this process only."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield distributed.group.WORLD
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shared_batch_normalisation_in_one_process_is_torchs(alone, training):
+    plain, common = nn.Sequential(nn.BatchNorm2d(5)).double(), nn.Sequential(nn.BatchNorm2d(5)).double()
+    share_batch_norm(common, alone)
+    assert type(common[0]) is not nn.BatchNorm2d
+    weights = torch.randn(6, 5, 3, 4)
+    found = []
+    for model in (plain.float().train(training), common.float().train(training)):
+        nn.init.uniform_(model[0].weight, generator=torch.Generator().manual_seed(1))
+        x = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(2)).mul(3).add(1).requires_grad_()
+        y = model(x)
+        (y * weights).sum().backward()
+        found.append([y, x.grad, *(p.grad for p in model.parameters()), *model.state_dict().values()])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
