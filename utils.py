@@ -394,12 +394,24 @@ YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
 def rgb_to_ycbcr(image):
     """RGB (H, W, 3) to YCbCr, BT.601 studio range, as MATLAB's rgb2ycbcr.
 
-    uint8 in [0, 255] gives uint8, rounded; float in [0, 1] gives float64 in [0, 1] (Y from 16/255 to 235/255),
-    not rounded.
+    uint8 in [0, 255] gives uint8, rounded, halves up; float in [0, 1] gives float64 in [0, 1] (Y from 16/255 to
+    235/255), not rounded.
     """
-    values = image / 255.0 if image.dtype == np.uint8 else image
-    ycbcr = values @ YCBCR_MATRIX.T + YCBCR_OFFSET
-    return np.floor(ycbcr + 0.5).astype(np.uint8) if image.dtype == np.uint8 else ycbcr / 255.0
+    if image.dtype == np.uint8:
+        return _ycbcr_of_uint8(image, YCBCR_MATRIX, YCBCR_OFFSET)
+    return (image @ YCBCR_MATRIX.T + YCBCR_OFFSET) / 255.0
+
+
+def _ycbcr_of_uint8(image, matrix, offset):
+    """The rows of `matrix` applied in whole numbers: exact, so that no half is rounded down by the last bit."""
+    thousandths = np.round(matrix * 1000).astype(np.int32)
+    start = (offset * 255_000 + 127_500).astype(np.int32)
+    planes = [np.ascontiguousarray(image[..., channel], dtype=np.int32) for channel in range(3)]
+    rows = [
+        sum(row[channel] * planes[channel] for channel in range(3)) + first
+        for row, first in zip(thousandths, start, strict=True)
+    ]
+    return np.stack([row // 255_000 for row in rows], axis=-1).astype(np.uint8)
 
 
 def ycbcr_to_rgb(image):
@@ -409,6 +421,8 @@ def ycbcr_to_rgb(image):
 
 def to_y(image):
     """The luma of an image: uint8 (H, W) as it is, uint8 or float RGB (H, W, 3) through rgb_to_ycbcr."""
+    if image.ndim == 3 and image.dtype == np.uint8:
+        return _ycbcr_of_uint8(image, YCBCR_MATRIX[:1], YCBCR_OFFSET[:1])[..., 0]
     return image if image.ndim == 2 else rgb_to_ycbcr(image)[..., 0]
 
 

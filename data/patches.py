@@ -18,7 +18,7 @@ import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, manifest_hash
 from data.degradation import degrade
-from utils import COLOURS, UserError, check_writable, list_images, progress, read_image, written_whole
+from utils import COLOURS, UserError, check_writable, list_images, progress, read_ahead, read_image, written_whole
 
 FORMAT = "sr-patches"
 FORMAT_VERSION = 1
@@ -147,8 +147,9 @@ def prepare_patches(
         lr_type = np.float32 if colour == "y" else np.uint8
         lr_set = _growing(file, "lr", (channels, small, small), lr_type)
         hr_set = _growing(file, "hr", (channels, patch_size, patch_size), np.uint8)
+        images = read_ahead(read_image, paths.values())
         for name, path in progress(paths.items(), target.name, "images"):
-            pixels = read_image(path)
+            pixels = next(images)
             height, width = pixels.shape[:2]
             if min(height - height % scale, width - width % scale) < patch_size:
                 raise UserError(
