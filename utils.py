@@ -565,13 +565,9 @@ def load_checkpoint(path):
 def choose_device(name):
     """The torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
     if name == "auto":
-        name = (
-            f"cuda:{local_rank()}"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
@@ -656,8 +652,13 @@ class Team:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=timedelta(minutes=START_MINUTES))
-        self.group = distributed.new_group(timeout=timedelta(seconds=LOST_SECONDS))
+        try:
+            distributed.init_process_group(backend, timeout=timedelta(minutes=START_MINUTES))
+            self.group = distributed.new_group(timeout=timedelta(seconds=LOST_SECONDS))
+        except ValueError as error:
+            raise UserError(
+                f"WORLD_SIZE says {self.size} processes, but {error}; start them with torchrun, or unset WORLD_SIZE"
+            ) from error
 
     def share(self, batch):
         """This process's part of a batch, and the weight of its mean in the mean over all processes.

@@ -104,6 +104,15 @@ def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags,
     assert shutil.which("torchrun")  # the name README uses for it
 
 
+def test_leftover_of_another_launcher_is_refused_in_one_line(script, flags, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    result = script("train", *flags)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "WORLD_SIZE" in result.err and "torchrun" in result.err
+
+
 # ---------------------------------------------------------------- the pieces
 
 
