@@ -87,7 +87,7 @@ class ReferenceLoop:
         """One pass in random order; returns the mean loss per patch."""
         self.model.train()
         total = 0.0
-        with tqdm(total=len(self.loader.dataset), disable=None) as bar:
+        with tqdm(total=len(self.loader.dataset), disable=None, leave=False) as bar:
             for lr, hr in self.loader:
                 lr, hr = lr.to(self.device), hr.to(self.device)  # (N, C, p/scale, p/scale), (N, C, p, p)
                 loss = self.criterion(self.model(lr), hr)
@@ -95,7 +95,6 @@ class ReferenceLoop:
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
-                bar.set_postfix(loss=total)
                 bar.update(len(lr))
         return total / len(self.loader.dataset)
 

@@ -122,8 +122,8 @@ def main(argv=None):
     path = args.out / f"{measure.slug(hardware)}{'' if whole else '_partial'}.json"
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    draw_summary(path.with_suffix(".png"), document)
-    print(f"written: {path} and {path.with_suffix('.png').name}")
+    drawn = draw_summary(path.with_suffix(".png"), document)
+    print(f"written: {path}" + (f" and {path.stem}.png" if drawn else ""))
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def target_text(value, form):
 
 
 def draw_summary(path, document):
-    """Draw what there is of speed against the reference loop, arithmetic rate, and growth of cost, side by side."""
+    """Draw speed against the reference loop, arithmetic rate, and growth of cost, if measured; returns whether any."""
     panels = [draw_ratios, draw_shares] if "training" in document else []
     panels += [draw_growth] if "growth" in document else []
     if not panels:

@@ -75,8 +75,10 @@ def main():
     sys.argv = [script, *arguments]
     if until == "first-step":
         stop_after_first_step(report)
-    runpy.run_path(str(ROOT / script), run_name="__main__")
-    write_report(report)
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    finally:  # a script may end by sys.exit
+        write_report(report)
 
 
 if __name__ == "__main__":
