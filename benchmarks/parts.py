@@ -1,0 +1,331 @@
+"""The parts of the benchmark: what each measures, and how. Every function named measure_ returns a part of the JSON."""
+
+import csv
+import os
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import train
+from benchmarks import measure
+from benchmarks.reference import BATCH, SCALE, ReferenceLoop, plain, write_pairs
+from benchmarks.watch import watch
+from data.catalog import TEST_SETS, TRAIN_SETS, find_images
+from data.degradation import degrade
+from data.patches import DEFAULT_PATCH, prepare_patches, read_patches
+from models import build_model
+from models.inference import Tiled
+from utils import ROOT, UserError, choose_precision, read_image, write_png
+
+EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least
+MAX_STEPS = 64
+MEMORY_STEPS = 2  # the second has the optimiser's moments beside the activations
+GROWTH_STEPS = (8, 16, 32)
+GROWTH_MEGAPIXELS = (0.25, 1, 4)
+GROWTH_PROCESSES = (1, 2)
+GROWTH_EPOCHS = 4  # of a run of several processes; the first is not counted
+TILE = 192  # LR pixels
+REPETITIONS = 3  # of whole processes and of preparation
+
+
+@dataclass
+class Bench:
+    """What every part needs."""
+
+    args: object
+    device: torch.device
+    precision: str  # of our training
+    options: dict  # of the networks, by name
+    folder: Path  # temporary
+
+    @property
+    def first(self):
+        return self.args.models[0]
+
+    @property
+    def assignments(self):
+        """The networks' options as words for another script's command line."""
+        return [word for assignment in self.args.assignments for word in ("--set", assignment)]
+
+    def patches(self, steps):
+        """Patches of random pixels for so many steps, from a file that the project's own preparation wrote."""
+        name = f"random{steps}"
+        path = self.folder / f"{name}_x{SCALE}.h5"
+        if not path.exists():
+            random, images = np.random.default_rng(0), self.folder / name
+            sides = {"patches": (BATCH, steps), "validation": (1, 1)}  # in patches; the second image is held out
+            for image, side in sides.items():
+                size = [DEFAULT_PATCH * count for count in side]
+                write_png(images / f"{image}.png", random.integers(0, 256, size, np.uint8))
+            settings = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH}
+            prepare_patches(name, SCALE, "y", images=images, data_dir=self.folder, say=lambda line: None, **settings)
+        return read_patches(path, dataset=name, scale=SCALE, colour="y")
+
+    def pairs(self, steps):
+        """The same patches in a file for the reference loop."""
+        path = self.folder / f"pairs{steps}.h5"
+        if not path.exists():
+            patches = self.patches(steps)
+            write_pairs(path, patches.lr, patches.hr)
+        return path
+
+    def network(self, name):
+        return build_model(name, SCALE, **self.options[name])
+
+    def run(self, name, steps):
+        """A training run of train.py over random patches."""
+        patches = self.patches(steps)
+        recipe = train.Recipe(precision=self.precision, batch_size=BATCH)
+        description = {"scale": SCALE, "channels": 1}
+        return train.start_run(
+            self.network(name), recipe, description, patches.lr, patches.hr, patches.val, self.device
+        )
+
+
+def train_epoch(run):
+    """One pass of train.py's own loop, without its lines of progress."""
+    with redirect_stdout(StringIO()):
+        train.train_epoch(run, tqdm(disable=True))
+
+
+def said(items, what):
+    """Go through items, saying which one is being measured."""
+    for item in items:
+        print(f"measuring {what}: {item}", flush=True)
+        yield item
+
+
+# ---------------------------------------------------------------- parts
+
+
+def measure_training(bench):
+    """Our training step, the reference loop and matrix products in turn, network by network."""
+    return {name: compare_training(bench, name) for name in said(bench.args.models, "training")}
+
+
+def compare_training(bench, name):
+    """One network's speed against the reference loop, and its arithmetic rate."""
+    device, args = bench.device, bench.args
+    trial = ReferenceLoop(name, bench.pairs(1), device, bench.options[name])
+    seconds = measure.seconds_of(trial.epoch, device)  # warm-up
+    if seconds < EPOCH_SECONDS:
+        seconds = measure.seconds_of(trial.epoch, device)
+    steps = min(max(round(EPOCH_SECONDS / seconds), 1), MAX_STEPS)
+    reference = ReferenceLoop(name, bench.pairs(steps), device, bench.options[name])
+    run = bench.run(name, steps)
+    train_epoch(run)  # warm-up
+    product_flop, product = measure.matrix_product(device, measure.TYPES[bench.precision])
+    actions = {"reference": reference.epoch, "ours": lambda: train_epoch(run), "product": product}
+    times = measure.in_turn(actions, device, args.seconds, args.rounds)
+
+    lr = torch.empty(BATCH, 1, DEFAULT_PATCH // SCALE, DEFAULT_PATCH // SCALE, device="meta")
+    multiply_adds = measure.multiply_adds(plain(bench.network(name)).to("meta"), lr)
+    # Two per multiply-add; forward, and two gradients of the same cost. The first layer's gradient to its image, which
+    # nobody takes, is counted with them: 3 % of SRCNN's number, 0.1 % or less of the others'.
+    flop = 2 * 3 * multiply_adds * steps
+    rates = [flop / seconds for seconds in times["ours"]]
+    product_rates = [product_flop / seconds for seconds in times["product"]]
+    return {
+        "precision": bench.precision,
+        "steps": steps,
+        "multiply_adds_forward": multiply_adds,
+        "flop": {"ours": flop, "product": product_flop},
+        "seconds": times,
+        "patches_per_s": {
+            loop: measure.spread(BATCH * steps / seconds for seconds in times[loop]) for loop in ("reference", "ours")
+        },
+        "ratio": measure.ratios(times["reference"], times["ours"]),
+        "flop_per_s": measure.spread(rates),
+        "product_flop_per_s": measure.spread(product_rates),
+        "share": measure.ratios(rates, product_rates),
+        "costliest": measure.costliest(lambda: train_epoch(run), device),
+    }
+
+
+def measure_growth(bench):
+    """How the cost of the first network grows with patches, image size and processes."""
+    growth = {"model": bench.first, "patches": [], "image": [], "processes": []}
+    runs = {steps: bench.run(bench.first, steps) for steps in said(GROWTH_STEPS, "growth, steps an epoch")}
+    train_epoch(runs[GROWTH_STEPS[0]])  # warm-up
+    actions = {steps: lambda run=run: train_epoch(run) for steps, run in runs.items()}
+    for steps, times in measure.in_turn(actions, bench.device, bench.args.seconds).items():
+        growth["patches"].append({"patches": BATCH * steps, "seconds": times} | measure.spread(times))
+
+    network = for_inference(bench, bench.first, "fp32")
+    for megapixels in said(GROWTH_MEGAPIXELS, "growth, megapixels"):
+        side = round((megapixels * 1e6) ** 0.5 / SCALE)
+        lr = torch.rand(1, 1, side, side)
+        action = {"image": lambda lr=lr: network(lr)}
+        measure.seconds_of(action["image"], bench.device)  # warm-up
+        times = measure.in_turn(action, bench.device, bench.args.seconds / 4)["image"]
+        growth["image"].append({"megapixels": (SCALE * side) ** 2 / 1e6, "seconds": times} | measure.spread(times))
+
+    for count in said(GROWTH_PROCESSES, "growth, processes"):
+        try:
+            growth["processes"].append(train_in(bench, count))
+        except UserError as error:
+            growth["processes_skipped"] = str(error)
+            print(f"processes are skipped: {error}", flush=True)
+            break
+    return growth
+
+
+def train_in(bench, processes):
+    """Patches per second of train.py in so many processes, over whole epochs. Raises UserError where it cannot."""
+    cores = measure.hardware(bench.device)["cores"]
+    if bench.device.type == "cuda":
+        cores = min(cores, torch.cuda.device_count())
+    if processes > cores:
+        raise UserError(f"{processes} processes were not tried: there is room for {cores}")
+    steps = GROWTH_STEPS[1]
+    bench.patches(steps)
+    out = bench.folder / f"processes{processes}"
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] * (processes > 1)
+    command = [sys.executable, *launcher, ROOT / "train.py", *train_arguments(bench, bench.first, steps, out)]
+    done = subprocess.run(
+        [*map(str, command), "--epochs", str(GROWTH_EPOCHS)],
+        cwd=bench.folder,
+        env=os.environ | {"OMP_NUM_THREADS": str(max(torch.get_num_threads() // processes, 1))},
+        capture_output=True,
+        text=True,
+    )
+    runs = done.stdout.count("best epoch: ")
+    if done.returncode or runs != 1:
+        raise UserError(
+            f"torchrun --nproc_per_node={processes} train.py gave {runs} runs and status {done.returncode}, "
+            "not one run: this train.py does not share its work among processes"
+        )
+    with open(out / "log.csv", encoding="utf-8") as file:
+        times = [float(row["seconds"]) for row in csv.DictReader(file)][1:]
+    speeds = measure.spread(steps * BATCH / seconds for seconds in times)
+    return {"processes": processes, "seconds": times, "patches_per_s": speeds}
+
+
+def measure_inference(bench):
+    """Seconds per image of Set5, in fp32 and in bf16 where the hardware has it."""
+    paths = find_images(TEST_SETS["Set5"], bench.args.data_dir, bench.args.source)
+    images = {name: torch.from_numpy(degrade(read_image(path), SCALE, "y")[0])[None] for name, path in paths.items()}
+    precisions = ["fp32"] if choose_precision("auto", bench.device) == "fp32" else ["fp32", "bf16"]
+    results = {}
+    for name in said(bench.args.models, "inference"):
+        networks = {precision: for_inference(bench, name, precision) for precision in precisions}
+        for network in networks.values():
+            network(torch.rand(1, 1, 64, 64))  # warm-up
+        actions = {
+            (precision, image): lambda network=network, lr=lr: network(lr.float() / 255)
+            for image, lr in images.items()
+            for precision, network in networks.items()
+        }
+        times = measure.in_turn(actions, bench.device, bench.args.seconds / 4, at_least=1)
+        rows = {p: {image: times[p, image] for image in images} for p in precisions}
+        totals = {p: [sum(row) / len(images) for row in zip(*rows[p].values(), strict=True)] for p in precisions}
+        results[name] = {"seconds": rows, "mean_seconds": {p: measure.spread(totals[p]) for p in precisions}}
+        if "bf16" in precisions:
+            results[name]["ratio"] = measure.ratios(totals["fp32"], totals["bf16"])
+    return results
+
+
+def for_inference(bench, name, precision):
+    """A network as test.py runs it: (1, 1, h, w) on the CPU to (1, 1, h*scale, w*scale), back on the CPU."""
+    network = Tiled(bench.network(name).to(bench.device).eval(), SCALE)
+    device = bench.device
+
+    @torch.no_grad()
+    def super_resolve(lr):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return network(lr.to(device)).float().cpu()
+
+    return super_resolve
+
+
+def measure_memory(bench):
+    """Peak memory of training processes, ours and the reference's, and of test.py for images of several sizes."""
+    memory = {"training": {}, "test": [], "model": bench.first}
+    bench.patches(MEMORY_STEPS)
+    for name in said(bench.args.models, "memory of training"):
+        out = bench.folder / f"memory_{name}"
+        arguments = [*train_arguments(bench, name, MEMORY_STEPS, out), "--epochs", 1]
+        reference = [name, bench.pairs(MEMORY_STEPS), *bench.assignments, "--device", bench.device]
+        memory["training"][name] = {
+            "ours": watch_script(bench, "train.py", *arguments),
+            "reference": watch_script(bench, "benchmarks/reference.py", *reference),
+        }
+    for megapixels in said(bench.args.megapixels, "memory of test.py, megapixels"):
+        side = round((megapixels * 1e6) ** 0.5 / SCALE)
+        photo = bench.folder / "photo.png"
+        write_png(photo, np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+        arguments = ["--weights", bench.folder / f"memory_{bench.first}" / "best.pth", "--input", photo]
+        arguments += ["--output", bench.folder / "enlarged", "--tile", TILE, "--device", bench.device]
+        row = {"megapixels": (SCALE * side) ** 2 / 1e6}
+        memory["test"].append(row | watch_script(bench, "test.py", *arguments))
+    return memory
+
+
+def measure_preparation(bench):
+    """Seconds to make the patch file of T91 out of images at hand, against only decoding these."""
+    paths = find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    quiet = {"data_dir": bench.folder, "source": bench.args.data_dir, "say": lambda line: None}
+    actions = {
+        "preparation": lambda: prepare_patches("T91", SCALE, "y", **quiet),
+        "decoding": lambda: [read_image(path) for path in paths.values()],
+    }
+    for action in actions.values():  # warm-up; the first preparation also copies the images
+        action()
+    times = measure.in_turn(actions, bench.device, seconds=0, at_least=REPETITIONS)
+    return {
+        "seconds": times,
+        "preparation": measure.spread(times["preparation"]),
+        "decoding": measure.spread(times["decoding"]),
+        "ratio": measure.ratios(times["preparation"], times["decoding"]),
+    }
+
+
+def measure_start(bench):
+    """Seconds from the start of train.py to the end of its first step, with the patches of T91 prepared if at hand."""
+    try:
+        find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+        quiet = {"data_dir": bench.folder, "source": bench.args.data_dir, "say": lambda line: None}
+        prepare_patches("T91", SCALE, "y", **quiet)
+        name = "T91"
+    except UserError:
+        bench.patches(MAX_STEPS)
+        name = f"random{MAX_STEPS}"
+    arguments = ["--model", bench.first, *bench.assignments, "--dataset", name, "--data-dir", bench.folder]
+    arguments += ["--device", bench.device, "--precision", bench.precision]
+    times = []
+    for repetition in range(1 + REPETITIONS):  # the first, with files not yet in the system's cache, is told apart
+        out = ["--out", bench.folder / f"start{repetition}"]
+        times.append(watch_script(bench, "train.py", *arguments, *out, first_step=True)["seconds"])
+    first, *times = times
+    return {"model": bench.first, "dataset": name, "first_seconds": first, "seconds": times} | measure.spread(times)
+
+
+def train_arguments(bench, name, steps, out):
+    """The arguments with which train.py trains on random patches."""
+    arguments = ["--model", name, *bench.assignments, "--dataset", f"random{steps}", "--data-dir", bench.folder]
+    return [*arguments, "--device", bench.device, "--precision", bench.precision, "--out", out]
+
+
+def watch_script(bench, script, *arguments, **settings):
+    """watch() with its failure as a UserError: the part is left out and says why."""
+    try:
+        return watch(script, *arguments, folder=bench.folder, **settings)
+    except RuntimeError as error:
+        raise UserError(str(error)) from error
+
+
+PARTS = {
+    "training": measure_training,
+    "inference": measure_inference,
+    "preparation": measure_preparation,
+    "start": measure_start,
+    "memory": measure_memory,
+    "growth": measure_growth,
+}

@@ -1,0 +1,130 @@
+"""Speed, measured side by side: training against a plain reference loop, arithmetic rate, memory, growth of cost.
+
+All parts in one run take about 12 minutes on two cores. Training uses patches of random pixels: what is computed does
+not depend on them. The networks' weights are untrained for the same reason.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measure
+from benchmarks.parts import PARTS, Bench
+from benchmarks.reference import BATCH, SCALE
+from benchmarks.summary import draw_summary, print_summary
+from data.catalog import add_data_arguments
+from data.patches import DEFAULT_PATCH
+from models import TRAINABLE, parse_options
+from utils import (
+    ROOT,
+    Parser,
+    UserError,
+    check_writable,
+    choose_device,
+    choose_precision,
+    describe_command,
+    library_versions,
+    positive_float,
+    positive_int,
+    run_script,
+    written_whole,
+)
+
+TARGETS = {
+    "ratio": {"srcnn": 2.4, "vdsr": 2.4, "carn": 2.2, "srresnet": 2.2},
+    "share": {"vdsr": 0.85, "drrn": 0.85, "carn": 0.7, "srresnet": 0.55},
+    "start_seconds": 5.0,
+}
+
+
+def parse_args(argv=None):
+    """The command line of benchmarks/speed.py."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=TRAINABLE,
+        default=list(TRAINABLE),
+        help="networks; growth, the start and the memory of test.py are measured with the first one",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="NAME=VALUE",
+        help="option of the networks, as in train.py; may be repeated",
+    )
+    parser.add_argument(
+        "--seconds", type=positive_float, default=20.0, help="seconds per comparison in which rounds are begun"
+    )
+    parser.add_argument(
+        "--rounds", type=positive_int, default=3, help="fewest rounds of a training comparison, whatever they take"
+    )
+    parser.add_argument(
+        "--megapixels",
+        nargs="+",
+        type=positive_float,
+        default=[1, 4, 16],
+        help="sizes of the images that test.py --tile makes for its memory, in millions of pixels",
+    )
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of our training, as in train.py"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the JSON file and the plot"
+    )
+    add_data_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Measure part by part, print the tables, write the JSON file and the plot."""
+    args = parse_args(argv)
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    options = {name: parse_options(name, args.assignments) for name in args.models}
+    check_writable(args.out)
+    hardware = measure.hardware(device)
+    document = {
+        "hardware": hardware,
+        "versions": library_versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": describe_command(),
+        "batch": BATCH,
+        "patch_size": DEFAULT_PATCH,
+        "scale": SCALE,
+        "options": options,
+        "targets": TARGETS if not args.assignments else {"ratio": {}, "share": {}, "start_seconds": None},
+        "skipped": {},
+    }
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        bench = Bench(args, device, precision, options, Path(folder))
+        for part in args.parts:
+            try:
+                document[part] = PARTS[part](bench)
+            except UserError as error:
+                document["skipped"][part] = str(error)
+                print(f"{part} is skipped: {error}", flush=True)
+    if len(document["skipped"]) == len(args.parts):
+        raise UserError("nothing could be measured")
+    print_summary(document)
+    whole = set(args.parts) == set(PARTS) and set(args.models) == set(TRAINABLE) and not args.assignments
+    path = args.out / f"{measure.slug(hardware)}{'' if whole else '_partial'}.json"
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    drawn = draw_summary(path.with_suffix(".png"), document)
+    print(f"written: {path}" + (f" and {path.stem}.png" if drawn else ""))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,254 @@
+"""benchmarks/: the reference loop trains, the counts are the papers', and a small run writes what it promises."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import pytest
+import torch
+from helpers import refused
+from PIL import Image
+
+from benchmarks import measure, parts, reference, watch
+from models import TRAINABLE, build_model
+from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
+from utils import ROOT, UserError
+
+MIB = 2**20
+SMALL = {"depth": 3, "num_features": 4}
+NETWORK = ("--models", "vdsr", *(word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")))
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A file of 20 small pairs: smooth images and every fourth of their pixels."""
+    ramp = torch.linspace(0, 200, 16)
+    hr = torch.stack([ramp[:, None] * 0.5 + ramp * 0.5 + number for number in range(20)])[:, None]  # (P, 1, 16, 16)
+    reference.write_pairs(tmp_path / "pairs.h5", hr[:, :, ::4, ::4], hr)
+    return tmp_path / "pairs.h5"
+
+
+@pytest.fixture
+def speed(script, tmp_path):
+    """Run benchmarks/speed.py with a small network and little time."""
+
+    def run(*arguments):
+        return script("benchmarks.speed", *NETWORK, "--seconds", 0.01, "--out", tmp_path / "results", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def no_images(monkeypatch):
+    """No image set is at hand."""
+
+    def find_images(*_):
+        raise UserError("91 of 91 images are missing")
+
+    monkeypatch.setattr(parts, "find_images", find_images)
+
+
+# ---------------------------------------------------------------- the reference loop
+
+
+def test_reference_loop_learns(pairs):
+    loop = reference.ReferenceLoop("srcnn", pairs, torch.device("cpu"), {"num_features": 8, "num_mapped": 4})
+    before = [parameter.clone() for parameter in loop.model.parameters()]
+    losses = [loop.epoch() for _ in range(20)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert all(not torch.equal(old, new) for old, new in zip(before, loop.model.parameters(), strict=True))
+
+
+def test_reference_loop_sees_each_pair_once_an_epoch_in_random_order(pairs, monkeypatch):
+    seen = []
+    original = reference.PatchPairs.__getitem__
+
+    def watched(self, index):
+        seen.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(reference.PatchPairs, "__getitem__", watched)
+    reference.ReferenceLoop("vdsr", pairs, torch.device("cpu"), SMALL).epoch()
+    assert sorted(seen) == list(range(20)) != seen
+
+
+def test_pairs_are_stored_row_after_row_and_read_in_0_to_1(pairs):
+    """In 64-row chunks, the project's own layout, reading one row costs the reference loop 64."""
+    with h5py.File(pairs) as file:
+        assert file["hr"].chunks is None and file["hr"].dtype == "float32"
+    lr, hr = reference.PatchPairs(pairs)[3]
+    assert (lr.shape, hr.shape, hr.dtype) == ((1, 4, 4), (1, 16, 16), "float32")
+    assert hr[0, 0, 0] == pytest.approx(3 / 255)
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_plain_network_has_torchs_layers_and_the_same_results(name):
+    model, other = build_model(name).eval(), build_model(name).eval()
+    other.load_state_dict(model.state_dict())
+    lr = torch.rand(1, 1, 9, 7)
+    plain = reference.plain(other)
+    assert not any(isinstance(layer, FewMapsConv2d | SubPixelConv2d | PReLU) for layer in plain.modules())
+    torch.testing.assert_close(plain(lr), model(lr), rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- counts and ratios
+
+
+@pytest.mark.parametrize(
+    ("name", "per_pixel"),
+    [
+        ("srcnn", 81 * 64 + 25 * 64 * 32 + 25 * 32),
+        ("vdsr", 9 * 64 + 18 * 9 * 64 * 64 + 9 * 64),
+        ("drrn", 9 * 128 + 50 * 9 * 128 * 128 + 9 * 128),
+    ],
+)
+def test_multiply_adds_are_those_of_the_paper(name, per_pixel):
+    """All convolutions of these three lie on HR pixels; DRRN's shared weights count each time they are used."""
+    model = build_model(name).to("meta")
+    assert measure.multiply_adds(model, torch.empty(2, 1, 5, 7, device="meta")) == 2 * 20 * 28 * per_pixel
+
+
+def test_multiply_adds_of_a_transposed_convolution_count_per_input_pixel():
+    layer = torch.nn.ConvTranspose2d(6, 10, 3, stride=2, padding=1, output_padding=1)
+    assert measure.multiply_adds(layer, torch.zeros(1, 6, 4, 5)) == 4 * 5 * 6 * 10 * 9
+
+
+def test_ratios_are_taken_round_by_round():
+    assert measure.ratios([2, 9, 4], [1, 3, 4]) == {"median": 2, "low": 1, "high": 3, "n": 3}
+
+
+def test_actions_take_turns_until_the_time_is_over():
+    calls = []
+    times = measure.in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, torch.device("cpu"), 0, 3)
+    assert calls == ["a", "b"] * 3 and {name: len(row) for name, row in times.items()} == {"a": 3, "b": 3}
+
+
+def test_matrix_product_counts_what_it_computes(monkeypatch):
+    monkeypatch.setattr(measure, "PRODUCT_SIZES", (16, 64))
+    monkeypatch.setattr(measure, "PRODUCT_SECONDS", 0.001)
+    flop, action = measure.matrix_product(torch.device("cpu"), torch.float32)
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        action()
+    assert counter.get_total_flops() == flop
+
+
+def test_costliest_operators_come_first():
+    a = torch.randn(256, 256)
+    (name, share), *others = measure.costliest(lambda: [a @ a for _ in range(20)], torch.device("cpu"))
+    assert name == "aten::mm" and share > 0.5 and all(other <= share for _, other in others)
+
+
+# ---------------------------------------------------------------- watched processes
+
+
+def test_watched_process_reports_its_own_memory_and_not_its_parents(tmp_path):
+    """This process holds torch, and with it more than the child does."""
+    (tmp_path / "holds.py").write_text("held = b'x' * (100 << 20)\n")
+    seen = watch.watch(tmp_path / "holds.py", folder=tmp_path)
+    assert 100 * MIB < seen["peak_bytes"] < 150 * MIB < watch.peak_bytes()
+    assert seen["peak_device_bytes"] is None and seen["seconds"] > 0
+
+
+def test_watched_process_ends_with_the_first_step_if_asked(tmp_path):
+    lines = "import torch\nweight = torch.ones(1, requires_grad=True)\nadam = torch.optim.Adam([weight])\n"
+    lines += "for step in range(3):\n    weight.sum().backward()\n    open(f'{step}', 'w').close()\n    adam.step()\n"
+    (tmp_path / "steps.py").write_text(lines)
+    watch.watch(tmp_path / "steps.py", folder=tmp_path, first_step=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "report.json", "steps.py"]
+
+
+def test_watched_process_that_fails_is_named_with_its_last_line(tmp_path):
+    with pytest.raises(RuntimeError, match=r"^train.py failed: train.py: error: .*--epochs"):
+        watch.watch("train.py", "--epochs", 0, folder=tmp_path)
+
+
+# ---------------------------------------------------------------- speed.py
+
+
+def test_small_run_writes_measurements_hardware_and_a_plot(speed, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "EPOCH_SECONDS", 0.01)
+    monkeypatch.setattr(parts, "GROWTH_STEPS", (1, 2))
+    monkeypatch.setattr(parts, "GROWTH_MEGAPIXELS", (0.01, 0.02))
+    monkeypatch.setattr(parts, "GROWTH_PROCESSES", (1,))
+    monkeypatch.setattr(measure, "PRODUCT_SIZES", (64,))
+    monkeypatch.setattr(measure, "PRODUCT_SECONDS", 0.001)
+    ran = speed("--parts", "training", "growth", "--rounds", 2, "--precision", "fp32", "--device", "cpu")
+    assert (ran.status, ran.err) == (0, "")
+    (path,) = (tmp_path / "results").glob("*_partial.json")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert Image.open(path.with_suffix(".png")).format == "PNG"
+
+    assert result["hardware"]["device"] == "cpu" and result["hardware"]["processor"] and result["hardware"]["cores"] > 0
+    assert result["versions"]["torch"] == torch.__version__ and result["date"] and "--rounds 2" in result["command"]
+    row = result["training"]["vdsr"]
+    times, flop = row["seconds"], row["flop"]
+    assert len(times["ours"]) == len(times["reference"]) == len(times["product"]) == row["ratio"]["n"] >= 2
+    speedups = [reference / ours for reference, ours in zip(times["reference"], times["ours"], strict=True)]
+    assert (row["ratio"]["low"], row["ratio"]["high"]) == (min(speedups), max(speedups))
+    assert flop["ours"] == 6 * 16 * 76 * 76 * (9 * 4 + 9 * 4 * 4 + 9 * 4) * row["steps"]
+    shares = [
+        flop["ours"] / ours / (flop["product"] / product)
+        for ours, product in zip(times["ours"], times["product"], strict=True)
+    ]
+    assert (row["share"]["low"], row["share"]["high"]) == pytest.approx((min(shares), max(shares)))
+    growth = result["growth"]
+    assert [point["patches"] for point in growth["patches"]] == [16, 32]
+    assert [point["megapixels"] for point in growth["image"]] == pytest.approx([0.01, 0.02], rel=0.05)
+    assert [point["processes"] for point in growth["processes"]] == [1]
+
+
+def test_start_and_memory_are_those_of_processes_with_random_patches_where_t91_is_missing(
+    speed, tmp_path, no_images, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads wait for each other on a busy machine
+    monkeypatch.setattr(parts, "REPETITIONS", 1)
+    monkeypatch.setattr(parts, "MAX_STEPS", 2)
+    ran = speed("--parts", "start", "memory", "--megapixels", 0.04, "--device", "cpu")
+    assert (ran.status, ran.err) == (0, "")
+    (path,) = (tmp_path / "results").glob("*")  # no plot: these parts are in none
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert result["start"]["dataset"] == "random2" and result["start"]["median"] > 0
+    training = result["memory"]["training"]["vdsr"]
+    assert all(training[loop]["peak_bytes"] > 50 * MIB for loop in ("ours", "reference"))
+    assert [row["megapixels"] for row in result["memory"]["test"]] == pytest.approx([0.04], rel=0.05)
+
+
+def test_missing_images_are_named_and_nothing_is_written(speed, tmp_path, no_images):
+    ran = speed("--parts", "preparation", "inference")
+    assert ran.status == 2 and "nothing could be measured" in ran.err
+    assert "preparation is skipped: 91 of 91 images are missing" in ran.out
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.data
+def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_path, datasets, monkeypatch):
+    monkeypatch.setattr(parts, "REPETITIONS", 1)
+    data = ("--data-dir", tmp_path / "data", "--source", datasets)
+    ran = speed("--parts", "inference", "preparation", "--device", "cpu", *data)
+    assert (ran.status, ran.err) == (0, "")
+    (path,) = (tmp_path / "results").glob("*.json")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert list(result["inference"]["vdsr"]["seconds"]["fp32"]) == ["baby", "bird", "butterfly", "head", "woman"]
+    assert result["preparation"]["ratio"]["median"] > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--models", "esrgan"), ["--models", "esrgan", "srcnn"]),
+        (("--parts", "all"), ["--parts", "all", "training"]),
+        (("--set", "blocks=3"), ["blocks", "depth=20"]),
+        (("--rounds", 0), ["--rounds", "at least 1"]),
+        (("--device", "tpu"), ["tpu", "cuda"]),
+    ],
+)
+def test_bad_flags_end_in_one_line(script, workplace, arguments, words):
+    flags = ("--models", "vdsr", "--out", workplace, *arguments)
+    assert refused(script, "benchmarks.speed", flags, *words, unchanged=workplace)
+
+
+@pytest.mark.parametrize("name", ["speed.py", "reference.py"])
+def test_scripts_find_the_project_from_anywhere(name, tmp_path):
+    command = [sys.executable, ROOT / "benchmarks" / name, "--help"]
+    assert "usage" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
