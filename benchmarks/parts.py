@@ -4,7 +4,7 @@ import csv
 import os
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -15,14 +15,15 @@ from tqdm import tqdm
 
 import train
 from benchmarks import measure
-from benchmarks.reference import BATCH, SCALE, ReferenceLoop, plain, write_pairs
+from benchmarks.reference import BATCH, SCALE, plain, write_pairs
 from benchmarks.watch import watch
+from data.batches import PatchPairs
 from data.catalog import TEST_SETS, TRAIN_SETS, find_images
 from data.degradation import degrade
 from data.patches import DEFAULT_PATCH, prepare_patches, read_patches
 from models import build_model
 from models.inference import Tiled
-from utils import ROOT, UserError, choose_precision, read_image, write_png
+from utils import ROOT, Team, UserError, choose_precision, read_image, write_png
 
 EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least
 MAX_STEPS = 64
@@ -73,7 +74,7 @@ class Bench:
         path = self.folder / f"pairs{steps}.h5"
         if not path.exists():
             patches = self.patches(steps)
-            write_pairs(path, patches.lr, patches.hr)
+            write_pairs(path, patches.lr[:], patches.hr[:])
         return path
 
     def network(self, name):
@@ -84,15 +85,36 @@ class Bench:
         patches = self.patches(steps)
         recipe = train.Recipe(precision=self.precision, batch_size=BATCH)
         description = {"scale": SCALE, "channels": 1}
-        return train.start_run(
-            self.network(name), recipe, description, patches.lr, patches.hr, patches.val, self.device
-        )
+        pairs = PatchPairs([(patches.lr, patches.hr)], BATCH, self.device, memory_limit=4e9)
+        run = train.start_run(self.network(name), recipe, description, pairs, patches.val, Team())
+        return run, train.TrainingStep(run)
 
 
 def train_epoch(run):
-    """One pass of train.py's own loop, without its lines of progress."""
+    """One pass of train.py's own loop, without its lines of progress. run: as Bench.run gives it."""
     with redirect_stdout(StringIO()):
-        train.train_epoch(run, tqdm(disable=True))
+        train.train_epoch(*run, tqdm(disable=True))
+
+
+@contextmanager
+def reference_process(bench, name, steps):
+    """Yield a function that trains an epoch in a reference loop, which runs in a process of its own.
+
+    There it has the memory of a plain script: train.py's way with freed memory, which holds for a whole process, is
+    not lent to it.
+    """
+    command = [sys.executable, ROOT / "benchmarks" / "reference.py", name, bench.pairs(steps), *bench.assignments]
+    command = [*map(str, command), "--device", str(bench.device), "--serve"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+
+        def epoch():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            if not process.stdout.readline().startswith("loss"):
+                raise UserError(f"the reference loop of {name} ended")
+
+        yield epoch
 
 
 def said(items, what):
@@ -113,17 +135,16 @@ def measure_training(bench):
 def compare_training(bench, name):
     """One network's speed against the reference loop, and its arithmetic rate."""
     device, args = bench.device, bench.args
-    trial = ReferenceLoop(name, bench.pairs(1), device, bench.options[name])
-    seconds = measure.seconds_of(trial.epoch, device)  # warm-up
-    if seconds < EPOCH_SECONDS:
-        seconds = measure.seconds_of(trial.epoch, device)
+    with reference_process(bench, name, 1) as epoch:
+        epoch()  # warm-up
+        seconds = measure.seconds_of(epoch, device)
     steps = min(max(round(EPOCH_SECONDS / seconds), 1), MAX_STEPS)
-    reference = ReferenceLoop(name, bench.pairs(steps), device, bench.options[name])
     run = bench.run(name, steps)
-    train_epoch(run)  # warm-up
     product_flop, product = measure.matrix_product(device, measure.TYPES[bench.precision])
-    actions = {"reference": reference.epoch, "ours": lambda: train_epoch(run), "product": product}
-    times = measure.in_turn(actions, device, args.seconds, args.rounds)
+    with reference_process(bench, name, steps) as epoch:
+        actions = {"reference": epoch, "ours": lambda: train_epoch(run), "product": product}
+        measure.in_turn(actions, device, seconds=0, at_least=1)  # warm-up
+        times = measure.in_turn(actions, device, args.seconds, args.rounds)
 
     lr = torch.empty(BATCH, 1, DEFAULT_PATCH // SCALE, DEFAULT_PATCH // SCALE, device="meta")
     multiply_adds = measure.multiply_adds(plain(bench.network(name)).to("meta"), lr)

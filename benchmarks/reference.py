@@ -1,7 +1,8 @@
 """The plain loop that a classroom starts from: one patch pair at a time out of an HDF5 file, fp32, NCHW, Adam.
 
 As in https://github.com/yjn870/SRCNN-pytorch (datasets.py, train.py), with num_workers=0. It trains the same networks
-as train.py, out of torch's own layers. `python benchmarks/reference.py srcnn FILE.h5` trains one epoch.
+as train.py, out of torch's own layers. `python benchmarks/reference.py srcnn FILE.h5` trains one epoch; with --serve
+one for each line on its standard input, so that it can be timed in turn with something else.
 """
 
 import sys
@@ -25,9 +26,9 @@ BATCH = 16
 
 
 def write_pairs(path, lr, hr):
-    """Write patch pairs, tensors (P, C, h, w) in [0, 255], as such code does: float32, one row after the other."""
+    """Write patch pairs, arrays (P, C, h, w) in [0, 255], as such code does: float32, one row after the other."""
     with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
-        file["lr"], file["hr"] = lr.float().numpy(), hr.float().numpy()
+        file["lr"], file["hr"] = np.asarray(lr, np.float32), np.asarray(hr, np.float32)
 
 
 class PatchPairs(Dataset):
@@ -100,16 +101,18 @@ class ReferenceLoop:
 
 
 def main(argv=None):
-    """Train a network for one epoch on a file of pairs."""
+    """Train a network on a file of pairs."""
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=TRAINABLE, help="network")
     parser.add_argument("file", type=Path, help="HDF5 file with the datasets lr and hr, float32 in [0, 255]")
     parser.add_argument("--set", action="append", default=[], dest="assignments", help="option of the network")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--serve", action="store_true", help="train an epoch for each line on standard input")
     args = parser.parse_args(argv)
     device = choose_device(args.device)
     loop = ReferenceLoop(args.model, args.file, device, parse_options(args.model, args.assignments))
-    print(f"loss: {loop.epoch():.6f}")
+    for _ in sys.stdin if args.serve else [""]:
+        print(f"loss: {loop.epoch():.6f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from utils import (
     choose_device,
     choose_precision,
     describe_command,
+    keep_freed_memory,
     library_versions,
     positive_float,
     positive_int,
@@ -107,6 +108,7 @@ def main(argv=None):
         "skipped": {},
     }
     torch.manual_seed(0)
+    keep_freed_memory()  # as train.py does
     with TemporaryDirectory() as folder:
         bench = Bench(args, device, precision, options, Path(folder))
         for part in args.parts:
