@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [
     command.strip() for block in BLOCKS for line in block.splitlines() for command in line.partition("#")[0].split("&&")
 ]
-SCRIPTS = [command for command in COMMANDS if re.match(r"python (prepare|train|test)\.py", command)]
+SCRIPTS = [command for command in COMMANDS if re.match(r"(OMP_NUM_THREADS=\d+ )?(python|torchrun) .*\w\.py", command)]
 RESULTS = [  # of the weights that are part of the repository, not of a user's own run
     path
     for path in sorted(Path(ROOT, "report", "results").glob("Set5_x4_*.json"))
@@ -25,8 +25,9 @@ RESULTS = [  # of the weights that are part of the repository, not of a user's o
 
 @pytest.mark.parametrize("command", [command for command in SCRIPTS if "--help" not in command])
 def test_command_in_readme_is_accepted_by_its_script(command):
-    _, script, *arguments = shlex.split(command)
-    importlib.import_module(script.removesuffix(".py")).parse_args(arguments)
+    words = shlex.split(command)
+    place = next(index for index, word in enumerate(words) if word.endswith(".py"))
+    importlib.import_module(words[place].removesuffix(".py").replace("/", ".")).parse_args(words[place + 1 :])
 
 
 def test_readme_has_the_two_set_up_commands():
