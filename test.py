@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data.catalog import TEST_SETS, add_data_arguments, describe_image, find_images, manifest_hash
 from data.degradation import degrade, imresize
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
-from models.inference import SelfEnsemble, Tiled
+from models.inference import InPrecision, SelfEnsemble, Tiled
 from utils import (
     COLOURS,
     MAX_PIXELS,
@@ -25,6 +25,7 @@ from utils import (
     calc_psnr,
     check_writable,
     choose_device,
+    choose_precision,
     describe_command,
     fail,
     library_versions,
@@ -88,6 +89,12 @@ def parse_args(argv=None):
         metavar="N",
         help="tile side in LR pixels, with overlap (default: in one piece, tiles for large images)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        help="of the convolutions; auto is bf16 where the hardware computes in it "
+        "(default: fp32 when scoring, auto with --input)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
     files = parser.add_argument_group("results")
@@ -108,11 +115,12 @@ def parse_args(argv=None):
     if args.input and len(args.weights) != 1:
         parser.error(f"--input takes one checkpoint in --weights, found {len(args.weights)}")
     if args.input:
-        parser.refuse_beside("--input", argv, ("--output", "--weights", "--self-ensemble", "--tile", "--device"))
+        allowed = ("--output", "--weights", "--self-ensemble", "--tile", "--precision", "--device")
+        parser.refuse_beside("--input", argv, allowed)
     if not args.figures and args.zoom:
         parser.error("--zoom magnifies in figures, which --no-figures leaves out; drop one of the two")
-    if not args.weights and (args.self_ensemble or args.tile):
-        parser.error("--self-ensemble and --tile apply to networks; name some with --weights")
+    if not args.weights and (args.self_ensemble or args.tile or args.precision):
+        parser.error("--self-ensemble, --tile and --precision apply to networks; name some with --weights")
     args.zoom = parse_zoom(args.zoom) if args.zoom else None
     return args
 
@@ -131,7 +139,7 @@ def parse_zoom(text):
 # ---------------------------------------------------------------- networks
 
 
-def load_networks(paths, scale, device, self_ensemble, tile):
+def load_networks(paths, scale, device, self_ensemble, tile, precision):
     """One Network per checkpoint. Raises UserError when their scales differ from each other or from `scale`."""
     networks = []
     for path in paths:
@@ -139,6 +147,7 @@ def load_networks(paths, scale, device, self_ensemble, tile):
         model = model_from_checkpoint(checkpoint, path).to(device)
         name, options, channels = checkpoint["model"], checkpoint["options"], checkpoint["channels"]
         parameters = count_parameters(model)
+        model = InPrecision(model, precision)
         if self_ensemble:
             model = SelfEnsemble(model)
         networks.append(
@@ -156,6 +165,7 @@ def load_networks(paths, scale, device, self_ensemble, tile):
                     "weights": {"path": str(path), "sha256": sha256_of_file(path)},
                     "self_ensemble": self_ensemble,
                     "tile": tile,
+                    "precision": precision,
                     "trained": {key: checkpoint[key] for key in ("epoch", "val_psnr", "val_set", "recipe", "data")},
                 },
             )
@@ -186,14 +196,21 @@ def make_distinct(networks, paths):
 
 def bicubic_network(scale, colour, device):
     """The baseline as a Network."""
-    model = build_model("bicubic", scale, COLOURS[colour]).to(device)
+    model = InPrecision(build_model("bicubic", scale, COLOURS[colour]).to(device), "fp32")
     return Network(
         label=model_label("bicubic", {}, COLOURS[colour]),
         key=file_key("bicubic", {}, COLOURS[colour], False),
         model=model,
         scale=scale,
         colour=colour,
-        description={"model": "bicubic", "options": {}, "parameters": 0, "scale": scale, "weights": None},
+        description={
+            "model": "bicubic",
+            "options": {},
+            "parameters": 0,
+            "scale": scale,
+            "weights": None,
+            "precision": "fp32",
+        },
     )
 
 
@@ -469,7 +486,8 @@ def main(argv=None):
     """Score networks on a test set, or enlarge the user's own images."""
     args = parse_args(argv)
     device = choose_device(args.device)
-    networks = load_networks(args.weights, args.scale, device, args.self_ensemble, args.tile)
+    precision = choose_precision(args.precision or ("auto" if args.input else "fp32"), device)
+    networks = load_networks(args.weights, args.scale, device, args.self_ensemble, args.tile, precision)
     if args.input:
         super_resolve_photos(args, networks[0], device)
     else:

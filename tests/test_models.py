@@ -21,8 +21,8 @@ from models import (
     non_default_options,
     parse_options,
 )
-from models.inference import AUTO_TILE, AUTO_TILE_ABOVE, TILE_OVERLAP, SelfEnsemble, Tiled
-from utils import SCALES, UserError, calc_psnr
+from models.inference import AT_ONCE, AUTO_TILE, TILE_OVERLAP, InPrecision, SelfEnsemble, Tiled, windows
+from utils import ROOT, SCALES, UserError, calc_psnr, load_checkpoint
 
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
 WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int]
@@ -378,14 +378,16 @@ def test_self_ensemble_of_a_turned_image_is_the_turned_output_unlike_the_network
 
 
 class Recorder(nn.Module):
-    """Bicubic that notes the height and width of each input."""
+    """Bicubic that notes how many images each input holds, and their height and width."""
 
     def __init__(self, scale):
         super().__init__()
         self.model = build_model("bicubic", scale)
+        self.batches = []
         self.sizes = []
 
     def forward(self, lr):
+        self.batches.append(len(lr))
         self.sizes.append(tuple(lr.shape[2:]))
         return self.model(lr)
 
@@ -397,8 +399,33 @@ def test_tiled_bicubic_equals_the_untiled_image_at_every_pixel(scale, tile):
     model, lr = Recorder(scale), torch.rand(1, 1, 37, 53)
     expected = model.model(lr)
     torch.testing.assert_close(Tiled(model, scale, tile)(lr), expected, rtol=0, atol=1e-6)
-    assert len(model.sizes) == -(-37 // tile) * -(-53 // tile)
-    assert all(max(size) <= tile + 2 * TILE_OVERLAP for size in model.sizes)
+    assert set(model.sizes) == {(min(37, tile + 2 * TILE_OVERLAP), min(53, tile + 2 * TILE_OVERLAP))}
+
+
+@pytest.mark.parametrize("tile", [1, 7, 16, 50])
+@pytest.mark.parametrize("length", [1, 33, 34, 48, 49, 50, 97, 200])
+def test_windows_are_equally_long_and_see_the_overlap_around_what_they_own(length, tile):
+    found = windows(length, tile)
+    assert {window.stop - window.start for window in found} == {min(tile + 2 * TILE_OVERLAP, length)}
+    assert [window.own_start for window in found] == [0, *(window.own_stop for window in found[:-1])]
+    assert (found[0].start, found[-1].stop, found[-1].own_stop) == (0, length, length)
+    for window in found:
+        assert window.own_start < window.own_stop
+        assert window.start == 0 or window.own_start - window.start >= TILE_OVERLAP
+        assert window.stop == length or window.stop - window.own_stop >= TILE_OVERLAP
+
+
+def test_tiles_go_through_the_network_in_batches_of_bounded_size(monkeypatch):
+    monkeypatch.setattr("models.inference.AT_ONCE", 7 * 40 * 40)  # 7 windows of 40x40, or 3 of a pair of images
+    model = Recorder(2)
+    for n, batches in ((1, [7, 5]), (2, [6, 6, 6, 6])):
+        model.batches.clear()
+        lr = torch.rand(n, 1, 56, 64)  # 3x4 tiles of 8
+        torch.testing.assert_close(Tiled(model, 2, 8)(lr), model.model(lr), rtol=0, atol=1e-6)
+        assert model.batches == batches
+    model.batches.clear()
+    Tiled(model, 2, 100)(torch.rand(1, 1, 140, 100))  # larger than all that may go through at once: one after the other
+    assert model.batches == [1, 1]
 
 
 def test_tiled_network_equals_the_untiled_one_while_its_view_fits_the_overlap():
@@ -406,6 +433,56 @@ def test_tiled_network_equals_the_untiled_one_while_its_view_fits_the_overlap():
     model, lr = lopsided(), torch.rand(2, 1, 37, 53)
     with torch.no_grad():
         torch.testing.assert_close(Tiled(model, 2, 16)(lr), model(lr), rtol=0, atol=1e-5)
+
+
+@cache
+def shipped(name):
+    """A shipped network, x4, Y."""
+    return model_from_checkpoint(load_checkpoint(ROOT / "weights" / f"{name}_x4.pth"))
+
+
+@pytest.mark.parametrize("name", ["srcnn", "carn"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("rows", "columns", "tile"), [(slice(20, 81), slice(40, 91), 19), (slice(30, 50), slice(5, 90), 24)]
+)
+def test_tiles_of_a_trained_network_leave_no_seam_in_a_photograph(name, precision, rows, columns, tile):
+    """To within half a level of 255, at every pixel: sizes no multiple of the tile, the second narrower than a tile."""
+    lr, _ = degrade(data.astronaut(), 4, "y")
+    lr = torch.from_numpy(lr)[None, :, rows, columns] / 255
+    model = InPrecision(shipped(name), precision)
+    with torch.no_grad():
+        difference = (Tiled(model, 4, tile)(lr) - model(lr)).abs()
+    assert difference.max() < (0.01 if precision == "fp32" else 0.5) / 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(5, 47), (47, 5), (41, 43)])
+def test_tiled_self_ensemble_of_a_batch_equals_the_untiled_one(channels, size):
+    model = SelfEnsemble(InPrecision(small("vdsr", 2, channels), "fp32"))
+    nn.init.normal_(model.model.model.reconstruction.weight, std=0.1)
+    lr = torch.rand(3, channels, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(Tiled(model, 2, 6)(lr), model(lr), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["srcnn", "carn"])  # without a skip and with one
+def test_precision_and_layout_are_those_of_the_convolutions_and_the_output_is_float32(name):
+    lr, _ = photograph()
+    seen = {}
+    for precision in ("fp32", "bf16"):
+        model = InPrecision(small(name), precision)
+        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        assert all(conv.weight.is_contiguous(memory_format=torch.channels_last) for conv in convolutions)
+        layer = convolutions[1]
+        layer.register_forward_hook(lambda module, inputs, output: seen.update({"dtype": output.dtype, "map": output}))
+        with torch.no_grad():
+            sr = model(lr)
+        assert sr.dtype == torch.float32
+        assert seen["dtype"] == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        assert seen["map"].is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(InPrecision(small(name), "fp32")(lr), small(name)(lr), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("tile", [53, 54, 10**30])
@@ -416,7 +493,7 @@ def test_tile_as_large_as_the_image_or_larger_runs_the_network_once(tile):
 
 
 def test_without_a_tile_only_an_image_above_the_limit_is_cut():
-    model, side = Recorder(2), round(AUTO_TILE_ABOVE**0.5)
+    model, side = Recorder(2), round(AT_ONCE**0.5)
     whole = torch.rand(1, 1, side, side)
     Tiled(model, 2)(whole)
     assert model.sizes == [(side, side)]

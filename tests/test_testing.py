@@ -152,8 +152,9 @@ def test_scores_are_those_of_the_protocol_written_out_again(scored, name):
     rgb = np.array(Image.open(scored.place / "shots" / "face.png"))[:64, :80]
     hr = rgb if channels == 3 else rgb_to_ycbcr(rgb)[..., :1]
     lr = imresize(rgb, 1 / 4) if channels == 3 else imresize(hr.astype(np.float32), 1 / 4)
+    layout = {"memory_format": torch.channels_last}  # in another one, sums half-way between two levels round otherwise
     with torch.no_grad():
-        sr = model(torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255)
+        sr = model.to(**layout)((torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255).contiguous(**layout))
     sr = (sr.clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).numpy()
     planes = [rgb_to_ycbcr(image)[..., 0] if channels == 3 else image[..., 0] for image in (sr, hr)]
     sr_y, hr_y = (plane[4:-4, 4:-4].astype(float) for plane in planes)
@@ -235,6 +236,21 @@ def test_tiles_are_no_larger_than_asked_for_and_change_no_score(script, workplac
         assert max(max(size) for size in sizes) == (5 + 2 * 16 if flags else 42)
     assert rows[0]["psnr"] == pytest.approx(rows[1]["psnr"], abs=1e-3)
     assert rows[0]["ssim"] == pytest.approx(rows[1]["ssim"], abs=1e-5)
+
+
+def test_scores_are_taken_in_fp32_on_any_machine_unless_asked_otherwise_and_say_so(script, workplace, monkeypatch):
+    monkeypatch.setattr("utils.has_bf16", lambda device: True)
+    path = small_checkpoint(workplace / "best.pth")
+    small_set(workplace / "shots")
+    psnr = {}
+    for flags in ((), ("--precision", "fp32"), ("--precision", "bf16"), ("--precision", "auto")):
+        run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
+        result = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
+        assert result["precision"] == ("bf16" if {"bf16", "auto"} & set(flags) else "fp32")
+        psnr[flags] = result["mean"]["psnr"]
+    default, fp32, bf16, auto = psnr.values()
+    assert default == fp32 and bf16 == auto
+    assert fp32 != bf16 == pytest.approx(fp32, abs=1)
 
 
 def test_self_ensemble_gets_its_own_label_file_and_score(script, workplace):
@@ -407,6 +423,17 @@ def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, work
     assert "one_x4.png (36x52)" in result.out and "two_x4.png" in result.out
 
 
+@pytest.mark.parametrize(("flags", "precision"), [((), "bf16"), (("--precision", "fp32"), "fp32")])
+def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workplace, monkeypatch, flags, precision):
+    monkeypatch.setattr("utils.has_bf16", lambda device: True)
+    asked, load = [], test.load_networks
+    monkeypatch.setattr(test, "load_networks", lambda *arguments: asked.append(arguments[-1]) or load(*arguments))
+    Image.fromarray(COLOUR).save(workplace / "a.png")
+    weights = small_checkpoint(workplace / "best.pth")
+    run(script, "--weights", weights, "--input", "a.png", "--output", "out", *flags)
+    assert asked == [precision]
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -544,6 +571,8 @@ def test_checkpoint_that_is_not_one_is_refused_and_nothing_in_it_is_run(script, 
         (["--input", "shots", "--output", "e", "--weights", "best.pth", "--zoom", "0,0,8"], ["--zoom", "--input"]),
         (["--dataset", "shots", "--no-figures", "--zoom", "0,0,8"], ["--zoom", "--no-figures"]),
         (["--dataset", "shots", "--tile", "8"], ["--tile", "--weights"]),
+        (["--dataset", "shots", "--precision", "bf16"], ["--precision", "--weights"]),
+        (["--dataset", "shots", "--precision", "half"], ["--precision", "'half'", "fp32", "bf16"]),
     ],
     ids=" ".join,
 )
