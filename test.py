@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from data.catalog import TEST_SETS, add_data_arguments, describe_image, find_images, manifest_hash
-from data.degradation import degrade, imresize
+from data.degradation import ROWS_PER_PRODUCT, degrade, imresize
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
 from models.inference import InPrecision, SelfEnsemble, Tiled
 from utils import (
@@ -20,7 +21,6 @@ from utils import (
     MAX_PIXELS,
     ROOT,
     Parser,
-    Photo,
     UserError,
     calc_psnr,
     check_writable,
@@ -31,8 +31,10 @@ from utils import (
     library_versions,
     list_images,
     load_checkpoint,
+    png_writer,
     positive_int,
     progress,
+    read_ahead,
     read_image,
     read_photo,
     rgb_to_ycbcr,
@@ -41,15 +43,17 @@ from utils import (
     score,
     sha256_of_file,
     shave,
+    split_alpha,
     to_rgb,
     to_uint8,
     to_y,
-    write_photo,
+    write_behind,
     written_whole,
     ycbcr_to_rgb,
 )
 
 SSIM_WINDOW = 11
+PIXELS_AT_ONCE = 2**19  # pixels of enlarged rows whose colours are computed at a time
 
 
 @dataclass
@@ -426,27 +430,43 @@ def evaluate(args, networks, device):
 # ---------------------------------------------------------------- your own images
 
 
-def enlarge_photo(network, photo, device):
-    """A Photo `scale` times as large. Y networks enlarge luma, bicubic the chroma; alpha is always bicubic."""
+def enlarged_rows(network, photo, device):
+    """Yield a Photo's pixels enlarged, a few rows at a time from top to bottom: (rows, W*scale, C) of the same dtype.
+
+    Y networks enlarge luma, bicubic the chroma; alpha is always bicubic. No array grows with the image's height.
+    """
+    scale, pixels = network.scale, photo.pixels
+    height, width = pixels.shape[:2]
+    step = max(1, PIXELS_AT_ONCE // (width * scale**2))
+    for window in network.model.windows(height, width)[0]:
+        planes = network_planes(split_alpha(pixels[window.start : window.stop])[0], network.colour)
+        sr = super_resolve(network, planes.transpose(2, 0, 1) * 255, device)[0].numpy()
+        sr = sr.transpose(1, 2, 0)  # (rows, W*scale, 1 or 3)
+        for top in range(window.own_start, window.own_stop, step):
+            bottom = min(top + step, window.own_stop)
+            part = sr[(top - window.start) * scale : (bottom - window.start) * scale]
+            yield with_own_chroma_and_alpha(part, pixels, top, bottom, network)
+
+
+def network_planes(colour, kind):
+    """What a "y" or "rgb" network sees of colour (H, W) or (H, W, 3) in [0, 1]: (H, W, 1) or (H, W, 3)."""
+    return to_rgb(colour) if kind == "rgb" else to_y(colour)[..., None]
+
+
+def with_own_chroma_and_alpha(sr, pixels, top, bottom, network):
+    """The output for the rows top to bottom of `pixels`, (rows, W*scale, C) in [0, 1], as pixels of the same kind."""
     scale = network.scale
-    colour = photo.colour
-    if network.colour == "rgb":
-        sr = enlarge_planes(network, to_rgb(colour), device)
-        colour = sr.mean(axis=2) if colour.ndim == 2 else sr
-    elif colour.ndim == 2:
-        colour = enlarge_planes(network, colour[..., None], device)[..., 0]
-    else:
-        ycbcr = rgb_to_ycbcr(colour)
-        luma = enlarge_planes(network, ycbcr[..., :1], device)
-        colour = ycbcr_to_rgb(np.dstack([luma, imresize(ycbcr[..., 1:], scale)]))
-    alpha = None if photo.alpha is None else imresize(photo.alpha, scale)
-    return Photo(colour, alpha, photo.bits, photo.icc_profile)
-
-
-def enlarge_planes(network, planes, device):
-    """(H, W, C) in [0, 1] through the network: float (H*scale, W*scale, C)."""
-    sr, _ = super_resolve(network, np.ascontiguousarray(planes.transpose(2, 0, 1)) * 255, device)
-    return sr.numpy().transpose(1, 2, 0)
+    # An enlarged row depends on two rows above and below. imresize makes ROWS_PER_PRODUCT rows at a time: from a
+    # multiple of these on, its results are those for the whole image to the last bit.
+    first = max(top - 2, 0) // ROWS_PER_PRODUCT * ROWS_PER_PRODUCT
+    rows = slice((top - first) * scale, (bottom - first) * scale)
+    colour, alpha = split_alpha(pixels[first : bottom + 2])
+    if colour.ndim == 2:
+        sr = sr.mean(axis=2)
+    elif network.colour == "y":
+        sr = ycbcr_to_rgb(np.dstack([sr, imresize(rgb_to_ycbcr(colour)[..., 1:], scale)[rows]]))
+    planes = np.dstack([sr] if alpha is None else [sr, imresize(alpha, scale)[rows]])
+    return np.round(planes.clip(0, 1) * np.iinfo(pixels.dtype).max).astype(pixels.dtype)
 
 
 def output_paths(inputs, output, scale):
@@ -459,24 +479,57 @@ def output_paths(inputs, output, scale):
     return dict(zip(inputs, targets, strict=True))
 
 
+def read_small_enough(path, scale):
+    """A Photo that can be enlarged, or the error that says why not: raised in a thread, it would end the others too."""
+    try:
+        photo = read_photo(path)
+    except (UserError, OSError) as error:
+        return error
+    height, width = (length * scale for length in photo.pixels.shape[:2])
+    if height * width > MAX_PIXELS:
+        return UserError(f"{path}: would become {width}x{height}; allowed are {MAX_PIXELS:,} pixels; crop it")
+    return photo
+
+
+def computed_rows(targets, network, device, failures, unfinished):
+    """Yield (PNG writer, rows for it, what to say after its last ones) for each {input: output} in turn.
+
+    What cannot be read goes to the list `failures`; each writer is closed with the ExitStack `unfinished`.
+    """
+    photos = read_ahead(lambda path: read_small_enough(path, network.scale), targets)
+    for (source, target), photo in zip(progress(targets.items(), "enlarged", "images"), photos, strict=True):
+        if isinstance(photo, Exception):
+            failures.append(str(photo))
+            continue
+        height, width, channels = (*photo.pixels.shape, 1)[:3]
+        height, width = height * network.scale, width * network.scale
+        writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.icc_profile)
+        unfinished.callback(writer.close)
+        next(writer)
+        for rows in enlarged_rows(network, photo, device):
+            yield writer, rows, f"{source} -> {target} ({width}x{height})"
+
+
+def write_rows(task):
+    """Write what computed_rows yields."""
+    writer, rows, message = task
+    if writer.send(rows) == 0:
+        tqdm.write(message)
+
+
 def super_resolve_photos(args, network, device):
-    """Enlarge the user's own images; one that cannot be read is named and the others go on, with exit status 2."""
+    """Enlarge the user's own images; one that cannot be read is named and the others go on, with exit status 2.
+
+    The next image is read, and the rows last computed are written, in threads beside the computation.
+    """
     inputs = list_images(args.input) if args.input.is_dir() else [args.input]
     if not inputs:
         raise UserError(f"{args.input}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
+    targets = output_paths(inputs, args.output, network.scale)
+    check_writable(args.output)
     failures = []
-    for source, target in progress(output_paths(inputs, args.output, network.scale).items(), args.input.name, "images"):
-        try:
-            photo = read_photo(source)
-            height, width = (length * network.scale for length in photo.colour.shape[:2])
-            if height * width > MAX_PIXELS:
-                raise UserError(f"{source}: would become {width}x{height}; allowed are {MAX_PIXELS:,} pixels; crop it")
-        except (UserError, OSError) as error:
-            failures.append(str(error))
-            continue
-        check_writable(args.output)
-        write_photo(target, enlarge_photo(network, photo, device))
-        tqdm.write(f"{source} -> {target} ({width}x{height})")
+    with ExitStack() as unfinished:  # outside the writing thread: files are given up when no one writes to them
+        write_behind(write_rows, computed_rows(targets, network, device, failures, unfinished))
     if failures:
         others = f" ({len(failures) - 1} more: {'; '.join(failures[1:])})" if len(failures) > 1 else ""
         fail(failures[0] + others)

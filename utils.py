@@ -15,7 +15,7 @@ import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -154,6 +154,18 @@ def read_ahead(function, items):
             yield pending.result()
 
 
+def write_behind(function, items):
+    """Call function(item) for each item in turn, in a thread, while `items` computes the next one here."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        pending = None
+        for item in items:
+            if pending:
+                pending.result()
+            pending = thread.submit(function, item)
+        if pending:
+            pending.result()
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -168,6 +180,9 @@ def written_whole(path):
         yield Path(temporary)
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -287,36 +302,51 @@ def read_image(path):
 
 def write_png(path, image, icc_profile=None):
     """Write a uint8 or uint16 image of 1 to 4 channels (grey, grey + alpha, RGB, RGBA) as PNG, whole or not at all."""
-    with written_whole(path) as temporary:
-        if image.dtype == np.uint16:
-            temporary.write_bytes(_encode_png_16(image, icc_profile))
-        else:
-            Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG", icc_profile=icc_profile)
+    with closing(png_writer(path, image.shape, image.dtype, icc_profile)) as writer:
+        next(writer)
+        writer.send(image)
 
 
-def _encode_png_16(image, icc_profile=None):
-    """PNG bytes of a uint16 (H, W) or (H, W, C) image. Pillow 13 writes 16 bits for grey only."""
-    image = image.reshape(*image.shape[:2], -1)
-    height, width, channels = image.shape
+def png_writer(path, shape, dtype, icc_profile=None):
+    """A generator that is sent the rows of an image from top to bottom and writes them as PNG, whole or not at all.
+
+    shape: (H, W) or (H, W, C), C from 1 to 4 as in write_png. dtype: uint8 or uint16. After next(), which writes
+    nothing but the header, send() takes (rows, W[, C]) arrays and gives the number of rows still missing: at 0 the file
+    is in its place. Closed before, the generator leaves nothing. Pillow wants all rows at once, 16 bits for grey only.
+    """
+    height, width, channels = (*shape, 1)[:3]
+    depth = np.dtype(dtype).newbyteorder(">")
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    rows = np.zeros((height, 1 + width * channels * 2), np.uint8)  # each row starts with its filter type, 0: none
-    rows[:, 1:] = np.frombuffer(image.astype(">u2").tobytes(), np.uint8).reshape(height, -1)
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
-    profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc_profile)) if icc_profile else b""
-    return b"\x89PNG\r\n\x1a\n" + header + profile + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+        def write_chunk(kind, data):
+            file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+        file.write(b"\x89PNG\r\n\x1a\n")
+        write_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * depth.itemsize, colour_type, 0, 0, 0))
+        if icc_profile:
+            write_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc_profile))
+        compressor = zlib.compressobj()
+        above = np.zeros((1, width * channels * depth.itemsize), np.uint8)
+        while height:
+            rows = yield height
+            height -= len(rows)
+            rows = np.ascontiguousarray(rows, depth).reshape(len(rows), -1).view(np.uint8)
+            filtered = np.full((len(rows), 1 + rows.shape[1]), 2, np.uint8)  # each row starts with its filter, 2: Up
+            filtered[:, 1:] = rows - np.concatenate([above, rows[:-1]])
+            above = rows[-1:]
+            write_chunk(b"IDAT", compressor.compress(filtered))
+        write_chunk(b"IDAT", compressor.flush())
+        write_chunk(b"IEND", b"")
+    yield height
 
 
 @dataclass
 class Photo:
-    """A user's own image: `colour` float64 (H, W) or (H, W, 3) in [0, 1]; `alpha` the same or None; `bits` 8 or 16."""
+    """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png."""
 
-    colour: np.ndarray
-    alpha: np.ndarray | None
-    bits: int
+    pixels: np.ndarray
     icc_profile: bytes | None
 
 
@@ -338,19 +368,15 @@ def read_photo(path):
         else:
             image = ImageOps.exif_transpose(image)
             pixels = np.array(image).astype(np.uint16) if bits == 16 else np.array(image.convert(_plain_mode(image)))
-    values = pixels / (2.0**bits - 1)
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        colour = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-        return Photo(colour, values[..., -1], bits, profile)
-    return Photo(values, None, bits, profile)
+    return Photo(pixels, profile)
 
 
-def write_photo(path, photo):
-    """Write a Photo as PNG with its own number of bits, alpha and colour profile."""
-    dtype = np.uint16 if photo.bits == 16 else np.uint8
-    planes = photo.colour if photo.alpha is None else np.dstack([photo.colour, photo.alpha])
-    values = np.round(planes.clip(0, 1) * (2.0**photo.bits - 1)).astype(dtype)
-    write_png(path, values, photo.icc_profile)
+def split_alpha(pixels):
+    """(colour, alpha) of a Photo's pixels, float64 in [0, 1]: (H, W) or (H, W, 3), and (H, W) or None."""
+    values = pixels / np.iinfo(pixels.dtype).max
+    if values.ndim == 2 or values.shape[2] == 3:
+        return values, None
+    return values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
 
 
 def _plain_mode(image):

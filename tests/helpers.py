@@ -1,5 +1,6 @@
-"""What several test files share: a folder's contents, and that a script refuses bad input without a trace."""
+"""What several test files share: a folder's contents, that a script refuses bad input without a trace, waiting."""
 
+import time
 import warnings
 
 
@@ -19,3 +20,11 @@ def refused(script, name, arguments, *words, unchanged):
     assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
     assert contents(unchanged) == before
     return True
+
+
+def wait_until(condition, seconds=5):
+    """Wait for another thread; fails after some seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)

@@ -4,8 +4,10 @@ import json
 import os
 import pickle
 import re
+import resource
 import struct
 import sys
+import tracemalloc
 import zlib
 from contextlib import chdir, redirect_stdout
 from hashlib import sha256
@@ -15,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import refused
+from helpers import refused, wait_until
 from PIL import Image
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -24,8 +26,19 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 import test
 from data.degradation import imresize
 from models import build_model, count_parameters, model_options
+from models.inference import Tiled
 from models.vdsr import VDSR
-from utils import CHECKPOINT_VERSION, load_checkpoint, rgb_to_ycbcr, save_checkpoint, write_png
+from utils import (
+    CHECKPOINT_VERSION,
+    Photo,
+    load_checkpoint,
+    read_photo,
+    rgb_to_ycbcr,
+    save_checkpoint,
+    split_alpha,
+    write_png,
+    ycbcr_to_rgb,
+)
 
 PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # 164x168, a face
 SMALL = {"depth": 3, "num_features": 8}
@@ -432,6 +445,137 @@ def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workp
     weights = small_checkpoint(workplace / "best.pth")
     run(script, "--weights", weights, "--input", "a.png", "--output", "out", *flags)
     assert asked == [precision]
+
+
+# ---------------------------------------------------------------- band by band
+
+
+def small_network(colour, tile, scale=4):
+    """A small random network that changes the image much more than rounding does, as test.py calls it."""
+    torch.manual_seed(0)
+    model = build_model("vdsr", scale, 3 if colour == "rgb" else 1, **SMALL)
+    torch.nn.init.normal_(model.reconstruction.weight, std=0.02)
+    return test.Network("", "", Tiled(model.eval(), scale, tile), scale, colour, {})
+
+
+def enlarged_in_one_piece(network, pixels):
+    """What test.enlarged_rows yields, written out for the whole image at once."""
+    colour, alpha = split_alpha(pixels)
+    ycbcr = rgb_to_ycbcr(colour) if colour.ndim == 3 else colour[..., None]
+    seen = (np.dstack([colour] * 3) if colour.ndim == 2 else colour) if network.colour == "rgb" else ycbcr[..., :1]
+    with torch.no_grad():
+        sr = network.model.model(torch.from_numpy(seen.transpose(2, 0, 1)[None] * 255).float().div(255))
+    sr = sr[0].numpy().transpose(1, 2, 0)
+    if colour.ndim == 2:
+        sr = sr.mean(axis=2)
+    elif network.colour == "y":
+        sr = ycbcr_to_rgb(np.dstack([sr, imresize(ycbcr[..., 1:], network.scale)]))
+    planes = sr if alpha is None else np.dstack([sr, imresize(alpha, network.scale)])
+    top = np.iinfo(pixels.dtype).max
+    return np.atleast_3d(np.round(planes.clip(0, 1) * top).astype(pixels.dtype))
+
+
+MODES = {
+    "grey": lambda rgb: rgb[..., 0],
+    "grey-alpha": lambda rgb: rgb[..., :2],
+    "rgb": lambda rgb: rgb,
+    "rgba": lambda rgb: np.dstack([rgb, rgb[::-1, :, 1]]),
+    "16-bit-rgba": lambda rgb: np.dstack([rgb, rgb[::-1, :, 1]]).astype(np.uint16) * 257,
+}
+
+
+@pytest.mark.parametrize("kind", MODES)
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize(("tile", "scale"), [(None, 4), (9, 4), (5, 3), (9, 8)])
+def test_photo_enlarged_in_bands_equals_the_one_enlarged_in_one_piece(monkeypatch, kind, colour, tile, scale):
+    """Beyond rounding, only the network's float32 sums may differ between tiles: by far less than a 16-bit level."""
+    pixels = MODES[kind](PHOTOGRAPH[40:111, 60:98])
+    network = small_network(colour, tile, scale)
+    monkeypatch.setattr(test, "PIXELS_AT_ONCE", 7 * 38 * scale**2)  # 7 rows of the 71
+    bands = list(test.enlarged_rows(network, Photo(pixels, None), torch.device("cpu")))
+    assert len(bands) > 9 and max(map(len, bands)) <= 7 * scale
+    found, wanted = np.concatenate(bands), enlarged_in_one_piece(network, pixels)
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+    difference = np.abs(found.astype(int) - wanted)
+    assert difference.max() <= 1 and (difference > 0).mean() < (1e-3 if found.dtype == np.uint8 else 0.02)
+    if kind.endswith("a"):
+        assert not difference[..., -1].any()  # bicubic alone: the same to the last bit
+
+
+def test_memory_for_enlarging_does_not_grow_with_the_height_of_the_photo(monkeypatch):
+    """Peak of all arrays (torch's tensors, of at most a tile's size here, are not counted) and the largest tile."""
+    monkeypatch.setattr(test, "PIXELS_AT_ONCE", 2**14)
+    network = small_network("y", 16)
+    sizes, forward = [], VDSR.forward
+    monkeypatch.setattr(VDSR, "forward", lambda self, lr: sizes.append(lr.numel()) or forward(self, lr))
+    peaks = []
+    for height in (100, 800):
+        photo = Photo(np.resize(PHOTOGRAPH, (height, 60, 3)), None)
+        tracemalloc.start()
+        for _ in test.enlarged_rows(network, photo, torch.device("cpu")):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    assert len(set(sizes)) == 1
+
+
+def test_next_photo_is_read_and_the_last_one_written_while_one_is_computed(script, workplace, monkeypatch):
+    (workplace / "in").mkdir()
+    for number in range(3):
+        Image.fromarray(COLOUR).save(workplace / "in" / f"{number}.png")
+    read, computed = [], []
+
+    def noting_read(path):
+        read.append(path.stem)
+        return read_photo(path)
+
+    def waiting_compute(*arguments, compute=test.super_resolve):
+        computed.append(len(computed))
+        now = computed[-1]
+        wait_until(lambda: len(read) == min(now + 2, 3))
+        wait_until(lambda: now == 0 or (workplace / "out" / f"{now - 1}_x4.png").exists())
+        return compute(*arguments)
+
+    monkeypatch.setattr(test, "read_photo", noting_read)
+    monkeypatch.setattr(test, "super_resolve", waiting_compute)
+    weights = small_checkpoint(workplace / "best.pth")
+    result = run(script, "--weights", weights, "--input", "in", "--output", "out")
+    assert read == ["0", "1", "2"] and computed == [0, 1, 2]
+    assert [line.split(" ")[0] for line in result.out.splitlines()] == ["in/0.png", "in/1.png", "in/2.png"]
+
+
+def test_full_disk_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it(script, workplace, monkeypatch):
+    """A limit on the size of a file stands for the end of the disk: the first result fits, the second does not."""
+    (workplace / "in").mkdir()
+    Image.fromarray(COLOUR).save(workplace / "in" / "a.png")
+    Image.fromarray(np.tile(NOISE.astype(np.uint8), (20, 20, 1))).save(workplace / "in" / "b.png")
+    weights = small_checkpoint(workplace / "best.pth")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        result = script("test", "--weights", weights, "--input", "in", "--output", "out", "--tile", 32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.status == 2 and result.err == "test.py: error: out/b_x4.png: File too large\n"
+    assert [path.name for path in (workplace / "out").iterdir()] == ["a_x4.png"]
+
+
+def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monkeypatch):
+    Image.fromarray(PHOTOGRAPH).save(workplace / "a.png")
+    calls, forward = [], VDSR.forward
+
+    def interrupted(self, lr):
+        calls.append(lr.shape)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return forward(self, lr)
+
+    monkeypatch.setattr(VDSR, "forward", interrupted)
+    weights = small_checkpoint(workplace / "best.pth")
+    result = script("test", "--weights", weights, "--input", "a.png", "--output", "out", "--tile", 32)
+    assert (result.status, result.err) == (130, "test.py: error: interrupted\n")
+    assert list((workplace / "out").iterdir()) == []
 
 
 # ---------------------------------------------------------------- what is refused

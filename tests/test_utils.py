@@ -1,5 +1,6 @@
 """What the scripts share: metrics, colour, image files, whole files, checkpoints, the command line, devices."""
 
+import errno
 import io
 import math
 import os
@@ -7,7 +8,6 @@ import pickle
 import stat
 import struct
 import threading
-import time
 import zipfile
 import zlib
 from contextlib import suppress
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from helpers import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
@@ -37,6 +38,7 @@ from utils import (
     list_images,
     load_checkpoint,
     non_negative_float,
+    png_writer,
     positive_float,
     positive_int,
     progress,
@@ -47,9 +49,10 @@ from utils import (
     run_script,
     save_checkpoint,
     score,
+    split_alpha,
     to_uint8,
     whole_number,
-    write_photo,
+    write_behind,
     write_png,
     written_whole,
     ycbcr_to_rgb,
@@ -339,7 +342,7 @@ def test_read_image_refuses_16_bit_png_that_pillow_would_cut_to_8_bits(tmp_path,
 )
 def test_8_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, image, options, expected):
     image.save(tmp_path / "in.png", **options)
-    write_photo(tmp_path / "out.png", read_photo(tmp_path / "in.png"))
+    write_png(tmp_path / "out.png", read_photo(tmp_path / "in.png").pixels)
     with Image.open(tmp_path / "out.png") as written:
         assert written.mode == {2: "L"}.get(expected.ndim) or ("LA", "RGB", "RGBA")[expected.shape[2] - 2]
         np.testing.assert_array_equal(np.array(written), expected)
@@ -352,9 +355,8 @@ def test_16_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, channel
     pixels = np.dstack([DEEP, DEEP[::-1, :, :1]])[..., :channels].squeeze()
     write_png(tmp_path / "in.png", pixels)
     photo = read_photo(tmp_path / "in.png")
-    assert photo.bits == 16
-    assert (photo.alpha is not None) == (channels in (2, 4))
-    write_photo(tmp_path / "out.png", photo)
+    np.testing.assert_array_equal(photo.pixels, pixels)
+    write_png(tmp_path / "out.png", photo.pixels)
     assert (tmp_path / "out.png").read_bytes() == (tmp_path / "in.png").read_bytes()
     content = torch.frombuffer(bytearray((tmp_path / "out.png").read_bytes()), dtype=torch.uint8)
     decoded = decode_image(content, ImageReadMode.UNCHANGED).permute(1, 2, 0).squeeze().numpy()
@@ -366,18 +368,65 @@ def test_16_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, channel
 
 def test_16_bit_grey_tiff_is_read_whole(tmp_path):
     (tmp_path / "x.tif").write_bytes(tiff(DEEP[..., 0]))
-    photo = read_photo(tmp_path / "x.tif")
-    assert photo.bits == 16
-    np.testing.assert_array_equal(np.round(photo.colour * 65535), DEEP[..., 0])
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, DEEP[..., 0])
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
 def test_colour_profile_is_kept(tmp_path, pixels):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     write_png(tmp_path / "in.png", pixels, profile)
-    write_photo(tmp_path / "out.png", read_photo(tmp_path / "in.png"))
-    with Image.open(tmp_path / "out.png") as written:
+    assert read_photo(tmp_path / "in.png").icc_profile == profile
+    with Image.open(tmp_path / "in.png") as written:
         assert written.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_colour_and_alpha_of_pixels_are_in_0_to_1(pixels, channels):
+    planes = np.dstack([pixels, pixels[::-1, :, :1]])
+    planes = planes[..., [0, 3]] if channels == 2 else planes[..., :channels].squeeze()
+    colour, alpha = split_alpha(planes)
+    top = np.iinfo(pixels.dtype).max
+    np.testing.assert_array_equal(colour, pixels[..., 0] / top if channels < 3 else pixels / top)
+    if channels in (2, 4):
+        np.testing.assert_array_equal(alpha, pixels[::-1, :, 0] / top)
+    else:
+        assert alpha is None
+
+
+# ---------------------------------------------------------------- PNG, a few rows at a time
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_png_written_in_pieces_holds_the_pixels_and_is_there_only_when_complete(tmp_path, pixels, channels):
+    pixels = np.dstack([pixels, pixels[::-1, :, :1]])[..., :channels].squeeze()
+    path = tmp_path / "x.png"
+    writer = png_writer(path, pixels.shape, pixels.dtype)
+    missing = next(writer)
+    for rows in np.split(pixels, [1, 4, 17]):
+        assert not path.exists() and missing > 0
+        missing = writer.send(rows)
+    assert missing == 0 and [file.name for file in tmp_path.iterdir()] == ["x.png"]
+    np.testing.assert_array_equal(read_photo(path).pixels, pixels)
+
+
+def test_png_writer_closed_early_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_text("old")
+    writer = png_writer(path, PIXELS.shape, PIXELS.dtype)
+    next(writer)
+    assert writer.send(PIXELS[:10]) == len(PIXELS) - 10
+    writer.close()
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("image", [data.astronaut(), data.camera(), data.page()], ids=["colour", "grey", "text"])
+def test_png_is_about_as_small_as_pillows(tmp_path, image):
+    write_png(tmp_path / "ours.png", image)
+    Image.fromarray(image).save(tmp_path / "pillows.png")
+    ours, pillows = ((tmp_path / name).stat().st_size for name in ("ours.png", "pillows.png"))
+    assert ours < 1.1 * pillows
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -401,8 +450,8 @@ def test_photo_is_turned_as_its_exif_orientation_says(tmp_path, kind, orientatio
     else:
         plain = Image.fromarray(PIXELS[..., 0] if kind == "16-bit TIFF" else PIXELS)
         plain.getexif()[0x0112] = orientation
-    expected = np.array(ImageOps.exif_transpose(plain))
-    np.testing.assert_allclose(read_photo(path).colour * 255, expected, atol=1e-9)
+    expected = np.array(ImageOps.exif_transpose(plain)).astype(int)
+    np.testing.assert_array_equal(read_photo(path).pixels, expected * (257 if kind.startswith("16") else 1))
 
 
 def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
@@ -473,6 +522,12 @@ def test_file_whose_writing_fails_keeps_its_old_content_and_leaves_nothing_else(
         raise failure
     assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
     assert path.read_text() == "old"
+
+
+def test_failure_that_names_no_file_as_that_of_a_full_disk_gets_the_files_name(tmp_path):
+    with pytest.raises(OSError, match="No space") as error, written_whole(tmp_path / "x.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.filename == str(tmp_path / "x.txt")
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
@@ -697,7 +752,7 @@ def test_progress_without_a_terminal_is_a_plain_line_after_each_interval(monkeyp
     assert capsys.readouterr().out == ""
 
 
-# ---------------------------------------------------------------- reading ahead
+# ---------------------------------------------------------------- reading ahead, writing behind
 
 
 def test_read_ahead_keeps_the_order_and_computes_one_item_ahead_in_a_thread():
@@ -723,8 +778,37 @@ def test_read_ahead_of_nothing_is_nothing_and_an_error_comes_at_its_own_item():
         next(results)
 
 
-def wait_until(condition, seconds=5):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
+def test_write_behind_writes_in_order_in_a_thread_while_the_next_item_is_made():
+    written, threads = [], set()
+
+    def write(item):
+        threads.add(threading.get_ident())
+        wait_until(lambda: made[-1] > item or item == 4)  # the next item is made before this one is written
+        written.append(item)
+
+    made = []
+
+    def items():
+        for item in range(5):
+            assert written == list(range(len(written))) and len(written) >= item - 1  # one waits at most
+            made.append(item)
+            yield item
+
+    write_behind(write, items())
+    assert written == made == [0, 1, 2, 3, 4] and threading.get_ident() not in threads
+
+
+def test_write_behind_of_nothing_does_nothing_and_an_error_on_either_side_ends_it():
+    write_behind(print, [])
+    written = []
+    with pytest.raises(ZeroDivisionError):
+        write_behind(lambda item: written.append(1 / item), [1, 2, 0, 4, 5])
+    assert written == [1, 0.5]
+    with pytest.raises(KeyboardInterrupt):
+        write_behind(written.append, interrupted_after(3))
+    assert written == [1, 0.5, 3]
+
+
+def interrupted_after(item):
+    yield item
+    raise KeyboardInterrupt
