@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from data.catalog import TEST_SETS, add_data_arguments, describe_image, find_images, manifest_hash
-from data.degradation import ROWS_PER_PRODUCT, degrade, imresize
+from data.degradation import degrade, imresize
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
 from models.inference import InPrecision, SelfEnsemble, Tiled
 from utils import (
@@ -96,7 +96,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],
-        help="of the convolutions; auto is bf16 where the hardware computes in it "
+        help="of the convolutions; auto is bf16 where the hardware computes in it, too coarse for 16-bit images "
         "(default: fp32 when scoring, auto with --input)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -456,9 +456,7 @@ def network_planes(colour, kind):
 def with_own_chroma_and_alpha(sr, pixels, top, bottom, network):
     """The output for the rows top to bottom of `pixels`, (rows, W*scale, C) in [0, 1], as pixels of the same kind."""
     scale = network.scale
-    # An enlarged row depends on two rows above and below. imresize makes ROWS_PER_PRODUCT rows at a time: from a
-    # multiple of these on, its results are those for the whole image to the last bit.
-    first = max(top - 2, 0) // ROWS_PER_PRODUCT * ROWS_PER_PRODUCT
+    first = max(top - 2, 0)  # a bicubic row depends on two rows above and below
     rows = slice((top - first) * scale, (bottom - first) * scale)
     colour, alpha = split_alpha(pixels[first : bottom + 2])
     if colour.ndim == 2:

@@ -483,6 +483,7 @@ def test_precision_and_layout_are_those_of_the_convolutions_and_the_output_is_fl
         assert seen["map"].is_contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         torch.testing.assert_close(InPrecision(small(name), "fp32")(lr), small(name)(lr), rtol=0, atol=1e-5)
+    assert InPrecision(nn.Conv2d(1, 1, 3), "bf16")(lr).dtype == torch.float32
 
 
 @pytest.mark.parametrize("tile", [53, 54, 10**30])

@@ -524,7 +524,7 @@ def test_next_photo_is_read_and_the_last_one_written_while_one_is_computed(scrip
     (workplace / "in").mkdir()
     for number in range(3):
         Image.fromarray(COLOUR).save(workplace / "in" / f"{number}.png")
-    read, computed = [], []
+    read, computed, written = [], [], []
 
     def noting_read(path):
         read.append(path.stem)
@@ -532,13 +532,17 @@ def test_next_photo_is_read_and_the_last_one_written_while_one_is_computed(scrip
 
     def waiting_compute(*arguments, compute=test.super_resolve):
         computed.append(len(computed))
-        now = computed[-1]
-        wait_until(lambda: len(read) == min(now + 2, 3))
-        wait_until(lambda: now == 0 or (workplace / "out" / f"{now - 1}_x4.png").exists())
+        wait_until(lambda: len(read) == min(len(computed) + 1, 3))
         return compute(*arguments)
+
+    def waiting_write(task, write=test.write_rows):
+        written.append(len(written))
+        wait_until(lambda: len(computed) == min(len(written) + 1, 3))
+        write(task)
 
     monkeypatch.setattr(test, "read_photo", noting_read)
     monkeypatch.setattr(test, "super_resolve", waiting_compute)
+    monkeypatch.setattr(test, "write_rows", waiting_write)
     weights = small_checkpoint(workplace / "best.pth")
     result = run(script, "--weights", weights, "--input", "in", "--output", "out")
     assert read == ["0", "1", "2"] and computed == [0, 1, 2]
@@ -571,6 +575,8 @@ def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monke
             raise KeyboardInterrupt
         return forward(self, lr)
 
+    kept, writer = [], test.png_writer  # kept: not closed by chance because nobody holds it any more
+    monkeypatch.setattr(test, "png_writer", lambda *arguments: kept.append(writer(*arguments)) or kept[-1])
     monkeypatch.setattr(VDSR, "forward", interrupted)
     weights = small_checkpoint(workplace / "best.pth")
     result = script("test", "--weights", weights, "--input", "a.png", "--output", "out", "--tile", 32)
