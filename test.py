@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data.catalog import TEST_SETS, add_data_arguments, describe_image, find_images, manifest_hash
 from data.degradation import degrade, imresize
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
-from models.inference import InPrecision, SelfEnsemble, Tiled
+from models.inference import InPrecision, SelfEnsemble, Tiled, set_precision
 from utils import (
     COLOURS,
     MAX_PIXELS,
@@ -96,7 +96,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],
-        help="of the convolutions; auto is bf16 where the hardware computes in it, too coarse for 16-bit images "
+        help="of the convolutions; auto is bf16 where the hardware computes in it, fp32 for 16-bit images "
         "(default: fp32 when scoring, auto with --input)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -489,10 +489,11 @@ def read_small_enough(path, scale):
     return photo
 
 
-def computed_rows(targets, network, device, failures, unfinished):
+def computed_rows(targets, network, precisions, device, failures, unfinished):
     """Yield (PNG writer, rows for it, what to say after its last ones) for each {input: output} in turn.
 
-    What cannot be read goes to the list `failures`; each writer is closed with the ExitStack `unfinished`.
+    precisions: {dtype of the pixels: precision}. What cannot be read goes to the list `failures`; each writer is closed
+    with the ExitStack `unfinished`.
     """
     photos = read_ahead(lambda path: read_small_enough(path, network.scale), targets)
     for (source, target), photo in zip(progress(targets.items(), "enlarged", "images"), photos, strict=True):
@@ -504,6 +505,7 @@ def computed_rows(targets, network, device, failures, unfinished):
         writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.icc_profile)
         unfinished.callback(writer.close)
         next(writer)
+        set_precision(network.model, precisions[photo.pixels.dtype.name])
         for rows in enlarged_rows(network, photo, device):
             yield writer, rows, f"{source} -> {target} ({width}x{height})"
 
@@ -525,9 +527,11 @@ def super_resolve_photos(args, network, device):
         raise UserError(f"{args.input}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
     targets = output_paths(inputs, args.output, network.scale)
     check_writable(args.output)
+    choice = args.precision or "auto"
+    precisions = {"uint8": choose_precision(choice, device), "uint16": "bf16" if choice == "bf16" else "fp32"}
     failures = []
     with ExitStack() as unfinished:  # outside the writing thread: files are given up when no one writes to them
-        write_behind(write_rows, computed_rows(targets, network, device, failures, unfinished))
+        write_behind(write_rows, computed_rows(targets, network, precisions, device, failures, unfinished))
     if failures:
         others = f" ({len(failures) - 1} more: {'; '.join(failures[1:])})" if len(failures) > 1 else ""
         fail(failures[0] + others)
@@ -537,7 +541,7 @@ def main(argv=None):
     """Score networks on a test set, or enlarge the user's own images."""
     args = parse_args(argv)
     device = choose_device(args.device)
-    precision = choose_precision(args.precision or ("auto" if args.input else "fp32"), device)
+    precision = choose_precision(args.precision or "fp32", device)
     networks = load_networks(args.weights, args.scale, device, args.self_ensemble, args.tile, precision)
     if args.input:
         super_resolve_photos(args, networks[0], device)

@@ -22,7 +22,7 @@ from data.catalog import TEST_SETS, TRAIN_SETS, find_images
 from data.degradation import degrade
 from data.patches import DEFAULT_PATCH, prepare_patches, read_patches
 from models import build_model
-from models.inference import Tiled
+from models.inference import InPrecision, Tiled
 from utils import ROOT, Team, UserError, choose_precision, read_image, write_png
 
 EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least
@@ -255,13 +255,11 @@ def measure_inference(bench):
 
 def for_inference(bench, name, precision):
     """A network as test.py runs it: (1, 1, h, w) on the CPU to (1, 1, h*scale, w*scale), back on the CPU."""
-    network = Tiled(bench.network(name).to(bench.device).eval(), SCALE)
-    device = bench.device
+    network = Tiled(InPrecision(bench.network(name).to(bench.device).eval(), precision), SCALE)
 
     @torch.no_grad()
     def super_resolve(lr):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return network(lr.to(device)).float().cpu()
+        return network(lr.to(bench.device)).cpu()
 
     return super_resolve
 

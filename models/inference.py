@@ -24,6 +24,13 @@ class InPrecision(nn.Module):
             return self.model(lr.contiguous(memory_format=torch.channels_last)).float()
 
 
+def set_precision(model, precision):
+    """Set the precision of every InPrecision inside a wrapped network."""
+    for module in model.modules():
+        if isinstance(module, InPrecision):
+            module.precision = precision
+
+
 class SelfEnsemble(nn.Module):
     """The mean of the network's outputs on the eight dihedral views of the input, each turned back.
 

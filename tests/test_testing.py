@@ -26,7 +26,7 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 import test
 from data.degradation import imresize
 from models import build_model, count_parameters, model_options
-from models.inference import Tiled
+from models.inference import InPrecision, Tiled
 from models.vdsr import VDSR
 from utils import (
     CHECKPOINT_VERSION,
@@ -436,15 +436,30 @@ def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, work
     assert "one_x4.png (36x52)" in result.out and "two_x4.png" in result.out
 
 
-@pytest.mark.parametrize(("flags", "precision"), [((), "bf16"), (("--precision", "fp32"), "fp32")])
-def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workplace, monkeypatch, flags, precision):
+@pytest.mark.parametrize(
+    ("flags", "precisions"),
+    [
+        ((), {"shallow": "bf16", "deep": "fp32"}),  # bf16 has too few digits for 16-bit images
+        (("--precision", "auto"), {"shallow": "bf16", "deep": "fp32"}),
+        (("--precision", "fp32"), {"shallow": "fp32", "deep": "fp32"}),
+        (("--precision", "bf16"), {"shallow": "bf16", "deep": "bf16"}),
+    ],
+)
+def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workplace, monkeypatch, flags, precisions):
     monkeypatch.setattr("utils.has_bf16", lambda device: True)
-    asked, load = [], test.load_networks
-    monkeypatch.setattr(test, "load_networks", lambda *arguments: asked.append(arguments[-1]) or load(*arguments))
-    Image.fromarray(COLOUR).save(workplace / "a.png")
+    used = {}
+
+    def enlarged_rows(network, photo, device, rows=test.enlarged_rows):
+        (part,) = (part for part in network.model.modules() if isinstance(part, InPrecision))
+        used["deep" if photo.pixels.dtype == np.uint16 else "shallow"] = part.precision
+        return rows(network, photo, device)
+
+    monkeypatch.setattr(test, "enlarged_rows", enlarged_rows)
+    write_png(workplace / "in" / "shallow.png", COLOUR)
+    write_png(workplace / "in" / "deep.png", COLOUR.astype(np.uint16) * 257)
     weights = small_checkpoint(workplace / "best.pth")
-    run(script, "--weights", weights, "--input", "a.png", "--output", "out", *flags)
-    assert asked == [precision]
+    run(script, "--weights", weights, "--input", "in", "--output", "out", *flags)
+    assert used == precisions
 
 
 # ---------------------------------------------------------------- band by band
