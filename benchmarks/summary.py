@@ -148,7 +148,7 @@ def draw_bars(axes, document, key, colour):
     aims = [(targets[name], place) for place, name in enumerate(rows) if name in targets]
     if aims:
         axes.plot(*zip(*aims, strict=True), "k|", markersize=14, markeredgewidth=2, linestyle="none", label="target")
-        axes.legend(loc="best")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
     axes.set_yticks(places, [MODELS[name].__name__ for name in rows])
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)

@@ -72,12 +72,12 @@ class Window:
 def windows(length, tile):
     """The Windows of one axis, all equally long; what they own joins up to the whole axis.
 
-    A window sees TILE_OVERLAP pixels beyond its own on each side, but for the axis's ends, and owns `tile` of them,
-    or a few more there. The last one is moved inward until it lies flush with the end.
+    A window sees TILE_OVERLAP pixels beyond its own on each side, but for the axis's ends, and owns at most `tile` of
+    them, or a few more there: as many as share the axis evenly. The last one lies flush with the end.
     """
-    side = min(tile + 2 * TILE_OVERLAP, length)
-    count = 1 + -(-(length - side) // tile)
-    starts = [min(number * tile, length - side) for number in range(count)]
+    count = max(1, -(-(length - 2 * TILE_OVERLAP) // tile))
+    side = -(-(length + (count - 1) * 2 * TILE_OVERLAP) // count)
+    starts = [min(number * (side - 2 * TILE_OVERLAP), length - side) for number in range(count)]
     seams = [start + side - TILE_OVERLAP for start in starts[:-1]]
     return [
         Window(start, start + side, *own) for start, *own in zip(starts, [0, *seams], [*seams, length], strict=True)
