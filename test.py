@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.catalog import TEST_SETS, add_data_arguments, describe_image, find_images, manifest_hash
+from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, describe_image, find_images, manifest_hash
 from data.degradation import degrade, imresize
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
 from models.inference import InPrecision, SelfEnsemble, Tiled, set_precision
@@ -26,14 +26,14 @@ from utils import (
     check_writable,
     choose_device,
     choose_precision,
-    describe_command,
     fail,
-    library_versions,
     list_images,
     load_checkpoint,
     png_writer,
     positive_int,
     progress,
+    protocol,
+    provenance,
     read_ahead,
     read_image,
     read_photo,
@@ -53,6 +53,8 @@ from utils import (
 )
 
 SSIM_WINDOW = 11
+# what a result repeats of its checkpoint; the last four are missing in the oldest ones
+TRAINED = ("epoch", "val_psnr", "val_set", "recipe", "data", "protocol", "device", "commit", "clean")
 PIXELS_AT_ONCE = 2**19  # pixels of enlarged rows whose colours are computed at a time
 
 
@@ -170,7 +172,7 @@ def load_networks(paths, scale, device, self_ensemble, tile, precision):
                     "self_ensemble": self_ensemble,
                     "tile": tile,
                     "precision": precision,
-                    "trained": {key: checkpoint[key] for key in ("epoch", "val_psnr", "val_set", "recipe", "data")},
+                    "trained": {key: checkpoint[key] for key in TRAINED if key in checkpoint},
                 },
             )
         )
@@ -319,11 +321,18 @@ def print_warnings(dataset, networks):
     """Say under the table what a reader must know of a number before comparing it."""
     for network in networks:
         trained = network.description.get("trained")
-        if trained and trained["val_set"] != "held-out":
+        if not trained:
+            continue
+        if trained["val_set"] != "held-out":
             print(
                 f"note: {network.label}: its best epoch was chosen on {trained['val_set']} (classroom protocol), "
                 "so its number there is not one of an unseen test set"
             )
+        name, manifest = trained["data"].get("dataset"), trained["data"].get("manifest")
+        if name in TRAIN_SETS and manifest != TRAIN_SETS[name].manifest:
+            print(f"note: {network.label}: it was trained on other images than those that {name} stands for here")
+        if trained.get("protocol") not in (None, protocol(network.colour, network.scale)):
+            print(f"note: {network.label}: it was trained under another protocol than it is scored by here")
 
 
 def result(network, bicubic, dataset, manifest, device):
@@ -336,22 +345,10 @@ def result(network, bicubic, dataset, manifest, device):
         "label": network.label,
         "dataset": dataset,
         "dataset_manifest": manifest,
-        "protocol": {
-            "colour": network.colour,
-            "score": "PSNR and SSIM on Y (BT.601 studio range) of the SR image clipped and rounded to uint8",
-            "border": network.scale,
-            "degradation": "MATLAB imresize bicubic, "
-            + (
-                "of the uint8 Y plane, not quantised"
-                if network.colour == "y"
-                else "of the uint8 RGB image, quantised to uint8"
-            ),
-        },
+        "protocol": protocol(network.colour, network.scale),
         "images": images,
         "mean": {column: mean(images, column) for column in columns},
-        "device": str(device),
-        "versions": library_versions(),
-        "command": describe_command(),
+        **provenance(device),
     }
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import math
+import os
 import time
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -34,6 +36,8 @@ from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
     PLAIN_SECONDS,
+    HeldSignals,
+    Interrupted,
     Parser,
     Team,
     UserError,
@@ -41,14 +45,15 @@ from utils import (
     choose_device,
     choose_precision,
     copy_whole,
-    describe_command,
+    held_by_one,
     keep_freed_memory,
-    library_versions,
     load_checkpoint,
     local_rank,
     non_negative_float,
     positive_float,
     positive_int,
+    protocol,
+    provenance,
     read_image,
     run_script,
     save_checkpoint,
@@ -63,10 +68,11 @@ HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 STALL_EPOCHS = 3
 STALL_DB = 0.01
+SAVE_SECONDS = 300  # between saves within an epoch
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
 EAGER_STEPS = 3  # on CUDA, before the step is recorded: libraries choose and prepare their kernels
-RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit")
+RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit", "--deterministic")
 
 
 class CharbonnierLoss(nn.Module):
@@ -193,6 +199,11 @@ def parse_args(argv=None):
     run.add_argument(
         "--stop-after", type=positive_int, metavar="EPOCHS", help="stop after this many epochs; --resume goes on"
     )
+    run.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on CUDA: only operations that give the same bits in every run, at some speed; a CPU always does",
+    )
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     args = parser.parse_args(argv)
 
@@ -297,6 +308,9 @@ class Run:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator  # on the CPU: order of the patches, flips and rotations
     history: list  # one dict of LOG_COLUMNS per epoch
+    losses: torch.Tensor  # on the device: of the steps of the current epoch
+    steps: int = 0  # done of the current epoch
+    epoch_start: torch.Tensor | None = None  # the generator's state when the current epoch began
     best_psnr: float = -math.inf
     best_epoch: int = 0
 
@@ -306,7 +320,7 @@ class Run:
 
     @property
     def steps_per_epoch(self):
-        return math.ceil(len(self.pairs) / self.recipe.batch_size)
+        return len(self.losses)
 
     @property
     def total_steps(self):
@@ -317,7 +331,8 @@ class Run:
             "model": self.model.state_dict(),
             "average_steps": self.average.steps,
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generator": self.epoch_start if self.steps else self.generator.get_state(),
+            "losses": self.losses[: self.steps].cpu(),
             "history": self.history,
             "best_psnr": self.best_psnr,
             "best_epoch": self.best_epoch,
@@ -339,6 +354,8 @@ class Run:
             if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
                 raise ValueError("the optimiser's moments are not those of the network")
         self.generator.set_state(state["generator"])
+        self.steps = len(state["losses"])
+        self.losses[: self.steps] = state["losses"]
         rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
         self.history = [row | {"epoch": int(row["epoch"])} for row in rows]
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
@@ -352,7 +369,9 @@ def start_run(model, recipe, description, pairs, val, team):
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True, capturable=device.type == "cuda")
     average = WeightAverage(model, recipe.average)
     generator = torch.Generator().manual_seed(recipe.seed)
-    return Run(recipe, description, pairs, val, team, model, average, learning_rate, optimizer, generator, history=[])
+    losses = torch.zeros(math.ceil(len(pairs) / recipe.batch_size), device=device)
+    given = (recipe, description, pairs, val, team)
+    return Run(*given, model, average, learning_rate, optimizer, generator, history=[], losses=losses)
 
 
 class TrainingStep:
@@ -415,41 +434,45 @@ class TrainingStep:
             print(f"note: the training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
 
 
-def train_epoch(run, step, bar):
-    """One pass over the patches in random order; returns (mean loss, patches per second).
+def train_epoch(run, step, bar, after_step=lambda: None):
+    """One pass over the patches in random order, or the rest of one; returns (mean loss, patches per second).
 
+    after_step() is called between steps: what it raises leaves a run that can be saved and resumed.
     Raises UserError naming step and value when the loss is not finite.
     """
-    pairs, recipe, team = run.pairs, run.recipe, run.team
+    pairs, recipe, team, losses = run.pairs, run.recipe, run.team, run.losses
+    run.epoch_start = run.generator.get_state()
     order = shuffled(len(pairs), pairs.window, run.generator)
     views = torch.zeros(len(pairs), dtype=torch.uint8)
     if recipe.augment:
         views.random_(0, 8, generator=run.generator)
-    views = iter(views.to(pairs.device).split(recipe.batch_size))
+    taken = run.steps * recipe.batch_size  # before the run was resumed
+    views = iter(views[taken:].to(pairs.device).split(recipe.batch_size))
     first_step = run.epoch * run.steps_per_epoch
-    losses = torch.zeros(run.steps_per_epoch, device=pairs.device)
     started = spoken = time.perf_counter()
-    done = 0
     run.model.train()
-    for lr, hr, rows in pairs.windows(order):
+    for lr, hr, rows in pairs.windows(order[taken:]):
         for batch in rows.split(recipe.batch_size):
-            run.learning_rate.fill_(learning_rate_at(first_step + done, run.total_steps, recipe))
+            run.learning_rate.fill_(learning_rate_at(first_step + run.steps, run.total_steps, recipe))
             run.average.advance()
             (batch, weight), (turns, _) = team.share(batch), team.share(next(views))
             lr_batch, hr_batch = augment(to_unit(lr[batch]), to_unit(hr[batch]), turns)
-            losses[done] = step(lr_batch, hr_batch, weight)
-            done += 1
-            if done % LOSS_CHECK_STEPS == 0 or done == len(losses):
-                recent = slice((done - 1) // LOSS_CHECK_STEPS * LOSS_CHECK_STEPS, done)
+            losses[run.steps] = step(lr_batch, hr_batch, weight)
+            run.steps += 1
+            bar.update()
+            if run.steps % LOSS_CHECK_STEPS == 0 or run.steps == len(losses):
+                recent = slice((run.steps - 1) // LOSS_CHECK_STEPS * LOSS_CHECK_STEPS, run.steps)
                 losses[recent] = team.mean(losses[recent])
-                check_finite(losses[:done], first_step)
-                progress = describe_progress(run, losses[done - 1].item(), started, done * recipe.batch_size)
+                check_finite(losses[: run.steps], first_step)
+                progress = describe_progress(run, started, run.steps * recipe.batch_size - taken)
                 bar.set_postfix_str(progress)
                 if bar.disable and time.perf_counter() - spoken > 4 * PLAIN_SECONDS:
-                    print(f"step {done}/{len(losses)}: {progress}", flush=True)
+                    print(f"step {run.steps}/{len(losses)}: {progress}", flush=True)
                     spoken = time.perf_counter()
-            bar.update()
-    return losses.mean().item(), len(pairs) / (time.perf_counter() - started)
+            if run.steps < len(losses):
+                after_step()
+    run.steps = 0
+    return losses.mean().item(), (len(pairs) - taken) / (time.perf_counter() - started)
 
 
 def check_finite(losses, first_step):
@@ -463,9 +486,9 @@ def check_finite(losses, first_step):
         )
 
 
-def describe_progress(run, loss, started, patches):
+def describe_progress(run, started, patches):
     """The progress bar's text: epoch, loss, the last validation PSNR, patches per second in this epoch."""
-    speed = patches / (time.perf_counter() - started)
+    loss, speed = run.losses[run.steps - 1].item(), patches / (time.perf_counter() - started)
     val = f"val {run.history[-1]['val_psnr']:.2f} dB, " if run.history else ""
     return f"epoch {run.epoch + 1}, loss {loss:.6f}, {val}{speed:.0f} patches/s"
 
@@ -489,7 +512,10 @@ def validate(model, val, scale, device, team):
 
 
 def fit(run, folder, epochs):
-    """Train until `epochs` epochs are done, keeping the run folder, where there is one, up to date after each."""
+    """Train until `epochs` epochs are done, keeping the run folder, where there is one, up to date after each.
+
+    Raises Interrupted when Ctrl-C or SIGTERM came: the run is saved then, between two steps.
+    """
     recipe, scale, device, team = run.recipe, run.description["scale"], run.pairs.device, run.team
     bicubic = build_model("bicubic", scale, run.description["channels"]).to(device)
     bicubic = validate(bicubic, run.val, scale, device, team)
@@ -501,12 +527,13 @@ def fit(run, folder, epochs):
         flush=True,
     )
     drawn = time.perf_counter()
-    done = run.epoch * run.steps_per_epoch
+    done = run.epoch * run.steps_per_epoch + run.steps
     silent = True if folder is None else None  # None: where there is no terminal
-    with tqdm(total=run.total_steps, initial=done, unit="step", disable=silent, dynamic_ncols=True) as bar:
+    bar = tqdm(total=run.total_steps, initial=done, unit="step", disable=silent, dynamic_ncols=True)
+    with bar, Keeper(run, folder) as keeper:
         while run.epoch < epochs:
             started = time.perf_counter()
-            loss, speed = train_epoch(run, step, bar)
+            loss, speed = train_epoch(run, step, bar, keeper.after_step)
             psnr = validate(run.average.model, run.val, scale, device, team)
             improved = psnr > run.best_psnr
             if improved:
@@ -515,15 +542,50 @@ def fit(run, folder, epochs):
             seconds = time.perf_counter() - started
             row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, seconds)
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
-            if folder is None:
-                continue
-            save_epoch(run, folder, improved)
-            if run.epoch in (1, epochs) or time.perf_counter() - drawn > CURVE_SECONDS:
-                from report.drawing import draw_curve  # matplotlib takes a second to import
+            if folder:
+                save_epoch(run, folder, improved)
+                report_epoch(run, bicubic, bar)
+                if run.epoch in (1, epochs) or time.perf_counter() - drawn > CURVE_SECONDS:
+                    from report.drawing import draw_curve  # matplotlib takes a second to import
 
-                draw_curve(folder / "curve.png", run.history, bicubic, recipe.val_set)
-                drawn = time.perf_counter()
-            report_epoch(run, bicubic, bar)
+                    draw_curve(folder / "curve.png", run.history, bicubic, recipe.val_set)
+                    drawn = time.perf_counter()
+            keeper.after_epoch()
+
+
+class Keeper(HeldSignals):
+    """Saves a run between its steps: every SAVE_SECONDS, and when Ctrl-C or SIGTERM asks it to end.
+
+    Several processes ask each other, at every LOSS_CHECK_STEPS steps, so that all end after the same one.
+    """
+
+    def __init__(self, run, folder):
+        super().__init__()
+        self.run = run
+        self.folder = folder
+        self.saved = time.perf_counter()
+
+    def after_step(self):
+        if self.run.team.size > 1 and self.run.steps % LOSS_CHECK_STEPS:
+            return
+        asked = self.run.team.largest(self.received)
+        if asked or time.perf_counter() - self.saved > SAVE_SECONDS:
+            if self.folder:
+                save_last(self.run, self.folder)
+            self.saved = time.perf_counter()
+        self.end_if(asked)
+
+    def after_epoch(self):
+        self.saved = time.perf_counter()
+        self.end_if(self.run.team.largest(self.received))
+
+    def end_if(self, asked):
+        run = self.run
+        if asked and self.folder:
+            where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"
+            raise Interrupted(asked, f"stopped after {where}; python train.py --resume {self.folder}/last.pth goes on")
+        if asked:
+            raise Interrupted(asked)
 
 
 def report_epoch(run, bicubic, bar):
@@ -576,17 +638,23 @@ def make_folder(args):
             continue
 
 
+def checkpoint_of(run):
+    """The averaged network of a run as it stands, with all that test.py needs."""
+    psnr = run.history[-1]["val_psnr"] if run.history else math.nan
+    return run.description | {"weights": run.average.model.state_dict(), "epoch": run.epoch, "val_psnr": psnr}
+
+
+def save_last(run, folder):
+    """Write last.pth, from which the run can be resumed."""
+    save_checkpoint(folder / "last.pth", checkpoint_of(run) | {"training": run.state()})
+
+
 def save_epoch(run, folder, improved):
     """Write best.pth (and ./best.pth) when the epoch improved, then last.pth, then log.csv, each whole."""
-    checkpoint = run.description | {
-        "weights": run.average.model.state_dict(),
-        "epoch": run.epoch,
-        "val_psnr": run.history[-1]["val_psnr"],
-    }
     if improved:
-        save_checkpoint(folder / "best.pth", checkpoint)
+        save_checkpoint(folder / "best.pth", checkpoint_of(run))
         copy_whole(folder / "best.pth", "best.pth")
-    save_checkpoint(folder / "last.pth", checkpoint | {"training": run.state()})
+    save_last(run, folder)
     with written_whole(folder / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
@@ -616,8 +684,9 @@ def begin(args, device, team):
         "val_set": recipe.val_set,
         "recipe": asdict(recipe),
         "data": patches.attributes,
-        "versions": library_versions(),
-        "command": describe_command(),
+        "protocol": protocol(args.colour, args.scale),
+        "deterministic": args.deterministic,
+        **provenance(device),
     }
     print(
         f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
@@ -676,6 +745,15 @@ def print_registry(args):
         print(f"{name:<12}{parameters:>12,}{giga:>13,.1f} G  {options}")
 
 
+def choose_kernels(deterministic):
+    """The fastest kernels for these sizes, found by trying, or only such as give the same bits in every run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA when it is first used
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
 def main(argv=None):
     """Print the registry, or begin or resume a run and train it to its end."""
     args = parse_args(argv)
@@ -683,13 +761,14 @@ def main(argv=None):
         return print_registry(args)
     keep_freed_memory()
     device = choose_device(args.device)
-    torch.backends.cudnn.benchmark = True  # on CUDA: the fastest kernels for these sizes
+    choose_kernels(args.deterministic)
     with Team() as team:
         run, folder = (resume if args.resume else begin)(args, device, team)
         total = run.recipe.epochs
         epochs = min(total, run.epoch + args.stop_after) if args.stop_after else total
         try:
-            fit(run, folder, epochs)
+            with held_by_one(folder) if folder else nullcontext():
+                fit(run, folder, epochs)
         finally:
             if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
                 folder.rmdir()

@@ -3,12 +3,17 @@
 import argparse
 import ctypes
 import hashlib
+import io
 import math
 import os
 import pickle
+import platform
+import re
 import shlex
 import shutil
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +30,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import distributed
 from tqdm import tqdm
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 ROOT = Path(__file__).resolve().parent
 SCALES = (2, 3, 4, 8)
@@ -67,8 +77,45 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{', '.join(sorted(extra))} cannot be used with {flag}; drop one of the two")
 
 
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM came: a script ends with the exit status that shells give it, 130 or 143."""
+
+    def __init__(self, number, message=""):
+        super().__init__(message or f"interrupted by {signal.Signals(number).name}")
+        self.number = number
+
+
+def interrupt(number, frame):
+    """A signal handler that ends what is going on; temporary files are removed on the way."""
+    raise Interrupted(number)
+
+
+class HeldSignals:
+    """A context in which Ctrl-C and SIGTERM are only noted in `received`, 0 so far; the second one interrupts."""
+
+    def __init__(self):
+        self.received = 0
+
+    def __enter__(self):
+        self.handlers = {number: signal.signal(number, self.hold) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def hold(self, number, frame):
+        if self.received:
+            interrupt(number, frame)
+        self.received = number
+
+
 def run_script(main):
-    """Call main() as a script: a UserError or a failing file system ends in one line on stderr and exit status 2."""
+    """Call main() as a script.
+
+    A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
+    """
+    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         main()
     except UserError as error:
@@ -77,6 +124,11 @@ def run_script(main):
         fail(describe_os_error(error))
     except KeyboardInterrupt:
         fail("interrupted", status=130)
+    except Interrupted as error:
+        fail(str(error), status=128 + error.number)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def fail(message, status=2):
@@ -205,6 +257,34 @@ def check_writable(folder):
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write in {folder}: {there}: {reason}; choose another folder") from error
+
+
+@contextmanager
+def held_by_one(folder):
+    """A context in which no other process can hold the folder; what a killed one left half written is removed.
+
+    Raises UserError where another process holds it. Needs nothing to be tidied up: the lock ends with the process.
+    Where the system or the file system has no such locks the folder is not held.
+    """
+    handle = None
+    if fcntl:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise UserError(
+                f"{folder} is being written by another run; wait for its end, or choose another --out"
+            ) from error
+        except OSError:
+            pass
+    try:
+        for unfinished in Path(folder).glob(".*.part*"):
+            unfinished.unlink(missing_ok=True)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def sha256_of_file(path):
@@ -514,6 +594,20 @@ def luma_plane(planes):
     return planes[0] if len(planes) == 1 else to_y(planes.transpose(1, 2, 0))
 
 
+def protocol(colour, scale):
+    """The degradation and the score that every number of this project is of, in words, for a "y" or "rgb" network."""
+    quantised = {
+        "y": "of the uint8 Y plane, not quantised",
+        "rgb": "of the uint8 RGB image, quantised to uint8",
+    }
+    return {
+        "colour": colour,
+        "score": "PSNR and SSIM on Y (BT.601 studio range) of the SR image clipped and rounded to uint8",
+        "border": scale,
+        "degradation": f"MATLAB imresize bicubic, {quantised[colour]}",
+    }
+
+
 def score(sr, hr, *, border, ssim=True):
     """PSNR and SSIM of the protocol: on luma, `border` pixels shaved from each side.
 
@@ -528,8 +622,10 @@ def score(sr, hr, *, border, ssim=True):
 
 def save_checkpoint(path, checkpoint):
     """Write a checkpoint, a dict of tensors and plain values, whole or not at all."""
+    content = io.BytesIO()  # torch's own file writer does not say why a disk refused
+    torch.save(checkpoint, content)
     with written_whole(path) as temporary:
-        torch.save(checkpoint, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def copy_whole(source, target):
@@ -702,6 +798,15 @@ class Team:
         distributed.all_reduce(total, group=self.group)
         return total / self.size
 
+    def largest(self, number):
+        """The largest of the numbers that the processes give; each must call this."""
+        if self.size == 1:
+            return number
+        largest = torch.tensor(number)
+        largest = largest.cuda() if distributed.get_backend(self.group) == "nccl" else largest
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self.group)
+        return largest.item()
+
 
 # ---------------------------------------------------------------- where a number comes from
 
@@ -709,6 +814,47 @@ class Team:
 def describe_command():
     """The command line of this process, as one would type it."""
     return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def provenance(device):
+    """What a number depends on beside data, model and recipe, for checkpoints and result files.
+
+    commit and clean: of the git working tree that this code lies in, both None where it lies in none.
+    """
+    return {
+        "command": describe_command(),
+        "versions": library_versions(),
+        "device": device_name(device),
+        **dict(zip(("commit", "clean"), git_state(), strict=True)),
+    }
+
+
+def git_state():
+    """(commit, whether no tracked file differs from it) of this code, or (None, None) where git cannot say."""
+    answers = []
+    for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            asked = subprocess.run(["git", "-C", ROOT, *question], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None, None
+        if asked.returncode:
+            return None, None
+        answers.append(asked.stdout.strip())
+    return answers[0], not answers[1]
+
+
+def device_name(device):
+    """A device in words: "cpu: AMD EPYC, 2 threads", "cuda: NVIDIA H200", "mps"."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {processor_name()}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def processor_name():
+    """The processor's name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def library_versions():

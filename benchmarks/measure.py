@@ -1,15 +1,15 @@
 """Clocks, rates and counts that the benchmark's parts share."""
 
 import os
-import platform
 import re
 import statistics
 import time
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
+
+from utils import processor_name
 
 PRODUCT_SIZES = (1024, 2048, 4096)
 PRODUCT_SECONDS = 0.3  # of one measurement: shorter ones follow the clock's jumps
@@ -129,13 +129,6 @@ def hardware(device):
         described |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1)}
         described |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     return described
-
-
-def processor_name():
-    """The processor's name as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def slug(described):

@@ -24,6 +24,7 @@ from skimage.metrics import structural_similarity
 from torchvision.io import ImageReadMode, decode_image, read_file
 
 import test
+from data.catalog import TRAIN_SETS
 from data.degradation import imresize
 from models import build_model, count_parameters, model_options
 from models.inference import InPrecision, Tiled
@@ -32,6 +33,7 @@ from utils import (
     CHECKPOINT_VERSION,
     Photo,
     load_checkpoint,
+    protocol,
     read_photo,
     rgb_to_ycbcr,
     save_checkpoint,
@@ -322,6 +324,33 @@ def test_checkpoint_chosen_on_a_test_set_gets_a_note_under_the_table(script, wor
     assert read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")["trained"]["val_set"] == val_set
 
 
+T91 = {"dataset": "T91", "manifest": TRAIN_SETS["T91"].manifest}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, None),
+        ({"data": T91, "protocol": protocol("y", 4)}, None),
+        ({"data": T91 | {"manifest": "0" * 64}}, "other images"),
+        ({"protocol": protocol("y", 4) | {"border": 0}}, "another protocol"),
+        ({"protocol": protocol("rgb", 4)}, "another protocol"),
+    ],
+    ids=["older", "same", "other-images", "other-border", "other-colour"],
+)
+def test_checkpoint_of_other_data_or_protocol_gets_a_note_under_the_table(script, workplace, changes, word):
+    path = small_checkpoint(workplace / "best.pth")
+    save_checkpoint(path, load_checkpoint(path) | changes | {"commit": "abc", "clean": False})
+    small_set(workplace / "shots")
+    result = run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
+    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (word is not None) and all(word in note and LABEL in note for note in notes)
+    document = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
+    assert (document["trained"]["commit"], document["trained"]["clean"]) == ("abc", False)
+    assert {"command", "versions", "device", "commit", "clean"} <= document.keys()
+    assert document["protocol"] == protocol("y", 4)
+
+
 @pytest.mark.parametrize(("scales", "flags"), [((4, 2), ()), ((4,), ("--scale", 3))])
 def test_scales_that_differ_are_refused(script, workplace, scales, flags):
     paths = [small_checkpoint(workplace / f"x{scale}.pth", scale=scale) for scale in scales]
@@ -532,7 +561,7 @@ def test_memory_for_enlarging_does_not_grow_with_the_height_of_the_photo(monkeyp
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
-    assert len(set(sizes)) == 1
+    assert max(sizes) < 1.1 * min(sizes)
 
 
 def test_next_photo_is_read_and_the_last_one_written_while_one_is_computed(script, workplace, monkeypatch):

@@ -23,7 +23,7 @@ from data.batches import PatchPairs
 from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
-from utils import Team, load_checkpoint, rgb_to_ycbcr, save_checkpoint
+from utils import Team, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint
 
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
@@ -164,6 +164,9 @@ def test_checkpoint_says_how_it_was_made(finished, tiny):
     patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
     assert checkpoint["data"] == patches.attributes
     assert checkpoint["versions"]["torch"] == torch.__version__
+    assert checkpoint["protocol"]["border"] == 4 and "not quantised" in checkpoint["protocol"]["degradation"]
+    assert checkpoint["device"].startswith("cpu: ") and checkpoint["deterministic"] is False
+    assert (checkpoint["commit"], checkpoint["clean"]) == git_state()
     assert checkpoint["command"].startswith("python train.py --dataset tiny")
 
 
@@ -239,6 +242,17 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     logs = [[without(row, TIMES) for row in read_log(workplace / run)] for run in ("straight", "legs")]
     assert len(logs[0]) == EPOCHS and logs[0] == logs[1]
     assert last.splitlines()[-1] == straight.splitlines()[-1]
+
+
+def test_deterministic_run_uses_only_such_operations_and_says_so(workplace, finished, tiny):
+    """On a CPU it is the run that it would be without."""
+    run_in(workplace, command(tiny, *VDSR, "--deterministic", "--out", "run"))
+    assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+    run_in(workplace, command(tiny, *VDSR, "--epochs", 1))
+    assert not torch.are_deterministic_algorithms_enabled()
+    checkpoint = load_checkpoint(workplace / "run" / "last.pth")
+    assert checkpoint["deterministic"] is True
+    assert equal(checkpoint["weights"], load_checkpoint(finished.folder / "last.pth")["weights"])
 
 
 def test_resume_of_a_finished_run_changes_nothing_in_it(workplace, finished, tiny):

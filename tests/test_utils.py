@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 import struct
+import subprocess
 import threading
 import zipfile
 import zlib
@@ -34,6 +35,7 @@ from utils import (
     calc_ssim,
     check_writable,
     choose_device,
+    git_state,
     library_versions,
     list_images,
     load_checkpoint,
@@ -42,6 +44,7 @@ from utils import (
     positive_float,
     positive_int,
     progress,
+    provenance,
     read_ahead,
     read_image,
     read_photo,
@@ -812,3 +815,37 @@ def test_write_behind_of_nothing_does_nothing_and_an_error_on_either_side_ends_i
 def interrupted_after(item):
     yield item
     raise KeyboardInterrupt
+
+
+# ---------------------------------------------------------------- where a number comes from
+
+
+def test_git_state_is_the_commit_and_whether_a_tracked_file_differs_from_it(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        return subprocess.run(
+            ["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    monkeypatch.setattr("utils.ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() == (None, None)
+    git("init", "--quiet")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "--quiet", "--message", "one")
+    (tmp_path / "untracked").write_text("two")
+    assert git_state() == (git("rev-parse", "HEAD").strip(), True)
+    (tmp_path / "file").write_text("two")
+    assert git_state() == (git("rev-parse", "HEAD").strip(), False)
+    monkeypatch.setenv("PATH", "")
+    assert git_state() == (None, None)
+
+
+def test_provenance_names_command_versions_device_and_commit(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--epochs", "3"])
+    found = provenance(torch.device("cpu"))
+    assert found["command"] == "python train.py --epochs 3"
+    assert found["versions"] == library_versions()
+    assert found["device"].startswith("cpu: ") and found["device"].endswith(" threads")
+    assert (found["commit"], found["clean"]) == git_state()

@@ -1,0 +1,289 @@
+"""Nothing is lost: runs that are killed, stopped, out of disk space or started twice, and what they leave behind.
+
+The long form, with hundreds of kills: `KILLS=300 python -m pytest tests/test_interrupted.py -k random_moments`.
+"""
+
+import csv
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import contents, refused
+
+import train
+from data.patches import prepare_patches
+from utils import held_by_one, load_checkpoint, run_script
+
+KILLS = int(os.environ.get("KILLS", 20))
+EPOCHS, STEPS = 6, 9
+MODEL = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
+TIMES = ("patches_per_s", "seconds")
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["train", "report.drawing"])
+
+
+@pytest.fixture
+def flags(workplace, photographs):
+    """A run of EPOCHS epochs of STEPS steps: averaging, augmentation, batch normalisation on; a ragged last batch."""
+    photographs(workplace / "photos", count=3, size=(64, 64))
+    where = {"images": workplace / "photos", "data_dir": workplace / "data"}
+    prepare_patches("tiny", patch_size=32, stride=16, say=lambda line: None, **where)  # 18 patches
+    recipe = ("--epochs", EPOCHS, "--batch-size", 2, "--precision", "fp32", "--device", "cpu", "--clip", 0.05)
+    return [str(word) for word in (*MODEL, "--dataset", "tiny", "--data-dir", workplace / "data", *recipe)]
+
+
+@pytest.fixture
+def resume(workplace):
+    return ["--resume", "run/last.pth", "--data-dir", str(workplace / "data"), "--device", "cpu"]
+
+
+def work(folder, arguments, ready, limit=None):
+    """Be train.py, in a process of its own; what it says goes to files. limit: bytes that a file may have."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # before and after the script itself
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    sys.argv = ["train.py", *arguments]
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    os.chdir(folder)
+    with open("out.txt", "a") as out, open("err.txt", "w") as errors, redirect_stdout(out), redirect_stderr(errors):
+        run_script(lambda: (ready.set(), train.main()))
+
+
+def run_process(folder, arguments, after=None, number=None, **settings):
+    """Run train.py in a process, send it a signal `after` so many seconds; returns its exit status."""
+    ready = processes.Event()
+    process = processes.Process(target=work, args=(folder, arguments, ready), kwargs=settings)
+    process.start()
+    assert ready.wait(60)
+    process.join(after)
+    if process.is_alive() and number:
+        os.kill(process.pid, number)
+    process.join(60)
+    return process.exitcode
+
+
+def state_of(folder):
+    """All that a finished run holds, without times."""
+    last, best = (load_checkpoint(folder / f"{name}.pth") for name in ("last", "best"))
+    with open(folder / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for checkpoint in (last, best):
+        checkpoint.pop("command")
+    for row in [*rows, *last["training"]["history"]]:
+        for column in TIMES:
+            row.pop(column)
+    return [last, best, rows]
+
+
+def equal(first, second):
+    if torch.is_tensor(first):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second
+
+
+@pytest.fixture
+def straight(workplace, flags):
+    """The state of a run that nothing happened to, and the seconds it took."""
+    assert run_process(workplace, [*flags, "--out", "warm-up", "--stop-after", "1"]) == 0
+    started = time.monotonic()
+    assert run_process(workplace, [*flags, "--out", "straight"]) == 0
+    return state_of(workplace / "straight"), time.monotonic() - started
+
+
+def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(workplace, flags, resume, straight):
+    """SIGKILL, SIGTERM and Ctrl-C in turn: whenever they come, both checkpoints are whole, and the end is the same."""
+    expected, seconds = straight
+    run, moments, statuses = workplace / "run", random.Random(0), []
+    for kill in range(KILLS):
+        arguments = resume if (run / "last.pth").exists() else [*flags, "--out", "run"]
+        number = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3]
+        status = run_process(workplace, arguments, moments.uniform(0, seconds * 0.6), number)
+        statuses.append(status)
+        assert status in (0, {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]), status
+        errors = (workplace / "err.txt").read_text()
+        assert "Traceback" not in errors and errors.count("\n") == (status in (130, 143))
+        for path in [*run.glob("*.pth"), *workplace.glob("best.pth")]:
+            load_checkpoint(path)
+        if status == 0:  # it was done before the signal: from the start again
+            assert equal(state_of(run), expected)
+            run.rename(workplace / f"done{kill}")
+    arguments = resume if (run / "last.pth").exists() else [*flags, "--out", "run"]
+    assert run_process(workplace, arguments) == 0
+    assert equal(state_of(run), expected)
+    assert sorted(path.name for path in run.iterdir()) == ["best.pth", "curve.png", "last.pth", "log.csv"]
+    assert len({*statuses} & {-9, 143, 130}) == 3
+
+
+def train_here(folder, arguments):
+    """train.py in this process: its exit status and what it wrote to stderr."""
+    status = 0
+    with (
+        chdir(folder),
+        open("out.txt", "a") as out,
+        open("err.txt", "w") as errors,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        with redirect_stdout(out), redirect_stderr(errors):
+            try:
+                run_script(train.main)
+            except SystemExit as stop:
+                status = stop.code
+    return status, (Path(folder) / "err.txt").read_text()
+
+
+def at_step(monkeypatch, wanted, action):
+    """Have `action` happen in the middle of one step of the run, counted from 1."""
+    compute, steps = train.TrainingStep.compute, []
+
+    def computed(self, *arguments):
+        steps.append(None)
+        if len(steps) == wanted:
+            action()
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(train.TrainingStep, "compute", computed)
+
+
+@pytest.mark.parametrize("step", [1, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
+    workplace, flags, resume, monkeypatch, number, status, step
+):
+    assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda: os.kill(os.getpid(), number))
+        found, errors = train_here(workplace, [*flags, "--out", "run"])
+    done = f"step {step % STEPS} of epoch {step // STEPS + 1}" if step % STEPS else f"epoch {step // STEPS}"
+    assert found == status
+    assert errors == f"train.py: error: stopped after {done}; python train.py --resume run/last.pth goes on\n"
+    assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == step % STEPS
+    assert train_here(workplace, resume) == (0, "")
+    assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
+
+
+def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(workplace, flags, monkeypatch):
+    assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
+    before = (workplace / "run" / "last.pth").read_bytes()
+    at_step(monkeypatch, 3, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    status, errors = train_here(workplace, ["--resume", "run/last.pth", "--data-dir", "data", "--device", "cpu"])
+    assert (status, errors) == (130, "train.py: error: interrupted by SIGINT\n")
+    assert (workplace / "run" / "last.pth").read_bytes() == before
+
+
+def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(workplace, flags, resume, monkeypatch):
+    class PowerCut(BaseException):
+        pass
+
+    def fail():
+        raise PowerCut
+
+    assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(train, "SAVE_SECONDS", 0)
+        at_step(patch, STEPS + 6, fail)
+        train_here(workplace, [*flags, "--out", "run"])
+    assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 5
+    assert train_here(workplace, resume) == (0, "")
+    assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
+
+
+# ---------------------------------------------------------------- the other scripts
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
+    workplace, photographs, number, status, script, monkeypatch
+):
+    photographs(workplace / "photos", count=3)
+    import data.patches as patches
+
+    cut = patches.cut_patches
+
+    def cut_and_signal(*arguments):
+        os.kill(os.getpid(), number)
+        return cut(*arguments)
+
+    monkeypatch.setattr(patches, "cut_patches", cut_and_signal)
+    before = contents(workplace)
+    result = script("prepare", "--images", "photos", "--name", "mine", "--data-dir", "data")
+    assert (result.status, result.err.count("\n")) == (status, 1)
+    assert {path for path, content in contents(workplace).items() if content is not None} == {
+        path for path, content in before.items() if content is not None
+    }
+
+
+# ---------------------------------------------------------------- disk and folder
+
+
+def test_file_size_limit_ends_the_run_in_a_line_and_the_last_checkpoint_stays(workplace, flags, resume):
+    """A quota: no file may grow beyond half of last.pth."""
+    assert run_process(workplace, [*flags, "--out", "run", "--stop-after", "1"]) == 0
+    before = contents(workplace / "run")
+    limit = (workplace / "run" / "last.pth").stat().st_size // 2
+    assert run_process(workplace, resume, limit=limit) == 2
+    errors = (workplace / "err.txt").read_text()
+    assert errors.startswith("train.py: error: ") and errors.count("\n") == 1 and ".pth" in errors
+    after = contents(workplace / "run")
+    assert after.keys() == before.keys()
+    assert after[workplace / "run" / "last.pth"] == before[workplace / "run" / "last.pth"]
+
+
+@pytest.fixture
+def small_disk(workplace):
+    """A folder on a file system of 1 MiB."""
+    folder = workplace / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_full_disk_ends_the_run_in_a_line_and_the_last_checkpoint_stays(small_disk, flags, resume):
+    flags = [*flags, "--out", "run"]
+    assert run_process(small_disk, [*flags, "--stop-after", "1"]) == 0
+    before = (small_disk / "run" / "last.pth").read_bytes()
+    with open(small_disk / "other", "wb", buffering=0) as other, suppress(OSError):
+        while other.write(bytes(1024)):
+            pass
+    os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - 65536)
+    assert run_process(small_disk, resume) == 2
+    errors = (small_disk / "err.txt").read_text()
+    assert errors.startswith("train.py: error: ") and errors.count("\n") == 1 and "No space left" in errors
+    assert (small_disk / "run" / "last.pth").read_bytes() == before
+    assert not list((small_disk / "run").glob(".*"))
+
+
+def test_folder_that_another_run_writes_is_refused(script, workplace, flags, resume):
+    assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
+    with held_by_one(workplace / "run"):
+        assert refused(script, "train", resume, "run is being written", unchanged=workplace)
+    assert script("train", *resume, "--stop-after", 1).status == 0
+
+
+def test_resume_removes_what_a_killed_run_left_half_written(workplace, flags, resume):
+    assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
+    (workplace / "run" / ".last.pth.abc.part.pth").write_bytes(b"half")
+    assert train_here(workplace, [*resume, "--stop-after", "1"])[0] == 0
+    assert sorted(path.name for path in (workplace / "run").iterdir()) == [
+        "best.pth",
+        "curve.png",
+        "last.pth",
+        "log.csv",
+    ]
