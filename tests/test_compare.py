@@ -30,7 +30,7 @@ def document(psnr=BASE, ssim=None, *, seed=0, model="srcnn", **changes):
         "weights": {"path": "best.pth", "sha256": f"{model}{recipe}"},
         "self_ensemble": False,
         "precision": "fp32",
-        "trained": {"val_set": changes.pop("val_set", "held-out"), "recipe": recipe, "data": {"dataset": "T91"}},
+        "trained": {"val_set": changes.pop("val_set", "held-out"), "recipe": recipe, "data": changes.pop("data", {})},
         "label": model.upper(),
         "dataset": "Set5",
         "dataset_manifest": "abc",
@@ -87,7 +87,7 @@ def sign_flips(differences):
 
 
 @pytest.mark.parametrize(
-    "differences", [[1, 2, 3], [0.5, -0.2, 0.9, 0.1, -0.3], [1, -1], [0, 0, 0], [0.1, 0.2, -0.3], [0.3, 1, 2, 3, 4, 5]]
+    "differences", [[1, 2, 3], [0.5, -0.2, 0.9, 0.1, -0.3], [1, -1], [0, 0, 0], [-0.6, -0.2, 0.2], [0.3, 1, 2, 3, 4, 5]]
 )
 def test_sign_flip_p_is_that_of_brute_force_and_of_scipy(differences):
     p = sign_flip_p(differences)
@@ -166,10 +166,14 @@ def test_table_and_json_hold_differences_per_image_and_their_mean(compared):
 
 
 def test_runs_of_a_side_are_averaged_per_image_and_their_spread_is_that_of_their_means(compared):
-    a = [document(shifted(shift), seed=seed, label=f"SRCNN [run{seed}-best]") for seed, shift in enumerate((1, 2, 3))]
+    a = [
+        document(shifted(shift), [0.9 + shift / 100] * 5, seed=seed, label=f"SRCNN [run{seed}-best]")
+        for seed, shift in enumerate((1, 2, 3))
+    ]
     b = [document(shifted(shift), seed=seed, model="vdsr") for seed, shift in enumerate((0, 0.5))]
     out, found = compared(a, b)
     assert [image["psnr_a"] for image in found["images"]] == pytest.approx(shifted(2))
+    assert [image["ssim_difference"] for image in found["images"]] == pytest.approx([0.02] * 5)
     assert found["a"]["label"] == "SRCNN" and found["a"]["seeds"] == [0, 1, 2]
     assert (found["a"]["mean"], found["a"]["std"]) == (pytest.approx(32.1), pytest.approx(1))
     assert found["over_seeds"]["interval_95"] == pytest.approx(
@@ -255,7 +259,7 @@ def seeds(*shifts, model="srcnn"):
             id="one run against bicubic",
         ),
         pytest.param(
-            seeds(2, 2.1), [bicubic()], [f"{LARGER}A is better"], ["has one run", ONE_RUN, "note"],
+            seeds(0.8, 0.9), [bicubic()], [f"{LARGER}A is better"], ["has one run", ONE_RUN, "note"],
             id="two runs against bicubic",
         ),
     ],
@@ -277,10 +281,13 @@ def test_six_images_can_be_more_than_chance(compared, monkeypatch, shift, words)
     assert f": {words}" in test and "cannot fall below" not in test
 
 
-def test_infinite_psnr_is_compared_per_image_and_gives_no_mean(compared):
-    out, found = compared([document([None, None, *BASE[2:]])], [document([None, *BASE[1:]], model="carn")])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_infinite_psnr_is_compared_per_image_and_gives_no_mean(compared, runs):
+    a = [document([None, None, *BASE[2:]], seed=seed) for seed in range(runs)]
+    out, found = compared(a, [document([None, *BASE[1:]], model="carn")])
     assert [image["better"] for image in found["images"]] == ["equal", "A", "equal", "equal", "equal"]
-    assert found["mean"]["better"] == "unknown" and found["over_images"] is None
+    assert found["mean"]["better"] == "unknown"
+    assert (found["over_images"], found["over_seeds"], found["a"]["std"]) == (None, None, None)
     assert "inf" in out and "No verdict on the mean" in out and "is better by" not in out and "nan" not in out
 
 
@@ -332,6 +339,7 @@ def test_scores_of_another_kind_are_refused_naming_the_field(script, workplace, 
         ({"options": {"num_features": 32}}, "options differs"),
         ({"self_ensemble": True}, "self_ensemble"),
         ({"recipe": {"epochs": 25}}, "recipe.epochs differs: 200"),
+        ({"data": {"dataset": "mine"}}, "data.dataset differs: None"),
         ({"seed": 0, "shift": 1}, "same seed, 0"),
         ({"weights": document()["weights"]}, "same weights"),
     ],
@@ -344,6 +352,13 @@ def test_runs_of_one_side_that_differ_by_more_or_less_than_the_seed_are_refused(
     a, b = [document(), other], [document(model="vdsr")]
     assert refusal(script, workplace, a, b, word, "a0.json", "a1.json")
     assert refusal(script, workplace, b, a, word, "b0.json", "b1.json")
+
+
+def test_runs_whose_seed_is_not_known_are_told_apart_by_their_weights(compared):
+    a = seeds(0, 0.1)
+    for run in a:
+        del run["trained"]["recipe"]["seed"]
+    assert compared(a, seeds(0, model="carn"))[1]["a"]["seeds"] == [None, None]
 
 
 @pytest.mark.parametrize("sides", [("a0.json", "--with", "a0.json"), ("a0.json", "a0.json", "--with", "b0.json"),
