@@ -6,12 +6,13 @@ import time
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from skimage import data
 
 from data.catalog import SET5
 from data.degradation import BicubicUpsample, degrade, imresize, modcrop
-from utils import SCALES, read_image, score, to_uint8
+from utils import SCALES, read_image, score, shave, to_uint8
 
 KINDS = [np.uint8, np.float32, np.float64]
 
@@ -143,6 +144,19 @@ def test_bicubic_on_set5_scores_the_numbers_of_the_literature(datasets, scale, p
         scores.append(score(to_uint8(imresize(lr[0] / 255, scale))[None], hr, border=scale))
     mean_psnr, mean_ssim = np.mean(scores, axis=0)
     assert (round(mean_psnr, 2), round(mean_ssim, 4)) == (psnr, ssim)
+
+
+@pytest.mark.parametrize("shrink", [True, False], ids=["shrinking", "enlarging"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_away_from_the_border_torchs_antialiased_bicubic_gives_the_same_numbers(scale, shrink):
+    """torch's antialiased kernel is Keys' with a = -0.5 too; at the border torch drops taps that MATLAB keeps."""
+    image = data.astronaut()[:96, 100:220, 0] / 255
+    height, width = (length // scale if shrink else length * scale for length in image.shape)
+    batch = torch.from_numpy(image)[None, None]
+    torchs = F.interpolate(batch, size=(height, width), mode="bicubic", antialias=True)[0, 0].numpy()
+    ours = imresize(image, 1 / scale if shrink else scale)
+    border = 2 if shrink else 2 * scale
+    np.testing.assert_allclose(shave(ours, border), shave(torchs, border), rtol=0, atol=1e-12)
 
 
 def test_shrinking_takes_at_most_eight_times_as_long_as_pillow():

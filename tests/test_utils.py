@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 from skimage import data
-from skimage.metrics import structural_similarity
+from skimage.color import rgb2ycbcr, ycbcr2rgb
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.io import ImageReadMode, decode_image
 
 from models import build_model, model_from_checkpoint, model_options
@@ -93,6 +94,11 @@ def test_psnr_is_ten_log10_of_one_over_the_mean_squared_error(convert):
     assert calc_psnr(black, convert(np.full((2, 2), 0.1))) == pytest.approx(20)
     assert calc_psnr(convert(np.array([[0.5, 0], [0, 0]])), black) == pytest.approx(12.041199826559248)
     assert calc_psnr(black, convert(np.ones((2, 2)))) == 0
+
+
+def test_psnr_equals_scikit_image_on_8_bits():
+    turned = PIXELS[::-1].copy()
+    assert calc_psnr(PIXELS / 255, turned / 255) == pytest.approx(peak_signal_noise_ratio(PIXELS, turned), abs=1e-9)
 
 
 def test_psnr_of_equal_images_is_infinite_and_of_a_broken_image_is_not():
@@ -185,6 +191,14 @@ def test_ycbcr_of_float_is_in_0_to_1_and_not_rounded_and_turns_back_into_the_sam
     red = np.array([[[1.0, 0.0, 0.0]]])
     np.testing.assert_allclose(rgb_to_ycbcr(red)[0, 0] * 255, [81.481, 90.203, 240], atol=1e-9)
     np.testing.assert_allclose(ycbcr_to_rgb(rgb_to_ycbcr(PIXELS / 255)), PIXELS / 255, atol=1e-12)
+
+
+def test_ycbcr_and_back_are_those_of_scikit_image():
+    """Its rgb2ycbcr has the same studio range and coefficients; it does not round, and takes [0, 255] for YCbCr."""
+    ycbcr = rgb2ycbcr(PIXELS)  # floats up to 240
+    np.testing.assert_allclose(rgb_to_ycbcr(PIXELS / 255) * 255, ycbcr, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(rgb_to_ycbcr(PIXELS), ycbcr, rtol=0, atol=0.5 + 1e-9)
+    np.testing.assert_allclose(ycbcr_to_rgb(ycbcr / 255), ycbcr2rgb(ycbcr), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("convert", [np.array, torch.tensor])

@@ -1,0 +1,215 @@
+"""Compare two results of test.py: which network is better on each image, by how much, and whether that is chance.
+
+Several files on one side are runs of one network with different seeds: python report/compare.py A1.json A2.json
+--with B1.json B2.json. The difference of the means is then held against the spread between seeds.
+"""
+
+import json
+import math
+import reprlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from report.result_files import Side, check_comparable, check_runs, finite, read_result, training_of
+from report.significance import over_images, over_seeds
+from utils import Parser, UserError, describe_command, library_versions, run_script, written_whole
+
+PSNR_TIE, SSIM_TIE = 0.0005, 0.00005  # what is nearer prints as 0.000 dB or 0.0000 and counts as equal
+
+
+def parse_args(argv=None):
+    """The command line of report/compare.py."""
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "a", type=Path, nargs="+", metavar="A.json", help="result of test.py; several: one network, several seeds"
+    )
+    parser.add_argument(
+        "--with", type=Path, nargs="+", dest="b", required=True, metavar="B.json", help="what A is compared with"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file too")
+    return parser.parse_args(argv)
+
+
+def minus(a, b):
+    """a - b; equal numbers, infinite ones too, differ by 0."""
+    return 0.0 if a == b else float(a - b)
+
+
+def better(difference, tie):
+    """Which side is better by a difference A - B."""
+    return "equal" if abs(difference) < tie else "A" if difference > 0 else "B"
+
+
+def compare(a, b):
+    """The comparison of two Sides as a JSON document: per image, on average, over images, over seeds, in words."""
+    images = []
+    for name, *scores in zip(a.results[0].names, a.psnr, b.psnr, a.ssim, b.ssim, strict=True):
+        images.append(row(name, *scores))
+    differences = [image["psnr_difference"] for image in images]
+    known = np.isfinite([*a.psnr, *b.psnr]).all()
+    several = max(len(a.results), len(b.results)) > 1
+    document = {
+        "dataset": a.results[0].document["dataset"],
+        "scale": a.results[0].document["scale"],
+        "protocol": a.results[0].document["protocol"],
+        "a": a.summary(),
+        "b": b.summary(),
+        "images": images,
+        "mean": row("mean", a.psnr.mean(), b.psnr.mean(), a.ssim.mean(), b.ssim.mean())
+        | ({} if known else {"psnr_difference": None, "better": "unknown"}),
+        "better": {side: sum(image["better"] == side for image in images) for side in ("A", "B", "equal")},
+        "over_images": over_images(differences) if known else None,
+        "over_seeds": over_seeds(a.runs, b.runs, a.is_trained, b.is_trained) if known and several else None,
+    }
+    return document | {"verdict": verdict(document, a, b), "notes": notes(a, b)}
+
+
+def row(name, psnr_a, psnr_b, ssim_a, ssim_b):
+    """One line of the table; a PSNR or difference that is infinite is None."""
+    psnr, ssim = minus(psnr_a, psnr_b), minus(ssim_a, ssim_b)
+    return {
+        "name": name,
+        "psnr_a": finite(psnr_a),
+        "psnr_b": finite(psnr_b),
+        "psnr_difference": finite(psnr),
+        "ssim_difference": ssim,
+        "better": better(psnr, PSNR_TIE),
+        "better_ssim": better(ssim, SSIM_TIE),
+    }
+
+
+# ---------------------------------------------------------------- in words
+
+
+def verdict(document, a, b):
+    """What the numbers say, and what they do not, as a list of sentences."""
+    counts, images, seeds = document["better"], document["over_images"], document["over_seeds"]
+    n = sum(counts.values())
+    tally = f"of {n} image{'s' * (n > 1)} A is better in {counts['A']}, B in {counts['B']}"
+    tally += f", {counts['equal']} equal" if counts["equal"] else ""
+    if images is None:
+        return [f"No verdict on the mean: a PSNR is infinite, SR being HR to the last pixel; {tally}."]
+    winner, where = document["mean"]["better"], "on average" if n > 1 else "on the one image"
+    if winner == "equal":
+        sentences = [f"A and B are equal {where}, less than {PSNR_TIE} dB apart; {tally}."]
+    else:
+        label = {"A": a, "B": b}[winner].label
+        sentences = [f"{winner} ({label}) is better by {abs(images['mean']):.3f} dB {where}; {tally}."]
+    sentences += image_sentences(images)
+    if seeds:
+        return sentences + seed_sentences(winner, seeds, a, b)
+    single = [side.letter for side in (a, b) if side.is_trained]
+    if single:
+        sentences.append(
+            f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several "
+            "--seed, score each, name all files of a side."
+        )
+    return sentences
+
+
+def image_sentences(images):
+    """Whether the difference stands out from its variation between images."""
+    n, p, smallest = images["n"], images["p"], images["smallest_p"]
+    if n == 1:
+        return ["Over images: one image has no spread and allows no test."]
+    text = f"Over images: the difference has a standard deviation of {images['std']:.3f} dB; sign-flip test p = {p:.3g}"
+    if smallest > 0.05:
+        return [f"{text}, and with {n} images it cannot fall below {smallest:.4g}: too few to show anything by it."]
+    return [f"{text}: {'more' if p < 0.05 else 'not more'} than the chance of which images are in the set."]
+
+
+def seed_sentences(winner, seeds, a, b):
+    """Whether the difference is larger than the spread between seeds."""
+    low, high = seeds["interval_95"]
+    means = []
+    for side in (a, b):
+        spread = f" ± {side.runs.std(ddof=1):.3f}" if len(side.runs) > 1 else ""
+        means.append(
+            f"{side.letter} {side.runs.mean():.3f}{spread} dB ({len(side.runs)} run{'s' * (len(side.runs) > 1)})"
+        )
+    sentences = [
+        f"Over seeds: {means[0]}, {means[1]}; difference {seeds['difference']:+.3f} dB, standard error "
+        f"{seeds['standard_error']:.3f}, 95 % interval {low:+.3f} to {high:+.3f}."
+    ]
+    if not seeds["larger_than_spread"]:
+        sentences.append("Not larger than the spread between seeds: these runs do not show which is better.")
+    elif winner == "equal":
+        sentences.append("Larger than the spread between seeds, but too small to count.")
+    else:
+        sentences.append(f"Larger than the spread between seeds: {winner} is better on these images.")
+    for side, other in ((a, b), (b, a)):
+        if len(side.runs) == 1 and side.is_trained:
+            sentences.append(
+                f"{side.letter} has one run: its own spread is unknown and taken to be {other.letter}'s; add runs of "
+                f"{side.letter} with other seeds."
+            )
+    return sentences
+
+
+def notes(a, b):
+    """What a reader must know before trusting the comparison, as a list of sentences."""
+    results = [*a.results, *b.results]
+    varying = {
+        "devices": {result.document["device"] for result in results},
+        "precisions": {result.document.get("precision", "unknown") for result in results},
+        "precisions of the training": {
+            str(result.recipe.get("precision", "unknown")) for result in results if result.trained
+        },
+    }
+    found = [f"different {what}: {', '.join(sorted(values))}" for what, values in varying.items() if len(values) > 1]
+    for side in (a, b):
+        chosen = sorted({result.trained.get("val_set", "held-out") for result in side.results} - {"held-out"})
+        if chosen:
+            found.append(f"{side.letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)")
+    ours, theirs = (training_of(side.results[0]) for side in (a, b))
+    if a.is_trained and b.is_trained:
+        differing = [
+            f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}"
+            for key in ours | theirs
+            if ours.get(key) != theirs.get(key)
+        ]
+        found += [f"trained differently: {', '.join(differing)}"] if differing else []
+    return found
+
+
+def print_comparison(document):
+    """Print the table, the verdict and the notes."""
+    width = max(len(image["name"]) for image in [*document["images"], {"name": "image"}])
+    print(f"{document['dataset']} x{document['scale']}: PSNR in dB and SSIM; a difference is A - B")
+    for letter in ("a", "b"):
+        side = document[letter]
+        print(f"{letter.upper()}: {side['label']} ({', '.join(side['files'])})")
+    print(f"\n{'image':<{width}}{'PSNR A':>9}{'PSNR B':>9}{'PSNR A-B':>10}{'SSIM A-B':>10}  better")
+    for image in [*document["images"], document["mean"]]:
+        psnr = [math.inf if image[key] is None else image[key] for key in ("psnr_a", "psnr_b")]
+        difference = "infinite" if image["psnr_difference"] is None else f"{image['psnr_difference']:+.3f}"
+        ssim = f", SSIM: {image['better_ssim']}" if image["better_ssim"] not in (image["better"], "equal") else ""
+        print(
+            f"{image['name']:<{width}}{psnr[0]:>9.2f}{psnr[1]:>9.2f}{difference:>10}"
+            f"{image['ssim_difference']:>+10.4f}  {image['better']}{ssim}"
+        )
+    print("", *document["verdict"], *(f"note: {note}" for note in document["notes"]), sep="\n")
+
+
+def main(argv=None):
+    """Read, check, compare, print, and write the JSON file."""
+    args = parse_args(argv)
+    a, b = (Side(letter, [read_result(path) for path in paths]) for letter, paths in (("A", args.a), ("B", args.b)))
+    if args.json and args.json.exists() and any(args.json.samefile(path) for path in [*args.a, *args.b]):
+        raise UserError(f"--json {args.json} would replace a result that is compared; choose another file")
+    check_comparable([*a.results, *b.results])
+    for side in (a, b):
+        check_runs(side.results)
+    document = compare(a, b) | {"versions": library_versions(), "command": describe_command()}
+    print_comparison(document)
+    if args.json:
+        with written_whole(args.json) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,461 @@
+"""report/compare.py: numbers by hand and against scipy, words that fit them, and what it refuses to compare."""
+
+import json
+import math
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from helpers import contents, refused
+from scipy import stats
+
+from report.significance import over_images, over_seeds, sign_flip_p
+from utils import ROOT
+
+IMAGES = ("baby", "bird", "butterfly", "head", "woman")
+BASE = (33.0, 32.0, 25.0, 32.5, 28.0)  # dB
+PROTOCOL = {"colour": "y", "border": 4, "degradation": "bicubic"}
+
+
+def document(psnr=BASE, ssim=None, *, seed=0, model="srcnn", **changes):
+    """A result as test.py writes it, of made-up scores; fields below "trained" are changed by recipe={...}."""
+    recipe = {"loss": "mse", "epochs": 200, "precision": "bf16", "seed": seed} | changes.pop("recipe", {})
+    ssim = [0.9] * len(psnr) if ssim is None else ssim
+    return {
+        "model": model,
+        "options": {"num_features": 64},
+        "scale": 4,
+        "weights": {"path": "best.pth", "sha256": f"{model}{recipe}"},
+        "self_ensemble": False,
+        "precision": "fp32",
+        "trained": {"val_set": changes.pop("val_set", "held-out"), "recipe": recipe, "data": changes.pop("data", {})},
+        "label": model.upper(),
+        "dataset": "Set5",
+        "dataset_manifest": "abc",
+        "protocol": PROTOCOL,
+        "images": [
+            {"name": name, "psnr": x, "ssim": y, "seconds": 0.1} for name, x, y in zip(IMAGES, psnr, ssim, strict=False)
+        ],
+        "device": "cpu",
+    } | changes
+
+
+def bicubic(psnr=BASE):
+    return document(psnr, model="bicubic", weights=None, trained=None)
+
+
+def shifted(*shifts, base=BASE):
+    """Scores that lie `shifts` dB (one, or one per image) above others."""
+    return [x + shift for x, shift in zip(base, shifts * len(base) if len(shifts) == 1 else shifts, strict=False)]
+
+
+@pytest.fixture
+def compared(script, workplace):
+    """Compare documents: compared([A, ...], [B, ...]) -> the printed text, and the document written by --json."""
+
+    def run(a, b):
+        sides = write(workplace, a, b)
+        before = contents(workplace)
+        result = script("report.compare", *sides[0], "--with", *sides[1], "--json", workplace / "out" / "c.json")
+        assert (result.status, result.err) == (0, "")
+        assert before.items() <= contents(workplace).items()
+        return result.out, json.loads((workplace / "out" / "c.json").read_text(encoding="utf-8"))
+
+    return run
+
+
+def write(folder, a, b):
+    """Write the documents of two sides into a0.json, a1.json, ..., b0.json, ...: a list of paths per side."""
+    paths = []
+    for letter, side in (("a", a), ("b", b)):
+        paths.append([folder / f"{letter}{number}.json" for number in range(len(side))])
+        for path, content in zip(paths[-1], side, strict=True):
+            path.write_text(json.dumps(content), encoding="utf-8")
+    return paths
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def sign_flips(differences):
+    """The permutation test written out: the share of sign choices whose |mean| is at least the observed one."""
+    means = [abs(np.mean([s * d for s, d in zip(signs, differences, strict=True)])) for signs in
+             product((1, -1), repeat=len(differences))]  # fmt: skip
+    return np.mean([mean >= abs(np.mean(differences)) - 1e-12 for mean in means])
+
+
+@pytest.mark.parametrize(
+    "differences", [[1, 2, 3], [0.5, -0.2, 0.9, 0.1, -0.3], [1, -1], [0, 0, 0], [-0.6, -0.2, 0.2], [0.3, 1, 2, 3, 4, 5]]
+)
+def test_sign_flip_p_is_that_of_brute_force_and_of_scipy(differences):
+    p = sign_flip_p(differences)
+    assert p == sign_flips(differences)
+    scipys = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert p == pytest.approx(scipys.pvalue)
+
+
+def test_sign_flip_p_of_many_images_is_close_to_that_of_the_normal_approximation():
+    rng = np.random.default_rng(0)
+    for mean, n in ((0.2, 100), (0.0, 60), (3.0, 40)):
+        differences = rng.normal(mean, 1, n)
+        normal = 2 * stats.norm.sf(abs(differences.sum()) / math.sqrt(np.sum(differences**2)))
+        assert sign_flip_p(differences) == pytest.approx(max(normal, 2**-16), abs=0.01)
+    assert sign_flip_p(differences) >= 2**-16  # never 0: what was observed is one of the choices
+
+
+def test_over_images_by_hand():
+    """1, 2, 3: deviations -1, 0, 1; only + + + and - - - of 8 sums reach 6."""
+    assert over_images([1, 2, 3]) == {"n": 3, "mean": 2, "std": 1, "p": 0.25, "smallest_p": 0.25}
+    assert over_images([0.5]) == {"n": 1, "mean": 0.5, "std": None, "p": None, "smallest_p": 1}
+
+
+@pytest.mark.parametrize(("a", "b"), [([30.1, 30.3, 30.2], [30.0, 29.7]), ([31, 31.5], [30.9, 31.2, 31.3, 31.1])])
+def test_over_seeds_is_welchs_t_interval_of_scipy(a, b):
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    found = over_seeds(a, b)
+    assert found["difference"] == pytest.approx(np.mean(a) - np.mean(b))
+    assert found["standard_error"] == pytest.approx(found["difference"] / welch.statistic)
+    assert found["degrees_of_freedom"] == pytest.approx(welch.df)
+    assert found["interval_95"] == pytest.approx(welch.confidence_interval(0.95))
+    assert found["larger_than_spread"] == (welch.pvalue < 0.05)
+
+
+def test_over_seeds_of_one_run_against_three_by_hand():
+    """30, 31, 32: variance 1. The one run varies alike: 1 + 1/3; 4.303 is Student's 97.5 % quantile for 2 degrees."""
+    found = over_seeds([36.0], [30, 31, 32])
+    assert found["standard_error"] == pytest.approx(math.sqrt(4 / 3))
+    assert found["interval_95"] == pytest.approx([5 - 4.303 * math.sqrt(4 / 3), 5 + 4.303 * math.sqrt(4 / 3)], abs=1e-3)
+    assert found["larger_than_spread"] and not over_seeds([34.0], [30, 31, 32])["larger_than_spread"]
+
+
+def test_over_seeds_against_bicubic_is_the_t_interval_of_one_sample():
+    runs = [30.0, 30.2, 30.5]
+    found = over_seeds(runs, [28.0], b_varies=False)
+    assert found["interval_95"] == pytest.approx(
+        stats.ttest_1samp(runs, 28.0).confidence_interval(0.95) - np.array(28.0)
+    )
+
+
+def test_seeds_that_all_score_the_same_leave_any_difference_larger():
+    assert over_seeds([31, 31], [30, 30])["larger_than_spread"]
+    assert over_seeds([31, 31], [30, 30])["interval_95"] == [1, 1]
+    assert not over_seeds([31, 31], [31, 31])["larger_than_spread"]
+
+
+def test_table_and_json_hold_differences_per_image_and_their_mean(compared):
+    out, found = compared(
+        [document(shifted(0.5, -0.1, 0.9, 0, 0.2), [0.91, 0.91, 0.9, 0.89, 0.9], model="carn")], [document()]
+    )
+    rows = [line.split(maxsplit=5) for line in out.splitlines()[5:11]]
+    assert rows == [
+        ["baby", "33.50", "33.00", "+0.500", "+0.0100", "A"],
+        ["bird", "31.90", "32.00", "-0.100", "+0.0100", "B, SSIM: A"],
+        ["butterfly", "25.90", "25.00", "+0.900", "+0.0000", "A"],
+        ["head", "32.50", "32.50", "+0.000", "-0.0100", "equal, SSIM: B"],
+        ["woman", "28.20", "28.00", "+0.200", "+0.0000", "A"],
+        ["mean", "30.40", "30.10", "+0.300", "+0.0020", "A"],
+    ]
+    assert "A: CARN" in out and "B: SRCNN" in out
+    assert found["mean"]["psnr_difference"] == pytest.approx(0.3)
+    assert found["better"] == {"A": 3, "B": 1, "equal": 1}
+    assert found["over_images"]["std"] == pytest.approx(np.std([0.5, -0.1, 0.9, 0, 0.2], ddof=1))
+    assert found["over_images"]["p"] == sign_flips([0.5, -0.1, 0.9, 0, 0.2])
+    assert "over_seeds" in found and found["over_seeds"] is None
+
+
+def test_runs_of_a_side_are_averaged_per_image_and_their_spread_is_that_of_their_means(compared):
+    a = [
+        document(shifted(shift), [0.9 + shift / 100] * 5, seed=seed, label=f"SRCNN [run{seed}-best]")
+        for seed, shift in enumerate((1, 2, 3))
+    ]
+    b = [document(shifted(shift), seed=seed, model="vdsr") for seed, shift in enumerate((0, 0.5))]
+    out, found = compared(a, b)
+    assert [image["psnr_a"] for image in found["images"]] == pytest.approx(shifted(2))
+    assert [image["ssim_difference"] for image in found["images"]] == pytest.approx([0.02] * 5)
+    assert found["a"]["label"] == "SRCNN" and found["a"]["seeds"] == [0, 1, 2]
+    assert (found["a"]["mean"], found["a"]["std"]) == (pytest.approx(32.1), pytest.approx(1))
+    assert found["over_seeds"]["interval_95"] == pytest.approx(
+        stats.ttest_ind([31.1, 32.1, 33.1], [30.1, 30.6], equal_var=False).confidence_interval(0.95)
+    )
+    assert "A 32.100 ± 1.000 dB (3 runs), B 30.350 ± 0.354 dB (2 runs); difference +1.750" in out
+
+
+def test_images_in_another_order_are_refused_and_so_never_mixed_up(script, workplace):
+    turned = document() | {"images": document()["images"][::-1]}
+    assert refusal(script, workplace, [document(model="carn")], [turned], "images")
+
+
+# ---------------------------------------------------------------- words
+
+ONE_RUN = "says nothing about the spread between seeds"
+LARGER, NOT_LARGER = "Larger than the spread between seeds: ", "Not larger than the spread between seeds"
+
+
+def seeds(*shifts, model="srcnn"):
+    return [document(shifted(shift), seed=seed, model=model) for seed, shift in enumerate(shifts)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said", "unsaid"),
+    [
+        pytest.param(
+            seeds(0.5, model="carn"), seeds(0),
+            ["A (CARN) is better by 0.500 dB on average; of 5 images A is better in 5, B in 0.", "p = 0.0625",
+             "cannot fall below 0.0625", f"One run of A and of B {ONE_RUN}"], [LARGER, NOT_LARGER], id="one run each",
+        ),
+        pytest.param(
+            seeds(0), seeds(0.5, model="carn"), ["B (CARN) is better by 0.500 dB", "A is better in 0, B in 5"],
+            ["A (SRCNN) is better"], id="the other way round",
+        ),
+        pytest.param(
+            seeds(0), seeds(0, model="carn"), ["A and B are equal on average", "A is better in 0, B in 0, 5 equal"],
+            ["is better by", LARGER], id="tie",
+        ),
+        pytest.param(
+            seeds(0.0004), seeds(0, model="carn"), ["A and B are equal on average"], ["is better by"],
+            id="less than what is printed",
+        ),
+        pytest.param(
+            [document(shifted(1, -1, 1, -1, 0))], seeds(0, model="carn"),
+            ["equal on average", "A is better in 2, B in 2, 1 equal", "p = 1"], ["is better by"], id="tie on average",
+        ),
+        pytest.param(
+            [document([31.0])], [document([30.0], model="carn")],
+            ["A (SRCNN) is better by 1.000 dB on the one image; of 1 image A is better in 1, B in 0", "allows no test"],
+            ["p =", "standard deviation", "on average"], id="one image",
+        ),
+        pytest.param(
+            seeds(1, 1.1, 0.9), seeds(0, 0.1, -0.1, model="carn"),
+            ["A (SRCNN) is better by 1.000 dB", f"{LARGER}A is better"], [NOT_LARGER, ONE_RUN], id="clear",
+        ),
+        pytest.param(
+            seeds(0, 0.1, -0.1), seeds(1, 1.1, 0.9, model="carn"), [f"{LARGER}B is better"], [NOT_LARGER],
+            id="clear, the other way round",
+        ),
+        pytest.param(
+            seeds(0.1, 0.9), seeds(0, 0.5, model="carn"), [NOT_LARGER, "do not show which is better"],
+            [LARGER, ONE_RUN], id="unclear",
+        ),
+        pytest.param(
+            seeds(0, 0.5), seeds(0.5, 0, model="carn"), ["equal on average", NOT_LARGER], [LARGER], id="tie over seeds"
+        ),
+        pytest.param(
+            seeds(0.0001, 0.0001), seeds(0, 0, model="carn"), ["equal on average", "too small to count"],
+            [LARGER, NOT_LARGER], id="certain and too small",
+        ),
+        pytest.param(
+            seeds(5), seeds(0, 0.1, model="carn"),
+            [f"{LARGER}A is better", "A has one run: its own spread is unknown and taken to be B's"],
+            ["B has one run", ONE_RUN], id="one run against two",
+        ),
+        pytest.param(
+            seeds(0.5, 0.4), seeds(0, model="carn"), [NOT_LARGER, "B has one run"], ["A has one run"],
+            id="two runs against one",
+        ),
+        pytest.param(
+            seeds(2), [bicubic()], ["A (SRCNN) is better by 2.000 dB", f"One run of A {ONE_RUN}"], ["and of B"],
+            id="one run against bicubic",
+        ),
+        pytest.param(
+            seeds(0.8, 0.9), [bicubic()], [f"{LARGER}A is better"], ["has one run", ONE_RUN, "note"],
+            id="two runs against bicubic",
+        ),
+    ],
+)  # fmt: skip
+def test_verdict_says_what_the_numbers_allow(compared, a, b, said, unsaid):
+    out, found = compared(a, b)
+    verdict = " ".join(found["verdict"])
+    assert [words for words in said if words not in verdict] == [], verdict
+    assert [words for words in unsaid if words in out] == [], out
+    assert all(sentence in out for sentence in found["verdict"])
+
+
+@pytest.mark.parametrize(("shift", "words"), [(1, "more than the chance"), (-1, "not more than the chance")])
+def test_six_images_can_be_more_than_chance(compared, monkeypatch, shift, words):
+    monkeypatch.setattr(sys.modules[__name__], "IMAGES", (*IMAGES, "zebra"))
+    a = document([*shifted(1, 2, 3, 4, 5), 30 + shift])
+    _, found = compared([a], [document([*BASE, 30], model="carn")])
+    test = found["verdict"][1]
+    assert f": {words}" in test and "cannot fall below" not in test
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_infinite_psnr_is_compared_per_image_and_gives_no_mean(compared, runs):
+    a = [document([None, None, *BASE[2:]], seed=seed) for seed in range(runs)]
+    out, found = compared(a, [document([None, *BASE[1:]], model="carn")])
+    assert [image["better"] for image in found["images"]] == ["equal", "A", "equal", "equal", "equal"]
+    assert found["mean"]["better"] == "unknown"
+    assert (found["over_images"], found["over_seeds"], found["a"]["std"]) == (None, None, None)
+    assert "inf" in out and "No verdict on the mean" in out and "is better by" not in out and "nan" not in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": "cuda"}, "different devices: cpu, cuda"),
+        ({"precision": "bf16"}, "different precisions: bf16, fp32"),
+        ({"recipe": {"precision": "fp32"}}, "different precisions of the training: bf16, fp32"),
+        ({"val_set": "Set5"}, "B: its best epoch was chosen on Set5"),
+        ({"recipe": {"epochs": 25}}, "trained differently: recipe.epochs 200 and 25"),
+        ({}, None),
+    ],
+)
+def test_what_may_explain_a_difference_is_noted_and_no_more(compared, changes, words):
+    out, found = compared([document()], [document(shifted(1), model="carn", **changes)])
+    assert len(found["notes"]) == (words is not None) == out.count("note:")
+    assert words is None or f"note: {words}" in out
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def refusal(script, folder, a, b, *words, flags=()):
+    a, b = write(folder, a, b)
+    return refused(script, "report.compare", [*a, "--with", *b, *flags], *words, unchanged=folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"dataset": "Set14"}, "dataset differs: 'Set5'"),
+        ({"scale": 3}, "scale differs: 4"),
+        ({"dataset_manifest": "abd"}, "dataset_manifest"),
+        ({"protocol": PROTOCOL | {"colour": "rgb"}}, "protocol.colour differs: 'y'"),
+        ({"protocol": PROTOCOL | {"new": 1}}, "protocol.new differs: None"),
+        ({"images": document()["images"][:4]}, "list of images"),
+    ],
+)
+def test_scores_of_another_kind_are_refused_naming_the_field(script, workplace, changes, word):
+    other = document(model="carn") | changes
+    assert refusal(script, workplace, [document()], [other], word, "a0.json", "b0.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"model": "carn"}, "model differs"),
+        ({"options": {"num_features": 32}}, "options differs"),
+        ({"self_ensemble": True}, "self_ensemble"),
+        ({"recipe": {"epochs": 25}}, "recipe.epochs differs: 200"),
+        ({"data": {"dataset": "mine"}}, "data.dataset differs: None"),
+        ({"seed": 0, "shift": 1}, "same seed, 0"),
+        ({"weights": document()["weights"]}, "same weights"),
+    ],
+)
+def test_runs_of_one_side_that_differ_by_more_or_less_than_the_seed_are_refused(script, workplace, changes, word):
+    changes = {"seed": 1, **changes}
+    other = document(shifted(changes.pop("shift", 0.1)), **changes)
+    if changes["seed"] == 0:
+        other["weights"] = {"sha256": "another machine's"}
+    a, b = [document(), other], [document(model="vdsr")]
+    assert refusal(script, workplace, a, b, word, "a0.json", "a1.json")
+    assert refusal(script, workplace, b, a, word, "b0.json", "b1.json")
+
+
+def test_runs_whose_seed_is_not_known_are_told_apart_by_their_weights(compared):
+    a = seeds(0, 0.1)
+    for run in a:
+        del run["trained"]["recipe"]["seed"]
+    assert compared(a, seeds(0, model="carn"))[1]["a"]["seeds"] == [None, None]
+
+
+@pytest.mark.parametrize("sides", [("a0.json", "--with", "a0.json"), ("a0.json", "a0.json", "--with", "b0.json"),
+                                   ("a0.json", "--with", "copy.json")])  # fmt: skip
+def test_a_result_named_twice_is_refused(script, workplace, sides):
+    write(workplace, [document()], [document(model="carn")])
+    (workplace / "copy.json").write_bytes((workplace / "a0.json").read_bytes())
+    assert refused(script, "report.compare", sides, "same result", unchanged=workplace)
+
+
+def test_json_that_would_replace_a_result_is_refused(script, workplace):
+    flags = ("--json", "a0.json")
+    assert refusal(script, workplace, [document()], [document(model="carn")], "a0.json", "replace", flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "No such file"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"1" * 5000, "not JSON"),
+        (b"[]", "the file is []"),
+        (b"null", "the file is None"),
+        (b"{}", "label is None"),
+    ],
+)
+def test_file_that_is_missing_or_no_json_object_is_refused(script, workplace, content, word):
+    write(workplace, [document()], [])
+    if content is not None:
+        (workplace / "b0.json").write_bytes(content)
+    arguments = ["a0.json", "--with", "b0.json"]
+    assert refused(script, "report.compare", arguments, "b0.json", word, unchanged=workplace)
+
+
+def image(**changes):
+    return {"images": [{"name": "baby", "psnr": 30, "ssim": 0.9} | changes]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"label": 3}, "label is 3"),
+        ({"dataset": "two\nlines"}, "dataset"),
+        ({"device": None}, "device is None"),
+        ({"precision": 16}, "precision is 16"),
+        ({"scale": True}, "scale is True"),
+        ({"scale": "4"}, "scale is '4'"),
+        ({"options": []}, "options is []"),
+        ({"protocol": None}, "protocol is None"),
+        ({"weights": "best.pth"}, "weights is 'best.pth'"),
+        ({"weights": {}}, "weights.sha256 is None"),
+        ({"trained": 1}, "trained is 1"),
+        ({"trained": {"val_set": "held-out", "recipe": {}, "data": 1}}, "trained.data is 1"),
+        ({"trained": {"val_set": 0, "recipe": {}, "data": {}}}, "trained.val_set is 0"),
+        ({"trained": {"val_set": "held-out", "recipe": [], "data": {}}}, "trained.recipe is []"),
+        ({"trained": {"val_set": "held-out", "recipe": {"seed": "0"}, "data": {}}}, "seed is '0'"),
+        ({"images": []}, "images is []"),
+        ({"images": {}}, "images is {}"),
+        ({"images": [1]}, "images[0] is 1"),
+        (image(name=None), "images[0].name is None"),
+        (image(psnr="30"), "images[0].psnr is '30'"),
+        (image(psnr=True), "images[0].psnr is True"),
+        (image(psnr=math.nan), "images[0].psnr is nan"),
+        (image(psnr=math.inf), "images[0].psnr is inf"),
+        (image(psnr=10**400), "images[0].psnr is 1"),
+        (image(ssim=None), "images[0].ssim is None"),
+        ({"images": [{"name": "baby", "ssim": 0.9}]}, "images[0].psnr is 'missing'"),
+        ({"images": 2 * image()["images"]}, "different names"),
+    ],
+)
+def test_json_that_is_no_result_of_test_py_is_refused_naming_the_field(script, workplace, changes, word):
+    assert refusal(script, workplace, [document()], [document() | changes], "b0.json", "not a result of test.py", word)
+
+
+@pytest.mark.parametrize("arguments", [(), ("a.json",), ("--with", "b.json"), ("a.json", "--with")])
+def test_command_line_without_two_sides_is_refused(script, workplace, arguments):
+    assert refused(script, "report.compare", arguments, "--help", unchanged=workplace)
+
+
+# ---------------------------------------------------------------- end to end
+
+
+def test_committed_results_are_compared_by_the_command_of_readme(tmp_path):
+    """CARN and SRCNN on Set5: the differences are those of the two files, CARN is better in each image."""
+    paths = [f"report/results/Set5_x4_{name}.json" for name in ("carn", "srcnn")]
+    command = [sys.executable, "report/compare.py", paths[0], "--with", paths[1], "--json", tmp_path / "c.json"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    carn, srcnn = (json.loads((ROOT / path).read_text(encoding="utf-8")) for path in paths)
+    found = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    for row, one, other in zip(found["images"], carn["images"], srcnn["images"], strict=True):
+        assert row["name"] == one["name"] == other["name"]
+        assert row["psnr_difference"] == one["psnr"] - other["psnr"]
+        assert f"{row['psnr_difference']:+.3f}" in result.stdout
+    assert found["mean"]["psnr_difference"] == pytest.approx(carn["mean"]["psnr"] - srcnn["mean"]["psnr"])
+    assert found["mean"]["ssim_difference"] == pytest.approx(carn["mean"]["ssim"] - srcnn["mean"]["ssim"])
+    assert found["better"]["A"] == 5 and found["over_images"]["p"] == 0.0625
+    assert result.stderr == "" and ONE_RUN in result.stdout
