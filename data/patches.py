@@ -267,7 +267,8 @@ def _check_layout(path, file, attributes, rebuild):
         raise UserError(f"{path}: holds {count} patches and {len(file['val'])} held-out images; {rebuild}")
     claimed = 0
     for name, shape, dtype in pairs:
-        item = _own(file[name].parent, name.rpartition("/")[2])
+        folder, _, leaf = name.rpartition("/")
+        item = _own(file[folder or "/"], leaf)
         if item.shape != shape or item.dtype != dtype:
             raise UserError(
                 f"{path}: {name} is {item.dtype} {item.shape}, expected {np.dtype(dtype)} {shape}; {rebuild}"
