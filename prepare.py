@@ -49,8 +49,9 @@ def parse_args(argv=None):
     if args.images and args.dataset:
         parser.error("--images takes the place of --dataset; give one of the two")
     args.dataset = args.dataset or "T91"
-    if args.name in TRAIN_SETS or (args.name is not None and (not args.name or Path(args.name).name != args.name)):
-        parser.error(f"--name {args.name} is taken or not a plain name; choose another")
+    plain = args.name and args.name.isprintable() and Path(args.name).name == args.name
+    if args.name in TRAIN_SETS or (args.name is not None and not plain):
+        parser.error(f"--name {args.name!r} is taken or not a plain name; choose another")
     return args
 
 

@@ -23,6 +23,7 @@ from utils import (
     Parser,
     UserError,
     calc_psnr,
+    check_names,
     check_writable,
     choose_device,
     choose_precision,
@@ -148,6 +149,7 @@ def parse_zoom(text):
 def load_networks(paths, scale, device, self_ensemble, tile, precision):
     """One Network per checkpoint. Raises UserError when their scales differ from each other or from `scale`."""
     networks = []
+    check_names(paths)
     for path in paths:
         checkpoint = load_checkpoint(path)
         model = model_from_checkpoint(checkpoint, path).to(device)
@@ -233,6 +235,7 @@ def find_test_images(dataset, data_dir, source):
     paths = list_images(folder)
     if not paths:
         raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
+    check_names([folder.resolve(), *paths])
     return folder.resolve().name, dict(zip(distinct_names(paths), paths, strict=True))
 
 
@@ -263,7 +266,10 @@ def super_resolve(network, lr, device):
         torch.cuda.synchronize()
     started = time.perf_counter()
     sr = network.model(batch)[0].cpu()
-    return sr, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    if not torch.isfinite(sr).all():
+        raise UserError(f"{network.label}: its output is not finite; its weights are damaged, or its training failed")
+    return sr, seconds
 
 
 def score_image(network, name, pixels, device):
@@ -364,7 +370,7 @@ def write_json(path, document):
 
     with written_whole(path) as temporary:
         text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # of paths that are no UTF-8
 
 
 def draw_figure(folder, dataset, name, pixels, networks, outputs, zoom):
@@ -522,6 +528,7 @@ def super_resolve_photos(args, network, device):
     inputs = list_images(args.input) if args.input.is_dir() else [args.input]
     if not inputs:
         raise UserError(f"{args.input}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
+    check_names(inputs)
     targets = output_paths(inputs, args.output, network.scale)
     check_writable(args.output)
     choice = args.precision or "auto"

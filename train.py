@@ -107,7 +107,9 @@ class Recipe:
     def check(self):
         """Raise ValueError for values that no command line could have given (of a recipe read from a file)."""
         kinds = all(type(getattr(self, name)) is type(default) for name, default in asdict(Recipe()).items())
-        if not kinds or min(self.epochs, self.batch_size) < 1 or min(self.warmup, self.clip, self.seed) < 0:
+        if not kinds or not 1 <= min(self.epochs, self.batch_size) <= max(self.epochs, self.batch_size) < 2**31:
+            raise ValueError("the recipe holds impossible values")
+        if min(self.warmup, self.clip, self.seed) < 0 or not self.clip < math.inf:
             raise ValueError("the recipe holds impossible values")
         if self.loss not in LOSSES or self.schedule not in SCHEDULES or self.val_set not in VAL_SETS:
             raise ValueError("the recipe holds unknown names")
@@ -359,6 +361,10 @@ class Run:
         rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
         self.history = [row | {"epoch": int(row["epoch"])} for row in rows]
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
+        sane = all(0 <= row["seconds"] < 1e9 and math.isfinite(row["loss"]) for row in rows)
+        sane = sane and [row["epoch"] for row in self.history] == list(range(1, len(rows) + 1))
+        if not sane or self.average.steps < 0 or not 0 <= self.best_epoch <= len(rows) <= self.recipe.epochs:
+            raise ValueError("its history holds impossible values")
 
 
 def start_run(model, recipe, description, pairs, val, team):
@@ -711,6 +717,8 @@ def resume(args, device, team):
         recipe = Recipe(**checkpoint["recipe"])
         recipe.check()
         settings = [data[key] for key in ("colour", "scale", "dataset", "patch_size", "stride")]
+        if (data["scale"], COLOURS[data["colour"]]) != (checkpoint["scale"], checkpoint["channels"]):
+            raise ValueError("its data are of another scale or colour than its network")
         patches = load_patches(args, team, device, *settings)
         if patches.attributes != data:
             raise UserError(
@@ -720,7 +728,7 @@ def resume(args, device, team):
         pairs = PatchPairs(parts, recipe.batch_size, device, args.memory_limit * 1e9)
         run = start_run(model, recipe, description, pairs, val, team)
         run.restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error
     if team.rank:
         return run, None

@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 import os
-import pickle
+import pickletools
 import platform
 import re
 import shlex
@@ -18,12 +18,16 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 import zlib
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import torch
@@ -147,7 +151,7 @@ def describe_os_error(error):
 
 def positive_int(text):
     """argparse type: a whole number of at least 1."""
-    return _checked(text, int, lambda value: value >= 1, "a whole number of at least 1")
+    return _checked(text, int, lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
 
 
 def whole_number(text):
@@ -302,14 +306,22 @@ def list_images(folder):
     )
 
 
+def check_names(paths):
+    """Raise UserError for a file name that is no printable UTF-8 text: it is shown, and stands in other files."""
+    for path in paths:
+        if not path.name.isprintable():
+            raise UserError(f"{str(path)!a}: the file name is no printable UTF-8 text; rename it")
+
+
 @contextmanager
 def _opened(path):
     """Yield the PIL image in `path`, header checked, or raise UserError in one line whatever is wrong with the file."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    if path.is_dir():
-        raise UserError(f"{path}: found a folder where an image file is needed")
+    if not path.is_file():  # a pipe would be waited for
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise UserError(f"{path}: found a {kind} where an image file is needed")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
@@ -328,17 +340,19 @@ def _opened(path):
         raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
     except PermissionError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, TypeError) as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
 
 
 def _check_header(path, image):
     width, height = image.size
+    if width * height == 0:
+        raise UserError(f"{path}: {width}x{height} holds no pixels; supply a whole copy")
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a telephone's JPEG with a second, smaller picture behind the first
-        raise UserError(f"{path}: animated or multi-page ({frames} frames); save the one frame you want as PNG")
+    # looked for, not counted: a small TIFF can name millions. MPO: a telephone's JPEG with a smaller picture behind it
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise UserError(f"{path}: animated or multi-page (several frames); save the one frame you want as PNG")
     if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
         raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")
     if image.mode in ("F", "I"):
@@ -649,36 +663,106 @@ CHECKPOINT_FIELDS = {
 }
 
 
+MAX_PICKLE = 10_000_000  # bytes of a checkpoint without its tensors; train.py's largest network has less
+MAX_ITEMS = 3_000_000  # values and characters in it; a pickle can name one list a million times
+MAX_DEPTH = 10
+MAX_TEXT = 50_000
+RECORDS = re.compile(
+    r"[^/]+/(data\.pkl|data/\d+|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id)"
+)
+GLOBALS = {  # all that train.py's pickles name; weights_only would also let one ask for a bytearray of any size
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch FloatStorage",
+    "torch LongStorage",
+    "torch ByteStorage",
+}
+
+
 def load_checkpoint(path):
     """Read a checkpoint of this project onto the CPU; nothing in the file is executed (weights_only).
 
     Raises UserError in one line for a file that is missing, cut short, a pickle of anything but tensors and plain
-    values, or not a checkpoint of this project and format version.
+    values, of more values than the file's size allows, or not a checkpoint of this project and format version.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one with python train.py, or see weights/")
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle's protocol: it would be a second line
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
+        _check_contents(path, checkpoint)
+    except (UserError, PermissionError):
         raise
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: not a checkpoint of tensors and plain values; refused, nothing in it was run"
-        ) from error
     except Exception as error:  # torch raises many kinds for damaged files
-        raise UserError(f"{path}: the checkpoint is broken or cut short; supply a whole copy") from error
+        raise UserError(
+            f"{path}: the checkpoint is broken or cut short; refused, nothing in it was run; supply a whole copy"
+        ) from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != "sr-checkpoint":
         raise UserError(f"{path}: not a checkpoint of this project; allowed are files that train.py wrote")
     if checkpoint.get("format_version") != CHECKPOINT_VERSION:
         found = checkpoint.get("format_version")
-        raise UserError(f"{path}: checkpoint format {found}, allowed is {CHECKPOINT_VERSION}; train it again")
+        raise UserError(f"{path}: checkpoint format {found!s:.100}, allowed is {CHECKPOINT_VERSION}; train it again")
     for name, kind in CHECKPOINT_FIELDS.items():
-        if not isinstance(checkpoint.get(name), kind):
+        value = checkpoint.get(name)
+        plain = name == "weights" or not any(map(torch.is_tensor, _values(value)))
+        if not (isinstance(value, dict) if kind is dict else type(value) is kind) or not plain:
             raise UserError(f"{path}: the checkpoint's {name} is missing or of the wrong kind; train it again")
     return checkpoint
+
+
+def _check_archive(path):
+    """Raise an error unless no record of the file grows when it is read, and its pickle names only what GLOBALS has."""
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        names = {record.filename for record in records}
+        pickled = [record for record in records if record.filename.endswith("/data.pkl")]
+        if (
+            len(names) != len(records)
+            or len(pickled) != 1
+            or not all(RECORDS.fullmatch(name) for name in names)
+            or any(record.compress_type or record.compress_size != record.file_size for record in records)
+            or sum(record.file_size for record in records) > path.stat().st_size
+            or pickled[0].file_size > MAX_PICKLE
+        ):
+            raise UserError(f"{path}: its records are not those of a checkpoint; refused, nothing in it was run")
+        for opcode, argument, _ in pickletools.genops(archive.read(pickled[0])):
+            if opcode.name == "GLOBAL" and argument not in GLOBALS:
+                raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused, nothing in it was run")
+
+
+def _check_contents(path, checkpoint):
+    """Raise UserError unless it is a tree of plain values and tensors, with no more of them than the file can hold."""
+    items, tensor_bytes = 0, 0
+    for value in _values(checkpoint):
+        if type(value) is torch.Tensor:
+            tensor_bytes += value.numel() * value.element_size()  # a stride of 0 repeats one value a billion times
+        elif type(value) is str:
+            items += len(value)
+            if len(value) > MAX_TEXT or not value.isprintable():  # a terminal would obey it
+                raise UserError(f"{path}: the checkpoint holds text that is no plain line; refused")
+        elif type(value) is int and abs(value) >= 2**63:
+            raise UserError(f"{path}: the checkpoint holds a number of more than 64 bits; refused")
+        elif type(value) not in (dict, OrderedDict, list, tuple, bool, int, float, NoneType):
+            raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused")
+        if isinstance(value, dict) and not all(type(key) in (str, int) for key in value):
+            raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused")
+        items += 1
+        if items > MAX_ITEMS or tensor_bytes > 2 * path.stat().st_size:  # twice: the network may be its own average
+            raise UserError(f"{path}: the checkpoint claims more values than the file holds; refused")
+
+
+def _values(value, depth=MAX_DEPTH):
+    """A value, and all keys and values inside it; raises ValueError where they are nested deeper than `depth`."""
+    yield value
+    inside = chain(value, value.values()) if isinstance(value, dict) else value
+    if isinstance(value, dict | list | tuple):
+        if not depth:
+            raise ValueError("nested too deep")
+        for item in inside:
+            yield from _values(item, depth - 1)
 
 
 # ---------------------------------------------------------------- devices
@@ -812,8 +896,9 @@ class Team:
 
 
 def describe_command():
-    """The command line of this process, as one would type it."""
-    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command line of this process, as one would type it; escaped where that is no printable line."""
+    command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    return command if command.isprintable() else ascii(command)
 
 
 def provenance(device):

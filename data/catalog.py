@@ -380,7 +380,7 @@ def download(image_set, mirror, home, found, say):
         if not missing:
             break
         try:
-            names, pixels = decode_download(image_set, Path(path).name, fetch(mirror.base + path))
+            names, pixels = decode_download(image_set, fetch(mirror.base + path))
         except (OSError, HTTPException, UserError) as error:
             say(f"{mirror.base}{path}: {error}; this mirror is passed over")
             return isinstance(error, HTTPError) or not isinstance(error, URLError)
@@ -391,10 +391,10 @@ def download(image_set, mirror, home, found, say):
     return True
 
 
-def decode_download(image_set, file_name, content):
+def decode_download(image_set, content):
     """(names, pixels) of a downloaded image of the set; raises UserError when it is none or broken."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / file_name
+        path = Path(folder) / "image"  # whatever the mirror calls it
         path.write_bytes(content)
         try:
             pixels = read_image(path)

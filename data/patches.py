@@ -18,13 +18,35 @@ import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, manifest_hash
 from data.degradation import degrade
-from utils import COLOURS, UserError, check_writable, list_images, progress, read_ahead, read_image, written_whole
+from utils import (
+    COLOURS,
+    MAX_PIXELS,
+    UserError,
+    check_names,
+    check_writable,
+    list_images,
+    progress,
+    read_ahead,
+    read_image,
+    written_whole,
+)
 
 FORMAT = "sr-patches"
 FORMAT_VERSION = 1
 DEFAULT_PATCH = 76  # HR pixels; rounded down to a multiple of the scale
 DEFAULT_STRIDE = 38
 CHUNK = 64  # patches in one HDF5 chunk
+ATTRIBUTES = {  # others that a file may have are not read
+    "format": str,
+    "format_version": int,
+    "dataset": str,
+    "manifest": str,
+    "scale": int,
+    "patch_size": int,
+    "stride": int,
+    "colour": str,
+    "held_out": list,
+}
 
 
 @dataclass
@@ -106,9 +128,7 @@ def find_training_images(dataset, images, data_dir, source, say):
     if not Path(images).is_dir():
         raise UserError(f"--images {images}: no such folder; name a folder with at least two images")
     paths = list_images(images)
-    for path in paths:
-        if not path.name.isprintable():  # also bytes that are no UTF-8
-            raise UserError(f"--images {images}: the file name {path.name!a} is no UTF-8 text; rename it")
+    check_names(paths)
     if len(paths) < 2:
         raise UserError(f"--images {images}: found {len(paths)} images; needed are two or more, one to hold out")
     found = {path.name: path for path in paths}
@@ -200,8 +220,9 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
     """
     rebuild = f"rebuild it with: {prepare_command(dataset, scale, colour, patch_size, stride)}"
     try:
+        path = Path(path)
         file = h5py.File(path, "r")  # stays open as long as its datasets are held
-        attributes = {key: _plain(value) for key, value in file.attrs.items()}
+        attributes = {key: _plain(file.attrs[key]) for key in ATTRIBUTES if key in file.attrs}
         wanted = {"format": FORMAT, "format_version": FORMAT_VERSION, "dataset": dataset, "scale": scale}
         wanted |= {"colour": colour}
         wanted |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
@@ -209,43 +230,67 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
         wanted |= {"stride": stride} if stride else {}
         for key, value in wanted.items():
             if attributes.get(key) != value:
-                raise UserError(f"{path}: its {key} is {attributes.get(key)}, asked for is {value}; {rebuild}")
+                raise UserError(f"{path}: its {key} is {_shown(attributes.get(key))}, asked for is {value}; {rebuild}")
+        for key, kind in ATTRIBUTES.items():
+            texts = attributes[key] if kind is list else [attributes[key]]
+            if type(attributes[key]) is not kind or not all(type(t) is int or t.isprintable() for t in texts):
+                raise ValueError(f"its {key} is {_shown(attributes[key])}")
         _check_layout(path, file, attributes, rebuild)
         val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]
         val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]
         return Patches(file["lr"], file["hr"], val, attributes)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {rebuild.removeprefix('re')}") from error
-    except PermissionError:
+    except (UserError, PermissionError):
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # h5py raises many kinds for damaged files
         raise UserError(f"{path}: not a whole patch file ({error}); {rebuild}") from error
 
 
 def _check_layout(path, file, attributes, rebuild):
-    """Compare shapes, types and stored bytes with the attributes before anything is read."""
+    """Compare links, shapes, types and stored bytes with the attributes before anything is read."""
     scale, patch_size = attributes["scale"], attributes["patch_size"]
     channels, small = COLOURS[attributes["colour"]], patch_size // scale
     lr_type = np.float32 if attributes["colour"] == "y" else np.uint8
-    count = len(file["hr"])
+    count = len(_own(file, "hr"))
     pairs = [
         ("lr", (count, channels, small, small), lr_type),
         ("hr", (count, channels, patch_size, patch_size), np.uint8),
     ]
-    for name in file["val"]:
-        _, height, width = file[f"val/{name}/lr"].shape
+    for name in _own(file, "val"):
+        _, height, width = _own(_own(file["val"], name), "lr").shape
+        if height * width * scale**2 > MAX_PIXELS:
+            raise UserError(f"{path}: a held-out image has more than {MAX_PIXELS:,} pixels; {rebuild}")
         pairs.append((f"val/{name}/lr", (channels, height, width), lr_type))
         pairs.append((f"val/{name}/hr", (channels, height * scale, width * scale), np.uint8))
     if count == 0 or len(file["val"]) == 0:
         raise UserError(f"{path}: holds {count} patches and {len(file['val'])} held-out images; {rebuild}")
+    claimed = 0
     for name, shape, dtype in pairs:
-        item = file[name]
+        folder, _, leaf = name.rpartition("/")
+        item = _own(file[folder or "/"], leaf)
         if item.shape != shape or item.dtype != dtype:
             raise UserError(
                 f"{path}: {name} is {item.dtype} {item.shape}, expected {np.dtype(dtype)} {shape}; {rebuild}"
             )
-        if item.id.get_storage_size() < item.size * item.dtype.itemsize:
+        settings = item.id.get_create_plist()
+        if item.is_virtual or settings.get_external_count() or settings.get_nfilters():
+            raise UserError(f"{path}: {name} is filtered, or its values lie in other files; {rebuild}")
+        claimed += item.nbytes
+        if max(claimed - path.stat().st_size, item.nbytes - item.id.get_storage_size()) > 0:
             raise UserError(f"{path}: {name} claims more values than the file holds; {rebuild}")
+
+
+def _own(group, name):
+    """group[name], which must lie in this very file: a link could lead to any other."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{_shown(name)} is absent, or a link")
+    return group[name]
+
+
+def _shown(value):
+    """A value from a file in a message, short and as plain text."""
+    return f"{value if isinstance(value, str) and value.isprintable() else ascii(value):.100}"
 
 
 def _plain(value):

@@ -1,8 +1,10 @@
 """The networks: one explicit registry, and how to build one, describe one, or rebuild one from a checkpoint."""
 
 import inspect
+from collections import Counter
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.bicubic import Bicubic
@@ -27,6 +29,7 @@ TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
 
 MAX_OPTION = 1024  # of a whole-number option: far above any paper
 MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of the table has 2.7 million
+MAX_TENSORS = 10_000  # of parameters: SRResNet with 1024 blocks has 9,229; a million layers take minutes to count
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature counts multiply-adds
 
 
@@ -38,19 +41,30 @@ def build_model(name, scale=4, channels=1, **options):
     wrong kind.
     """
     if name not in MODELS:
-        raise UserError(f"unknown model {name!r}; allowed are {', '.join(MODELS)}")
+        raise UserError(f"unknown model {name!r:.100}; allowed are {', '.join(MODELS)}")
     if scale not in SCALES:
         raise UserError(f"scale {scale} is not offered; allowed are {', '.join(map(str, SCALES))}")
     if channels not in COLOURS.values():
         raise UserError(f"{channels} channels are not offered; allowed are 1 (Y) and 3 (RGB)")
     check_options(name, options)
+    total = Counter()
+
+    def count(module, parameter_name, parameter):
+        total.update(tensors=1, values=parameter.numel())
+        if total["tensors"] > MAX_TENSORS or total["values"] > MAX_PARAMETERS:
+            raise ValueError(
+                f"{name} with these options has more than {MAX_PARAMETERS:,} parameters or {MAX_TENSORS:,} tensors of "
+                "them; choose smaller ones"
+            )
+
+    counting = register_module_parameter_registration_hook(count)  # as it is built, which may take long
     try:
         with torch.device("meta"):  # counted before any memory is taken
-            parameters = count_parameters(MODELS[name](scale, channels, **options))
+            MODELS[name](scale, channels, **options)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if parameters > MAX_PARAMETERS:
-        raise UserError(f"{name} with these options has {parameters:,} parameters; allowed are {MAX_PARAMETERS:,}")
+    finally:
+        counting.remove()
     return MODELS[name](scale, channels, **options)
 
 
@@ -66,10 +80,10 @@ def check_options(name, options):
     for option, value in options.items():
         if option not in known:
             offered = ", ".join(f"{key}={default}" for key, default in known.items()) or "none"
-            raise UserError(f"unknown option {option!r} of {name}; it has: {offered}")
+            raise UserError(f"unknown option {option!r:.100} of {name}; it has: {offered}")
         if type(value) is not type(known[option]):
             kind = "True or False" if isinstance(known[option], bool) else "a whole number"
-            raise UserError(f"option {option} of {name} is {value!r}; allowed is {kind}")
+            raise UserError(f"option {option} of {name} is {value!r:.100}; allowed is {kind}")
         if not isinstance(value, bool) and not 1 <= value <= MAX_OPTION:
             raise UserError(f"option {option} of {name} is {value}; allowed is 1 to {MAX_OPTION}")
 
@@ -129,11 +143,13 @@ def model_from_checkpoint(checkpoint, source="checkpoint"):
             expected = build_model(*arguments, **checkpoint["options"]).state_dict()
         weights = checkpoint["weights"]
         dense = {name: torch.is_tensor(value) and value.layout == torch.strided for name, value in weights.items()}
-        shapes = {name: value.shape if dense[name] else None for name, value in weights.items()}
-        if shapes != {name: value.shape for name, value in expected.items()}:
+        kinds = {name: (value.shape, value.dtype) if dense[name] else None for name, value in weights.items()}
+        if kinds != {name: (value.shape, value.dtype) for name, value in expected.items()}:
             raise UserError(
                 f"its weights are not those of a {checkpoint['model']} with options {checkpoint['options']}"
             )
+        if not all(torch.isfinite(value).all() for value in weights.values()):
+            raise UserError("its weights are not all finite numbers")
         model = build_model(*arguments, **checkpoint["options"])
     except (UserError, TypeError) as error:
         raise UserError(f"{source}: {error}; supply a checkpoint that train.py wrote") from error
