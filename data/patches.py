@@ -8,6 +8,7 @@ All values lie in [0, 255] (an unrounded lr may overshoot a little). Attributes:
 manifest, scale, patch_size, stride, colour, held_out.
 """
 
+import io
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ def prepare_patches(
 
     channels, small = COLOURS[colour], patch_size // scale
     described = []
-    with written_whole(target) as temporary, h5py.File(temporary, "w") as file:
+    with written_whole(target) as temporary, PatientFile(temporary, "w+") as storage, h5py.File(storage, "w") as file:
         lr_type = np.float32 if colour == "y" else np.uint8
         lr_set = _growing(file, "lr", (channels, small, small), lr_type)
         hr_set = _growing(file, "hr", (channels, patch_size, patch_size), np.uint8)
@@ -184,6 +185,7 @@ def prepare_patches(
             lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
             _append(lr_set, lr_patches)
             _append(hr_set, hr_patches)
+            storage.check()
         file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
@@ -196,11 +198,36 @@ def prepare_patches(
             held_out=list(held_out),
         )
         count = len(hr_set)
+        file.close()
+        storage.check()
     say(
         f"{target}: {count} patch pairs {small}x{small} -> {patch_size}x{patch_size} from "
         f"{len(paths) - len(held_out)} images, {len(held_out)} images held out"
     )
     return target
+
+
+class PatientFile(io.FileIO):
+    """A file that keeps its first error to itself until check() raises it.
+
+    HDF5 does not survive a disk that is full: having failed to write, it fails again when it is closed, and crashes.
+    """
+
+    error = None
+
+    def write(self, content):
+        left = memoryview(content).cast("B")
+        size = len(left)
+        try:
+            while len(left) and not self.error:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def check(self):
+        if self.error:
+            raise self.error
 
 
 def _growing(file, name, shape, dtype):

@@ -287,3 +287,30 @@ def test_resume_removes_what_a_killed_run_left_half_written(workplace, flags, re
         "last.pth",
         "log.csv",
     ]
+
+
+@pytest.mark.parametrize("kilobytes", [1, 100, 1000, 2000])
+def test_prepare_beyond_a_file_size_limit_ends_in_a_line_and_leaves_nothing(script, workplace, photographs, kilobytes):
+    """HDF5 itself crashes when it is closed after a failed write: no handle of its may see the error."""
+    photographs(workplace / "photos", size=(200, 200))
+    arguments = ["--images", "photos", "--name", "mine", "--stride", 8, "--data-dir", "data"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, before[1]))
+    try:
+        result = script("prepare", *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "mine_x4.h5" in result.err and "too large" in result.err
+    assert not list((workplace / "data").iterdir())
+    assert script("prepare", *arguments).status == 0
+
+
+def test_prepare_on_a_full_disk_ends_in_a_line_and_leaves_nothing(script, small_disk, photographs):
+    photographs(small_disk / "photos", size=(200, 200))
+    result = script(
+        "prepare", "--images", small_disk / "photos", "--name", "mine", "--stride", 8, "--data-dir", small_disk
+    )
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "mine_x4.h5: No space left" in result.err
+    assert [path.name for path in small_disk.iterdir()] == ["photos"]
