@@ -347,6 +347,8 @@ class Run:
         """
         self.model.load_state_dict(state["model"])
         self.average.steps = int(state["average_steps"])
+        if not all(isinstance(moments, dict) for moments in state["optimizer"]["state"].values()):
+            raise ValueError("the optimiser's moments are not those of the network")
         # of the optimiser its moments: the rest belongs to the recipe and the device
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state["optimizer"]["state"]})
         for group in self.optimizer.param_groups:

@@ -735,7 +735,7 @@ def _check_archive(path):
 
 def _check_contents(path, checkpoint):
     """Raise UserError unless it is a tree of plain values and tensors, with no more of them than the file can hold."""
-    items, tensor_bytes = 0, 0
+    items, tensor_bytes, size = 0, 0, path.stat().st_size
     for value in _values(checkpoint):
         if type(value) is torch.Tensor:
             tensor_bytes += value.numel() * value.element_size()  # a stride of 0 repeats one value a billion times
@@ -750,7 +750,8 @@ def _check_contents(path, checkpoint):
         if isinstance(value, dict) and not all(type(key) in (str, int) for key in value):
             raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused")
         items += 1
-        if items > MAX_ITEMS or tensor_bytes > 2 * path.stat().st_size:  # twice: the network may be its own average
+        # names are stored once, and the network may be its own average
+        if items > min(MAX_ITEMS, 4 * size) or tensor_bytes > 2 * size:
             raise UserError(f"{path}: the checkpoint claims more values than the file holds; refused")
 
 
