@@ -234,6 +234,8 @@ def written_whole(path):
     os.close(handle)
     try:
         yield Path(temporary)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())  # on the disk before it has the name: a power cut too leaves one or the other
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
     except OSError as error:
