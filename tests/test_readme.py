@@ -51,3 +51,17 @@ def test_results_table_in_readme_is_made_of_the_result_files():
 def test_result_file_is_of_the_weights_in_the_repository(path):
     weights = json.loads(path.read_text(encoding="utf-8"))["weights"]
     assert sha256_of_file(ROOT / weights["path"]) == weights["sha256"]
+
+
+def test_speed_table_in_readme_is_made_of_the_benchmarks_result_file():
+    result = json.loads((ROOT / "benchmarks" / "results" / "amd-epyc-2-cores.json").read_text(encoding="utf-8"))
+    block = re.search(r"<!-- speed -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)[1]
+    rows = {label.lower(): rest for label, rest in re.findall(r"^\| (\w+) \| (.*) \|$", block, flags=re.MULTILINE)}
+    assert {*result["training"]} <= {*rows}
+    for name, row in result["training"].items():
+        ratio, seconds = row["ratio"], result["inference"][name]["mean_seconds"]
+        assert rows[name] == (
+            f"{row['patches_per_s']['ours']['median']:.4g} | {ratio['median']:.2f} ({ratio['low']:.2f} to "
+            f"{ratio['high']:.2f}) | {row['share']['median']:.0%} | {seconds['fp32']['median']:.3g} / "
+            f"{seconds['bf16']['median']:.3g}"
+        )
