@@ -225,6 +225,13 @@ class PatientFile(io.FileIO):
             self.error = error
         return size
 
+    def truncate(self, size=None):
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size
+
     def check(self):
         if self.error:
             raise self.error
