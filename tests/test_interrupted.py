@@ -146,6 +146,12 @@ def train_here(folder, arguments):
     return status, (Path(folder) / "err.txt").read_text()
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Curves take longer than these runs."""
+    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
+
+
 def at_step(monkeypatch, wanted, action):
     """Have `action` happen in the middle of one step of the run, counted from 1."""
     compute, steps = train.TrainingStep.compute, []
@@ -161,6 +167,7 @@ def at_step(monkeypatch, wanted, action):
 
 @pytest.mark.parametrize("step", [1, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.usefixtures("undrawn")
 def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
     workplace, flags, resume, monkeypatch, number, status, step
 ):
@@ -176,6 +183,7 @@ def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(workplace, flags, monkeypatch):
     assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
     before = (workplace / "run" / "last.pth").read_bytes()
@@ -185,6 +193,7 @@ def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(w
     assert (workplace / "run" / "last.pth").read_bytes() == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(workplace, flags, resume, monkeypatch):
     class PowerCut(BaseException):
         pass
@@ -270,6 +279,7 @@ def test_full_disk_ends_the_run_in_a_line_and_the_last_checkpoint_stays(small_di
     assert not list((small_disk / "run").glob(".*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_folder_that_another_run_writes_is_refused(script, workplace, flags, resume):
     assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
     with held_by_one(workplace / "run"):
