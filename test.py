@@ -1,7 +1,5 @@
 """Checkpoints -> PSNR/SSIM table, JSON and comparison figures on a test set; or super-resolves your own images."""
 
-import json
-import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from utils import (
     ROOT,
     Parser,
     UserError,
+    add_device_argument,
     calc_psnr,
     check_names,
     check_writable,
@@ -49,7 +48,7 @@ from utils import (
     to_uint8,
     to_y,
     write_behind,
-    written_whole,
+    write_json,
     ycbcr_to_rgb,
 )
 
@@ -102,7 +101,7 @@ def parse_args(argv=None):
         help="of the convolutions; auto is bf16 where the hardware computes in it, fp32 for 16-bit images "
         "(default: fp32 when scoring, auto with --input)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_device_argument(parser)
 
     files = parser.add_argument_group("results")
     files.add_argument("--out", type=Path, default=ROOT / "report", help="folder for results/ and figures/")
@@ -341,8 +340,8 @@ def print_warnings(dataset, networks):
             print(f"note: {network.label}: it was trained under another protocol than it is scored by here")
 
 
-def result(network, bicubic, dataset, manifest, device):
-    """The JSON document of one network on one set."""
+def result(network, bicubic, dataset, manifest, origin):
+    """The JSON document of one network on one set. origin: as provenance() gives it."""
     images = []
     for row, base in zip(network.rows, bicubic.rows, strict=True):
         images.append(row | {"bicubic_psnr": base["psnr"], "bicubic_ssim": base["ssim"]})
@@ -354,23 +353,8 @@ def result(network, bicubic, dataset, manifest, device):
         "protocol": protocol(network.colour, network.scale),
         "images": images,
         "mean": {column: mean(images, column) for column in columns},
-        **provenance(device),
+        **origin,
     }
-
-
-def write_json(path, document):
-    """Write a JSON file, whole or not at all; the infinite PSNR of equal images is null, JSON having no infinity."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    with written_whole(path) as temporary:
-        text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # of paths that are no UTF-8
 
 
 def draw_figure(folder, dataset, name, pixels, networks, outputs, zoom):
@@ -422,9 +406,10 @@ def evaluate(args, networks, device):
             figures.append(draw_figure(args.out / "figures", dataset, name, pixels, rows, outputs, args.zoom))
     print_table(dataset, rows, scale)
     print_warnings(dataset, networks)
+    origin = provenance(device)
     for network in networks or rows:
         path = args.out / "results" / f"{dataset}_x{scale}_{network.key}.json"
-        write_json(path, result(network, baselines[network.colour], dataset, manifest_hash(described), device))
+        write_json(path, result(network, baselines[network.colour], dataset, manifest_hash(described), origin))
         print(f"wrote {path}")
     if figures:
         print(f"wrote {len(figures)} figures like {figures[0]}")

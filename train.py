@@ -23,6 +23,7 @@ from data.patches import cut_patches, patch_file, prepare_patches, read_patches
 from models import (
     MODELS,
     TRAINABLE,
+    add_options_argument,
     build_model,
     count_multiply_adds,
     count_parameters,
@@ -41,6 +42,7 @@ from utils import (
     Parser,
     Team,
     UserError,
+    add_device_argument,
     check_writable,
     choose_device,
     choose_precision,
@@ -122,14 +124,7 @@ def parse_args(argv=None):
     default = Recipe()
     parser = Parser(description=__doc__)
     parser.add_argument("--model", choices=TRAINABLE, default="srcnn", help="network")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="assignments",
-        metavar="NAME=VALUE",
-        help="option of the network, e.g. depth=10; may be repeated; --list shows them",
-    )
+    add_options_argument(parser)
     parser.add_argument(
         "--scale", type=scale_factor, default=4, metavar="{2,3,4,8}", help="how many times larger SR is than LR"
     )
@@ -206,7 +201,7 @@ def parse_args(argv=None):
         action="store_true",
         help="on CUDA: only operations that give the same bits in every run, at some speed; a CPU always does",
     )
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_device_argument(run)
     args = parser.parse_args(argv)
 
     if args.average >= 1:
@@ -672,6 +667,13 @@ def save_epoch(run, folder, improved):
 # ---------------------------------------------------------------- begin or resume
 
 
+def run_on(patches, model, recipe, description, args, device, team):
+    """A Run at its beginning on the patches of an open file."""
+    parts, val = split(patches, recipe.val_set, args)
+    pairs = PatchPairs(parts, recipe.batch_size, device, args.memory_limit * 1e9)
+    return start_run(model, recipe, description, pairs, val, team)
+
+
 def begin(args, device, team):
     """A new run, and its folder, which is the first process's and None for the others."""
     options = parse_options(args.model, args.assignments)
@@ -700,9 +702,7 @@ def begin(args, device, team):
         f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
         f"{count_parameters(model):,} parameters, trained on {args.dataset}"
     )
-    parts, val = split(patches, recipe.val_set, args)
-    pairs = PatchPairs(parts, recipe.batch_size, device, args.memory_limit * 1e9)
-    run = start_run(model, recipe, description, pairs, val, team)
+    run = run_on(patches, model, recipe, description, args, device, team)
     return run, make_folder(args) if team.rank == 0 else None
 
 
@@ -726,9 +726,7 @@ def resume(args, device, team):
             raise UserError(
                 f"{args.resume}: the run was trained on other patches than the present file's; rebuild that"
             )
-        parts, val = split(patches, recipe.val_set, args)
-        pairs = PatchPairs(parts, recipe.batch_size, device, args.memory_limit * 1e9)
-        run = start_run(model, recipe, description, pairs, val, team)
+        run = run_on(patches, model, recipe, description, args, device, team)
         run.restore(state)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error

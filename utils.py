@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import hashlib
 import io
+import json
 import math
 import os
 import pickletools
@@ -94,6 +95,17 @@ def interrupt(number, frame):
     raise Interrupted(number)
 
 
+@contextmanager
+def handling_signals(handler):
+    """A context in which Ctrl-C and SIGTERM go to `handler`."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
 class HeldSignals:
     """A context in which Ctrl-C and SIGTERM are only noted in `received`, 0 so far; the second one interrupts."""
 
@@ -101,12 +113,12 @@ class HeldSignals:
         self.received = 0
 
     def __enter__(self):
-        self.handlers = {number: signal.signal(number, self.hold) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handling = handling_signals(self.hold)
+        self.handling.__enter__()
         return self
 
     def __exit__(self, *error):
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        self.handling.__exit__(None, None, None)
 
     def hold(self, number, frame):
         if self.received:
@@ -119,20 +131,17 @@ def run_script(main):
 
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
     """
-    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        main()
-    except UserError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(describe_os_error(error))
-    except KeyboardInterrupt:
-        fail("interrupted", status=130)
-    except Interrupted as error:
-        fail(str(error), status=128 + error.number)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    with handling_signals(interrupt):
+        try:
+            main()
+        except UserError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(describe_os_error(error))
+        except KeyboardInterrupt:
+            fail("interrupted", status=130)
+        except Interrupted as error:
+            fail(str(error), status=128 + error.number)
 
 
 def fail(message, status=2):
@@ -250,6 +259,21 @@ def current_umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def write_json(path, document):
+    """Write a JSON file, whole or not at all; the infinite PSNR of equal images is null, JSON having no infinity."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    with written_whole(path) as temporary:
+        text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # of paths that are no UTF-8
 
 
 def check_writable(folder):
@@ -769,6 +793,11 @@ def _values(value, depth=MAX_DEPTH):
 
 
 # ---------------------------------------------------------------- devices
+
+
+def add_device_argument(parser):
+    """--device, the same for every script."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
 
 
 def choose_device(name):

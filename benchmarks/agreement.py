@@ -4,12 +4,7 @@ Both runs of a pair have the same seed, patches, steps and schedule; what is com
 images after the last epoch. Each run is train.py itself, started as a user would.
 """
 
-import csv
-import json
-import os
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,14 +16,12 @@ from models import TRAINABLE
 from utils import (
     ROOT,
     Parser,
-    UserError,
+    add_device_argument,
     check_writable,
     choose_device,
-    describe_command,
-    library_versions,
     positive_int,
     run_script,
-    written_whole,
+    write_json,
 )
 
 WAYS = {
@@ -45,7 +38,7 @@ def parse_args(argv=None):
     parser.add_argument("--models", choices=TRAINABLE, nargs="+", default=["srcnn", "srresnet"], help="networks")
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
     parser.add_argument("--epochs", type=positive_int, default=3, help="of each run, with the whole schedule in them")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_device_argument(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the JSON file")
     add_data_arguments(parser)
     return parser.parse_args(argv)
@@ -53,19 +46,10 @@ def parse_args(argv=None):
 
 def train(args, model, flags, processes, folder):
     """The validation PSNR of each epoch of one run of train.py. Raises UserError when it fails."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, ROOT / "train.py", "--model", model, "--epochs", args.epochs, *flags]
-    command += ["--dataset", args.dataset, "--data-dir", args.data_dir.resolve(), "--device", args.device]
-    command += ["--source", Path(args.source).resolve()] if args.source else []
-    threads = max(measure.hardware(choose_device(args.device))["threads"] // processes, 1)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    command = [*map(str, command), "--out", "run"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["it said nothing"]
-        raise UserError(f"train.py failed in {processes} processes: {lines[0]}")
-    with open(folder / "run" / "log.csv", encoding="utf-8") as file:
-        return [float(row["val_psnr"]) for row in csv.DictReader(file)]
+    arguments = ["--model", model, "--epochs", args.epochs, *flags]
+    arguments += ["--dataset", args.dataset, "--data-dir", args.data_dir.resolve(), "--device", args.device]
+    arguments += ["--source", Path(args.source).resolve()] if args.source else []
+    return [float(row["val_psnr"]) for row in measure.train_in_processes(processes, arguments, folder)]
 
 
 def compare(args, kind, model):
@@ -88,12 +72,9 @@ def main(argv=None):
         for model, row in rows.items():
             ways = " and ".join(row["psnr"])
             print(f"{kind} {ways}, {model}: {row['difference']:+.4f} dB (at most {row['allowed']} wanted)")
-    hardware = measure.hardware(choose_device(args.device))
-    document = {"hardware": hardware, "versions": library_versions(), "command": describe_command()}
-    document |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "epochs": args.epochs, **results}
-    path = args.out / f"{measure.slug(hardware)}_agreement.json"
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document = measure.origin(choose_device(args.device)) | {"epochs": args.epochs, **results}
+    path = args.out / f"{measure.slug(document['hardware'])}_agreement.json"
+    write_json(path, document)
     print(f"wrote {path}")
 
 

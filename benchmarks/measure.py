@@ -1,15 +1,20 @@
 """Clocks, rates and counts that the benchmark's parts share."""
 
+import csv
 import os
 import re
 import statistics
+import subprocess
+import sys
 import time
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from utils import processor_name
+from utils import ROOT, UserError, processor_name, provenance
 
 PRODUCT_SIZES = (1024, 2048, 4096)
 PRODUCT_SECONDS = 0.3  # of one measurement: shorter ones follow the clock's jumps
@@ -129,6 +134,33 @@ def hardware(device):
         described |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1)}
         described |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     return described
+
+
+def origin(device):
+    """What a benchmark's JSON file begins with: hardware, command, versions, device, commit, date."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"hardware": hardware(device), **provenance(device), "date": now}
+
+
+def train_in_processes(count, arguments, folder):
+    """Run train.py in `folder` by so many processes, which share the threads of this one; the rows of its log.csv.
+
+    arguments: of its command line, without --out. Raises UserError, with what it said, when it fails.
+    """
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
+    command = [sys.executable, *launcher, ROOT / "train.py", *arguments, "--out", f"processes{count}"]
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": str(max(torch.get_num_threads() // count, 1))},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode or done.stdout.count("best epoch: ") != 1:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["it did not end in one run"]
+        raise UserError(f"train.py failed in {count} processes: {lines[0]}")
+    with open(Path(folder) / f"processes{count}" / "log.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def slug(described):

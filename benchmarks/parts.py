@@ -1,7 +1,5 @@
 """The parts of the benchmark: what each measures, and how. Every function named measure_ returns a part of the JSON."""
 
-import csv
-import os
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stdout
@@ -207,24 +205,9 @@ def train_in(bench, processes):
         raise UserError(f"{processes} processes were not tried: there is room for {cores}")
     steps = GROWTH_STEPS[1]
     bench.patches(steps)
-    out = bench.folder / f"processes{processes}"
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] * (processes > 1)
-    command = [sys.executable, *launcher, ROOT / "train.py", *train_arguments(bench, bench.first, steps, out)]
-    done = subprocess.run(
-        [*map(str, command), "--epochs", str(GROWTH_EPOCHS)],
-        cwd=bench.folder,
-        env=os.environ | {"OMP_NUM_THREADS": str(max(torch.get_num_threads() // processes, 1))},
-        capture_output=True,
-        text=True,
-    )
-    runs = done.stdout.count("best epoch: ")
-    if done.returncode or runs != 1:
-        raise UserError(
-            f"torchrun --nproc_per_node={processes} train.py gave {runs} runs and status {done.returncode}, "
-            "not one run: this train.py does not share its work among processes"
-        )
-    with open(out / "log.csv", encoding="utf-8") as file:
-        times = [float(row["seconds"]) for row in csv.DictReader(file)][1:]
+    arguments = [*train_arguments(bench, bench.first, steps), "--epochs", GROWTH_EPOCHS]
+    rows = measure.train_in_processes(processes, arguments, bench.folder)
+    times = [float(row["seconds"]) for row in rows[1:]]
     speeds = measure.spread(steps * BATCH / seconds for seconds in times)
     return {"processes": processes, "seconds": times, "patches_per_s": speeds}
 
@@ -270,7 +253,7 @@ def measure_memory(bench):
     bench.patches(MEMORY_STEPS)
     for name in said(bench.args.models, "memory of training"):
         out = bench.folder / f"memory_{name}"
-        arguments = [*train_arguments(bench, name, MEMORY_STEPS, out), "--epochs", 1]
+        arguments = [*train_arguments(bench, name, MEMORY_STEPS), "--epochs", 1, "--out", out]
         reference = [name, bench.pairs(MEMORY_STEPS), *bench.assignments, "--device", bench.device]
         memory["training"][name] = {
             "ours": watch_script(bench, "train.py", *arguments),
@@ -326,10 +309,10 @@ def measure_start(bench):
     return {"model": bench.first, "dataset": name, "first_seconds": first, "seconds": times} | measure.spread(times)
 
 
-def train_arguments(bench, name, steps, out):
+def train_arguments(bench, name, steps):
     """The arguments with which train.py trains on random patches."""
     arguments = ["--model", name, *bench.assignments, "--dataset", f"random{steps}", "--data-dir", bench.folder]
-    return [*arguments, "--device", bench.device, "--precision", bench.precision, "--out", out]
+    return [*arguments, "--device", bench.device, "--precision", bench.precision]
 
 
 def watch_script(bench, script, *arguments, **settings):

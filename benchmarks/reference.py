@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models import TRAINABLE, build_model, parse_options
+from models import TRAINABLE, add_options_argument, build_model, parse_options
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
-from utils import Parser, choose_device, run_script, written_whole
+from utils import Parser, add_device_argument, choose_device, run_script, written_whole
 
 SCALE = 4
 BATCH = 16
@@ -105,8 +105,8 @@ def main(argv=None):
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=TRAINABLE, help="network")
     parser.add_argument("file", type=Path, help="HDF5 file with the datasets lr and hr, float32 in [0, 255]")
-    parser.add_argument("--set", action="append", default=[], dest="assignments", help="option of the network")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_options_argument(parser)
+    add_device_argument(parser)
     parser.add_argument("--serve", action="store_true", help="train an epoch for each line on standard input")
     args = parser.parse_args(argv)
     device = choose_device(args.device)

@@ -4,9 +4,7 @@ All parts in one run take about 12 minutes on two cores. Training uses patches o
 not depend on them. The networks' weights are untrained for the same reason.
 """
 
-import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,21 +18,20 @@ from benchmarks.reference import BATCH, SCALE
 from benchmarks.summary import draw_summary, print_summary
 from data.catalog import add_data_arguments
 from data.patches import DEFAULT_PATCH
-from models import TRAINABLE, parse_options
+from models import TRAINABLE, add_options_argument, parse_options
 from utils import (
     ROOT,
     Parser,
     UserError,
+    add_device_argument,
     check_writable,
     choose_device,
     choose_precision,
-    describe_command,
     keep_freed_memory,
-    library_versions,
     positive_float,
     positive_int,
     run_script,
-    written_whole,
+    write_json,
 )
 
 TARGETS = {
@@ -55,14 +52,7 @@ def parse_args(argv=None):
         default=list(TRAINABLE),
         help="networks; growth, the start and the memory of test.py are measured with the first one",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="assignments",
-        metavar="NAME=VALUE",
-        help="option of the networks, as in train.py; may be repeated",
-    )
+    add_options_argument(parser)
     parser.add_argument(
         "--seconds", type=positive_float, default=20.0, help="seconds per comparison in which rounds are begun"
     )
@@ -79,7 +69,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of our training, as in train.py"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_device_argument(parser)
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the JSON file and the plot"
     )
@@ -94,12 +84,8 @@ def main(argv=None):
     precision = choose_precision(args.precision, device)
     options = {name: parse_options(name, args.assignments) for name in args.models}
     check_writable(args.out)
-    hardware = measure.hardware(device)
     document = {
-        "hardware": hardware,
-        "versions": library_versions(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": describe_command(),
+        **measure.origin(device),
         "batch": BATCH,
         "patch_size": DEFAULT_PATCH,
         "scale": SCALE,
@@ -121,9 +107,8 @@ def main(argv=None):
         raise UserError("nothing could be measured")
     print_summary(document)
     whole = set(args.parts) == set(PARTS) and set(args.models) == set(TRAINABLE) and not args.assignments
-    path = args.out / f"{measure.slug(hardware)}{'' if whole else '_partial'}.json"
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    path = args.out / f"{measure.slug(document['hardware'])}{'' if whole else '_partial'}.json"
+    write_json(path, document)
     drawn = draw_summary(path.with_suffix(".png"), document)
     print(f"written: {path}" + (f" and {path.stem}.png" if drawn else ""))
 

@@ -88,6 +88,18 @@ def check_options(name, options):
             raise UserError(f"option {option} of {name} is {value}; allowed is 1 to {MAX_OPTION}")
 
 
+def add_options_argument(parser):
+    """--set NAME=VALUE, for parse_options."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="NAME=VALUE",
+        help="option of the network, e.g. depth=10; may be repeated; train.py --list shows them",
+    )
+
+
 def parse_options(name, assignments):
     """Options of a model from the command line's NAME=VALUE strings, e.g. ["depth=10", "bicubic_skip=False"]."""
     options = {}

@@ -4,7 +4,6 @@ Several files on one side are runs of one network with different seeds: python r
 --with B1.json B2.json. The difference of the means is then held against the spread between seeds.
 """
 
-import json
 import math
 import reprlib
 import sys
@@ -16,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from report.result_files import Side, check_comparable, check_runs, finite, read_result, training_of
 from report.significance import over_images, over_seeds
-from utils import Parser, UserError, describe_command, library_versions, run_script, written_whole
+from utils import Parser, UserError, describe_command, library_versions, run_script, write_json
 
 PSNR_TIE, SSIM_TIE = 0.0005, 0.00005  # what is nearer prints as 0.000 dB or 0.0000 and counts as equal
 
@@ -207,8 +206,7 @@ def main(argv=None):
     document = compare(a, b) | {"versions": library_versions(), "command": describe_command()}
     print_comparison(document)
     if args.json:
-        with written_whole(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        write_json(args.json, document)
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def read_result(path):
         check(f"images[{number}].psnr", psnr, lambda value: value is None or is_score(value), "dB or null")
     names = [image["name"] for image in images]
     check("the list of images", names, lambda names: len(set(names)) == len(names), "of different names")
-    psnr = [math.inf if image["psnr"] is None else image["psnr"] for image in images]  # null: test.write_json
+    psnr = [math.inf if image["psnr"] is None else image["psnr"] for image in images]  # null: utils.write_json
     return Result(path, document, names, np.array(psnr, float), np.array([image["ssim"] for image in images], float))
 
 

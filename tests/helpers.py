@@ -1,7 +1,9 @@
-"""What several test files share: a folder's contents, that a script refuses bad input without a trace, waiting."""
+"""What several test files share: folders' contents, equal states, refusals without a trace, waiting."""
 
 import time
 import warnings
+
+import torch
 
 
 def contents(folder):
@@ -28,3 +30,14 @@ def wait_until(condition, seconds=5):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def equal(first, second):
+    """Whether two nested states hold the same values, tensors bit for bit."""
+    if torch.is_tensor(first):
+        return torch.equal(first, second) and first.dtype == second.dtype
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second

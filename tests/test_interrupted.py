@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import contents, refused
+from helpers import contents, equal, refused
 
 import train
 from data.patches import prepare_patches
@@ -83,16 +83,6 @@ def state_of(folder):
         for column in TIMES:
             row.pop(column)
     return [last, best, rows]
-
-
-def equal(first, second):
-    if torch.is_tensor(first):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(equal, first, second))
-    return first == second
 
 
 @pytest.fixture

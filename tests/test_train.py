@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import contents, refused
+from helpers import contents, equal, refused
 from PIL import Image
 from skimage import data
 from tqdm import tqdm
@@ -105,17 +105,6 @@ def read_log(folder):
 
 def without(row, columns):
     return {column: value for column, value in row.items() if column not in columns}
-
-
-def equal(first, second):
-    """Whether two nested states hold the same values, tensors bit for bit."""
-    if torch.is_tensor(first):
-        return torch.equal(first, second) and first.dtype == second.dtype
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(equal, first, second))
-    return first == second
 
 
 # ---------------------------------------------------------------- what a run leaves behind
