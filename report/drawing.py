@@ -1,35 +1,74 @@
-"""Every figure of the project, drawn with one style: training curves and per-image comparisons."""
+"""How the project's figures look and are written, and those that the scripts draw: curves, per-image comparisons."""
 
+import hashlib
+import json
 import textwrap
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib import font_manager
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from utils import shave, to_rgb, written_whole
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-BLUE, ORANGE = "#0072b2", "#d55e00"
+HERE = Path(__file__).resolve().parent
+STYLE = HERE / "style.mplstyle"
+FONTS = HERE / "fonts"  # Noto Sans SC: the characters of GB 2312's first level, Latin and Greek; see fonts/README.md
+# of the style's colours, by name
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
+)  # fmt: skip
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
-DPI = 300
 GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
-STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 8, "axes.grid": False}
+
+
+@cache
+def load_fonts():
+    """Make the fonts that ship with the project known to matplotlib."""
+    for path in sorted(FONTS.glob("*.ttf")):
+        font_manager.fontManager.addfont(path)
+
+
+def fingerprint(inputs):
+    """A short hash of what a figure is made from: any JSON value."""
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_of(path):
+    """The fingerprint that a PNG figure carries, or None where there is no such file or none in it."""
+    try:
+        with Image.open(path) as figure:
+            return figure.text.get("Source")
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
-def figure_file(path, width, height, layout=None):
-    """Yield a figure of width x height inches that is written to `path` (PNG, 300 dpi) when the block ends."""
-    with plt.rc_context(STYLE):
+def figure_file(path, width, height, layout=None, made_from=None):
+    """Yield a figure of width x height inches that is written to `path` (PNG, 300 dpi) when the block ends.
+
+    made_from: what the figure shows, as a JSON value. With it the figure is one of the report's: the PNG carries the
+    fingerprint of that, and a PDF with vector lines and text is written beside it.
+    """
+    load_fonts()
+    with plt.style.context(STYLE):
         figure = plt.figure(figsize=(width, height), layout=layout)
         try:
             yield figure
+            if made_from is not None:
+                with written_whole(path.with_suffix(".pdf")) as temporary:
+                    figure.savefig(temporary, metadata={"CreationDate": None})
             with written_whole(path) as temporary:
-                figure.savefig(temporary, dpi=DPI)
+                figure.savefig(temporary, metadata={"Source": fingerprint(made_from)} if made_from else None)
         finally:
             plt.close(figure)
 
