@@ -1,0 +1,107 @@
+"""Train the report's experiments and score them: one JSON file each in report/experiments/, history included.
+
+An experiment whose file is there is not trained again; one that was interrupted goes on where it stopped.
+"""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.catalog import add_data_arguments
+from report.experiments import GROUPS
+from utils import (
+    ROOT,
+    Interrupted,
+    Parser,
+    UserError,
+    add_device_argument,
+    check_writable,
+    positive_int,
+    run_script,
+    write_json,
+)
+
+
+def parse_args(argv=None):
+    """The command line of report/run_experiments.py."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--groups", choices=GROUPS, nargs="+", default=list(GROUPS), help="what is asked")
+    parser.add_argument("--epochs", type=positive_int, default=3, help="of each run, with the whole schedule in them")
+    parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
+    parser.add_argument("--out", type=Path, default=ROOT / "report" / "experiments", help="folder for the JSON files")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / "experiments", help="folder for the run folders")
+    add_device_argument(parser)
+    add_data_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def chosen(groups):
+    """The experiments of these groups by name; one that belongs to several comes once."""
+    return {experiment.name: experiment for group in groups for experiment in GROUPS[group]}
+
+
+def is_done(path, epochs):
+    """Whether the file holds a run of so many epochs. Raises UserError where it holds one of another length."""
+    if not path.exists():
+        return False
+    there = json.loads(path.read_text(encoding="utf-8"))["trained"]["recipe"]["epochs"]
+    if there != epochs:
+        raise UserError(f"{path} holds a run of {there} epochs; give --epochs {there}, or another --out")
+    return True
+
+
+def run(script, arguments, folder):
+    """Run one of the project's scripts in a folder, its output shown. Raises UserError when it fails."""
+    with subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)], cwd=folder) as process:
+        try:
+            status = process.wait()
+        except Interrupted as interrupted:
+            if interrupted.number == signal.SIGTERM:  # Ctrl-C has reached it already
+                process.terminate()
+            raise
+    if status:
+        raise UserError(f"{script} ended with status {status}; its own line above says why")
+
+
+def train_and_score(experiment, args):
+    """The result document of test.py on Set5 for one experiment, with its log.csv as `history`."""
+    data = ["--data-dir", args.data_dir.resolve()]
+    data += ["--source", Path(args.source).resolve()] if args.source else []
+    args.runs.mkdir(parents=True, exist_ok=True)
+    folder = args.runs.resolve() / f"{experiment.name}_{args.epochs}epochs"
+    started = (folder / "last.pth").exists()
+    how = ["--resume", folder / "last.pth"] if started else [*experiment.flags, "--epochs", args.epochs]
+    how += [] if started else ["--dataset", args.dataset, "--out", folder]
+    run("train.py", [*how, *data, "--device", args.device], args.runs)
+    with TemporaryDirectory() as out:
+        scored = ["--weights", folder / "best.pth", "--no-figures", "--out", out]
+        run("test.py", [*scored, *data, "--device", args.device], args.runs)
+        (path,) = Path(out, "results").iterdir()
+        document = json.loads(path.read_text(encoding="utf-8"))
+    with open(folder / "log.csv", encoding="utf-8") as file:
+        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    document["weights"]["path"] = f"{folder.name}/best.pth"  # of a machine that is not the reader's
+    return document | {"history": history}
+
+
+def main(argv=None):
+    """Train and score what is missing."""
+    args = parse_args(argv)
+    check_writable(args.out)
+    check_writable(args.runs)
+    experiments = chosen(args.groups)
+    missing = {name: e for name, e in experiments.items() if not is_done(args.out / f"{name}.json", args.epochs)}
+    for number, (name, experiment) in enumerate(missing.items(), start=1):
+        print(f"\nexperiment {number} of {len(missing)}: {name}", flush=True)
+        write_json(args.out / f"{name}.json", train_and_score(experiment, args))
+    print(f"{len(missing)} trained, {len(experiments) - len(missing)} were there: {args.out}")
+
+
+if __name__ == "__main__":
+    run_script(main)
