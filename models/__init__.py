@@ -4,6 +4,7 @@ import inspect
 from collections import Counter
 
 import torch
+from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,6 +31,7 @@ TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
 MAX_OPTION = 1024  # of a whole-number option: far above any paper
 MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of the table has 2.7 million
 MAX_TENSORS = 10_000  # of parameters: SRResNet with 1024 blocks has 9,229; a million layers take minutes to count
+WIDTHS = ("num_features", "num_mapped", "growth_rate")  # options that change how many maps, not what they see
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature counts multiply-adds
 
 
@@ -142,6 +144,33 @@ def count_multiply_adds(name, scale=4, channels=1, **options):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(lr)
     return counter.get_total_flops() // 2
+
+
+def receptive_field(name, scale=4, **options):
+    """Side, in LR pixels, of the square region that the scale x scale output pixels of one LR pixel depend on.
+
+    Found by a gradient through the network with one map everywhere and positive weights, so that nothing cancels.
+    """
+    narrow = {option: 1 for option in WIDTHS if option in model_options(name)}
+    model = build_model(name, scale, 1, **options, **narrow).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1 if parameter.ndim < 2 else 1 / parameter[0].numel())
+
+    def keep_sign(layer, inputs, output):
+        output.register_hook(torch.sign)  # only where the gradient is not 0 counts: through many layers it would fade
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(keep_sign)
+    size = side = 33
+    while side > size // 2:  # the region may have met the border
+        size = 2 * size - 1
+        lr = torch.ones(1, 1, 1, size, requires_grad=True)  # a line says it all: the kernels are square
+        middle = slice(size // 2 * scale, (size // 2 + 1) * scale)
+        (gradient,) = torch.autograd.grad(model(lr)[..., middle].sum(), lr)
+        side = int((gradient != 0).sum())
+    return side
 
 
 def model_from_checkpoint(checkpoint, source="checkpoint"):

@@ -1,5 +1,6 @@
 """The networks: shapes, gradients, published sizes, options, checkpoints, and the wrappers used at test time."""
 
+import math
 from functools import cache
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ from models import (
     model_options,
     non_default_options,
     parse_options,
+    receptive_field,
 )
 from models.inference import AT_ONCE, AUTO_TILE, TILE_OVERLAP, InPrecision, SelfEnsemble, Tiled, windows
 from utils import ROOT, SCALES, UserError, calc_psnr, load_checkpoint
@@ -188,6 +190,32 @@ def test_multiply_adds_for_a_1280x720_output_are_the_published_ones(name, channe
 
 
 # ---------------------------------------------------------------- options
+
+
+def reach(scale, hr_radius):
+    """Side in LR pixels of what a network sees whose convolutions reach so far on the bicubic image, counted by hand.
+
+    An HR pixel r lies at (r + 0.5) / scale - 0.5 among the LR pixels, and bicubic reads two of them on each side.
+    """
+    first, last = ((row + 0.5) / scale - 0.5 for row in (-hr_radius, scale - 1 + hr_radius))
+    return math.floor(last) + 2 - (math.floor(first) - 1) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "options", "side"),
+    [
+        ("bicubic", 4, {}, 5),
+        ("srcnn", 4, {}, reach(4, 4 + 2 + 2)),
+        ("srcnn", 3, {}, reach(3, 4 + 2 + 1)),  # the outermost pixel lies on an LR pixel and reads that alone
+        ("vdsr", 4, {}, reach(4, 20)),
+        ("vdsr", 4, {"depth": 5}, reach(4, 5)),
+        ("drrn", 4, {}, reach(4, 1 + 2 * 25 + 1)),
+        # head, 33 convolutions on LR, one more, one at twice the size, tail: 9x9 at four times the size
+        ("srresnet", 4, {}, 2 * math.ceil(4 + 33 + 1 + 1 / 2 + 4 / 4) + 1),
+    ],
+)
+def test_receptive_field_is_the_sum_of_what_the_convolutions_see(name, scale, options, side):
+    assert receptive_field(name, scale, **options) == side
 
 
 @pytest.mark.parametrize(
