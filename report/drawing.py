@@ -73,15 +73,16 @@ def figure_file(path, width, height, layout=None, made_from=None):
             plt.close(figure)
 
 
-def draw_curve(path, history, bicubic, val_set):
+def draw_curve(path, history, bicubic, val_set, made_from=None):
     """Draw a run: training loss and validation PSNR over epochs, bicubic's PSNR and the best epoch marked.
 
-    history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set.
+    history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set. made_from: as
+    in figure_file.
     """
     epochs = [row["epoch"] for row in history]
     best = max(history, key=lambda row: row["val_psnr"])
     marker = "o" if len(history) < 10 else None
-    with figure_file(path, PAGE_WIDTH, 2.8, layout="constrained") as figure:
+    with figure_file(path, PAGE_WIDTH, 2.8, "constrained", made_from) as figure:
         left, right = figure.subplots(1, 2)
         left.plot(epochs, [row["loss"] for row in history], color=BLUE, marker=marker)
         left.set(xlabel="epoch", ylabel="training loss", yscale="log")

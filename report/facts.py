@@ -1,0 +1,259 @@
+"""What the report is made of, read from the files that the project's commands wrote; nothing is measured here."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data.catalog import TEST_SETS, TRAIN_SETS
+from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, patch_starts
+from models import MODELS, TRAINABLE, build_model, count_multiply_adds, count_parameters, receptive_field
+from report.experiments import GROUPS, REPEATED
+from report.result_files import read_result
+from utils import UserError, protocol
+
+SCALE = 4
+TEST_SET = "Set5"
+HELD_OUT_FILE = f"T91_x{SCALE}_held-out_bicubic.json"
+
+
+@dataclass
+class Network:
+    """One network of the registry with what is known of it; what has not been measured is None."""
+
+    name: str
+    paper: dict  # psnr in dB, training_set, cite
+    result: dict | None  # of test.py, with the shipped weights
+    ensemble: dict | None  # likewise, with --self-ensemble
+    history: list  # rows of its run's log.csv
+    speed: dict | None  # patches_per_s and seconds per image, of benchmarks/speed.py
+
+    @property
+    def label(self):
+        return MODELS[self.name].__name__
+
+    @cached_property
+    def parameters(self):
+        return count_parameters(build_model(self.name, SCALE))
+
+    @cached_property
+    def giga(self):
+        """Multiply-adds for a 1280x720 output, in 10^9."""
+        return count_multiply_adds(self.name, SCALE) / 1e9
+
+    @cached_property
+    def receptive_field(self):
+        return receptive_field(self.name, SCALE)
+
+    @property
+    def enlarges_first(self):
+        """Whether it works on the bicubic image: on scale^2 times as many pixels."""
+        return hasattr(build_model(self.name, SCALE), "upsample")
+
+    @property
+    def psnr(self):
+        return self.result["mean"]["psnr"] if self.result else None
+
+    @property
+    def ssim(self):
+        return self.result["mean"]["ssim"] if self.result else None
+
+    @property
+    def trained(self):
+        return self.result["trained"] if self.result else {}
+
+    @property
+    def steps_per_epoch(self):
+        return math.ceil(patch_count() / self.trained["recipe"]["batch_size"])
+
+
+@dataclass
+class Facts:
+    """Everything that the report's text, tables and figures are made from."""
+
+    networks: list  # of Network, in the registry's order
+    bicubic: dict  # "mean" and "images" of the bicubic row
+    experiments: dict  # {name: result of test.py with history}
+    benchmark: dict  # of benchmarks/speed.py
+    benchmark_file: str
+    literature: dict
+    held_out: dict  # bicubic's scores on T91's held-out images
+
+    @property
+    def scored(self):
+        """The networks that have weights and a result."""
+        return [network for network in self.networks if network.result]
+
+    @property
+    def by_psnr(self):
+        """Those, the best first."""
+        return sorted(self.scored, key=lambda network: network.psnr, reverse=True)
+
+    def group(self, name):
+        """[(experiment, result)] of one group of experiments, those that were run."""
+        there = [(experiment, self.experiments.get(experiment.name)) for experiment in GROUPS[name]]
+        return [(experiment, result) for experiment, result in there if result]
+
+    def pairs(self, name):
+        """[(with, without)] of a group of switches, as (experiment, result) each, where both were run."""
+        runs = {experiment.name: (experiment, result) for experiment, result in self.group(name)}
+        couples = zip(GROUPS[name][::2], GROUPS[name][1::2], strict=True)
+        return [(runs[on.name], runs[off.name]) for on, off in couples if {on.name, off.name} <= {*runs}]
+
+    @cached_property
+    def seeds(self):
+        """{network: (runs,) Set5 PSNR in dB} of the networks that were trained with several seeds."""
+        runs = {name: [] for name in REPEATED}
+        for experiment, result in self.group("seeds"):
+            runs[experiment.model].append(result["mean"]["psnr"])
+        return {name: np.array(values) for name, values in runs.items() if len(values) > 1}
+
+    @cached_property
+    def held_out_seeds(self):
+        """Likewise, the PSNR on the held-out images."""
+        runs = {name: [] for name in self.seeds}
+        for experiment, result in self.group("seeds"):
+            if experiment.model in runs:
+                runs[experiment.model].append(result["trained"]["val_psnr"])
+        return {name: np.array(values) for name, values in runs.items()}
+
+    def spread(self, name):
+        """Standard deviation in dB of the Set5 PSNR between seeds: the network's own, or the largest that is known."""
+        known = {model: float(values.std(ddof=1)) for model, values in self.seeds.items()}
+        return known.get(name, max(known.values(), default=None))
+
+    def threshold(self, name):
+        """The difference in dB between two single runs that two standard deviations of such differences reach."""
+        spread = self.spread(name)
+        return None if spread is None else 2 * math.sqrt(2) * spread
+
+
+def patch_count(name="T91"):
+    """Patch pairs that a set's training images give with the default patch size and stride."""
+    return sum(
+        math.prod(
+            len(patch_starts(length - length % SCALE, DEFAULT_PATCH, DEFAULT_STRIDE, SCALE))
+            for length in (image.width, image.height)
+        )
+        for image in TRAIN_SETS[name].images
+        if image.name not in TRAIN_SETS[name].held_out
+    )
+
+
+def result_of(path):
+    """The document of a result file, checked, or None where there is none."""
+    return read_result(path).document if path.exists() else None
+
+
+def read_history(path):
+    """The rows of a log.csv as numbers; [] where there is none."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def is_shipped(result, path):
+    """Whether a result is of the network as the registry has it by default and of the weights in the repository."""
+    weights = (result.get("weights") or {}).get("path", "")
+    return weights == f"weights/{result['model']}_x{SCALE}.pth" and path.exists()
+
+
+def shipped(folder, name, suffix=""):
+    """The result of a network's shipped weights; None where it has none, or the file is of a user's own run."""
+    path = Path(folder, "results", f"{TEST_SET}_x{SCALE}_{name}{suffix}.json")
+    result = result_of(path)
+    return result if result and is_shipped(result, path) else None
+
+
+def find_benchmark(folder):
+    """(file, document) of the newest complete run of benchmarks/speed.py on a CPU, else on anything."""
+    found = []
+    for path in sorted(Path(folder).glob("*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if {"training", "inference"} <= {*document}:
+            found.append((document["hardware"]["device"] == "cpu", document["date"], path, document))
+    if not found:
+        raise UserError(f"{folder} holds no result of benchmarks/speed.py; run python benchmarks/speed.py")
+    *_, path, document = max(found, key=lambda entry: entry[:2])
+    return path, document
+
+
+def load(folder, benchmarks):
+    """The Facts in a report folder and a folder of benchmark results.
+
+    Raises UserError naming the file and the command that makes it where something that is needed is missing.
+    """
+    folder = Path(folder)
+    literature = json.loads((folder / "literature.json").read_text(encoding="utf-8"))
+    file, benchmark = find_benchmark(benchmarks)
+    held_out = json.loads((folder / "results" / HELD_OUT_FILE).read_text(encoding="utf-8"))
+    networks = [
+        Network(
+            name,
+            literature["networks"][name],
+            shipped(folder, name),
+            shipped(folder, name, "_ensemble"),
+            read_history(folder / "logs" / f"{name}_x{SCALE}.csv"),
+            speed_of(benchmark, name),
+        )
+        for name in TRAINABLE
+    ]
+    scored = [network.result for network in networks if network.result]
+    if not scored:
+        raise UserError(
+            f"{folder}/results holds no result of shipped weights; run python test.py --weights weights/*.pth"
+        )
+    paths = sorted(Path(folder, "experiments").glob("*.json"))
+    return Facts(
+        networks,
+        bicubic_of(scored[0]),
+        {path.stem: result_of(path) for path in paths},
+        benchmark,
+        file.name,
+        literature,
+        held_out,
+    )
+
+
+def bicubic_of(result):
+    """The bicubic columns of a result as a result of their own."""
+    images = [
+        {"name": image["name"], "psnr": image["bicubic_psnr"], "ssim": image["bicubic_ssim"]}
+        for image in result["images"]
+    ]
+    mean = {"psnr": result["mean"]["bicubic_psnr"], "ssim": result["mean"]["bicubic_ssim"]}
+    return {"images": images, "mean": mean}
+
+
+def speed_of(benchmark, name):
+    """A network's training speed in patches/s and seconds per test image in fp32; None where it was not measured."""
+    if name not in benchmark["training"] or name not in benchmark["inference"]:
+        return None
+    return {
+        "patches_per_s": benchmark["training"][name]["patches_per_s"]["ours"]["median"],
+        "seconds": benchmark["inference"][name]["mean_seconds"]["fp32"]["median"],
+    }
+
+
+def set_numbers():
+    """{set: images, megapixels, manifest} of the sets that the course uses."""
+    sets = {"T91": TRAIN_SETS["T91"], TEST_SET: TEST_SETS[TEST_SET]}
+    return {
+        name: {
+            "images": len(one.images),
+            "held_out": one.held_out,
+            "megapixels": sum(image.width * image.height for image in one.images) / 1e6,
+            "manifest": one.manifest,
+        }
+        for name, one in sets.items()
+    }
+
+
+def protocol_numbers():
+    """The protocol with which every number was taken."""
+    return protocol("y", SCALE)
