@@ -1,5 +1,7 @@
 """The report's figures that are drawn from numbers: curves, cost against quality, per image, experiments."""
 
+from matplotlib.ticker import LogLocator, NullFormatter
+
 from models import MODELS
 from report.drawing import BLACK, BLUE, GREEN, ORANGE, PAGE_WIDTH, PINK, SKY, YELLOW, draw_curve, figure_file
 from report.facts import TEST_SET
@@ -12,6 +14,18 @@ MARKS = {  # one colour and one marker per network, in all charts
     "drrn": (YELLOW, "v"),
     "carn": (SKY, "P"),
 }
+
+
+def plain_log(axis, form="{:,g}".format, digits=(1, 3)):
+    """Ticks of a logarithmic axis at these first digits, in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter(lambda value, _: form(value))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def short(value):
+    """A count in thousands or millions: 50 K, 1 M."""
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} K"
 
 
 def label_of(name):
@@ -32,18 +46,20 @@ def draw_curves(path, inputs):
             colour, marker = MARKS[name]
             steps, losses, psnrs = zip(*rows, strict=True)
             best = psnrs.index(max(psnrs))
-            left.plot(steps, losses, color=colour)
+            left.plot(steps, [1e3 * loss for loss in losses], color=colour)
             right.plot(steps, psnrs, color=colour, marker=marker, markevery=[best], label=label_of(name))
         right.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
-        left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE)", yscale="log", xscale="log")
+        left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE × 1000)", yscale="log", xscale="log")
         right.set(xlabel="训练步数 (step)", ylabel="留出图像上的 PSNR (dB)", xscale="log")
+        plain_log(left.yaxis, digits=(1, 2, 5))
         for axes in (left, right):
+            plain_log(axes.xaxis)
             axes.grid(which="major")
         figure.legend(loc="outside upper center", ncols=len(inputs["networks"]) + 1)
 
 
 def draw_costs(path, inputs):
-    """PSNR against parameters, multiply-adds and time. inputs: {network: parameters, giga, milliseconds, psnr}."""
+    """PSNR against three costs. inputs: {network: parameters, giga, milliseconds, psnr}, scale."""
     costs = {
         "parameters": "参数量 (parameters)",
         "giga": "乘加次数 (multiply-adds, G)",
@@ -56,9 +72,9 @@ def draw_costs(path, inputs):
                 colour, marker = MARKS[name]
                 if row[cost] is not None:
                     axes.plot(row[cost], row["psnr"], marker, color=colour, markersize=7, label=label_of(name))
-            axes.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
             axes.set(xlabel=title, xscale="log")
-            axes.margins(x=0.15, y=0.08)
+            axes.margins(x=0.15, y=0.1)
+            plain_log(axes.xaxis, *([short] if cost == "parameters" else []))
             axes.grid()
         panels[0].set_ylabel(f"{TEST_SET} ×{inputs['scale']} PSNR (dB)")
         handles, labels = panels[0].get_legend_handles_labels()
@@ -74,7 +90,7 @@ def draw_images(path, inputs):
         for number, (name, gains) in enumerate(networks.items()):
             places = [index + (number - (len(networks) - 1) / 2) * width for index in range(len(images))]
             axes.bar(places, gains, width, color=MARKS[name][0], label=label_of(name), edgecolor="white", linewidth=0.4)
-        axes.set_xticks(range(len(images)), [f"{name}\n{base:.2f} dB" for name, base in images.items()])
+        axes.set_xticks(range(len(images)), [f"{name} ({base:.2f} dB)" for name, base in images.items()])
         axes.set(
             ylabel=f"比双三次提高的 PSNR (dB)，×{inputs['scale']}",
             xlabel=f"{TEST_SET} 图像与双三次插值 (Bicubic) 的 PSNR",
@@ -94,7 +110,8 @@ def draw_papers(path, inputs):
                 axes.plot([row["ours"], row["paper"]], [place, place], color="0.7", linewidth=2, zorder=1)
                 axes.plot(row["ours"], place, "o", color=BLUE, label="本项目 (T91)" if place == 0 else None)
             axes.plot(row["paper"], place, "D", color=ORANGE, label="论文 (各自的训练集)" if place == 0 else None)
-            axes.annotate(row["training_set"], (row["paper"], place), (7, 0), textcoords="offset points", va="center")
+            text = axes.annotate(row["training_set"], (row["paper"], place), (7, 0), textcoords="offset points")
+            text.set(va="center", bbox={"color": "white", "pad": 1})
         axes.axvline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         axes.axvline(inputs["t91_only"], color=GREEN, linestyle=":", linewidth=1.2, label="文献中只用 T91 的最高值")
         axes.set_yticks(range(len(rows)), [label_of(name) for name in rows])
@@ -105,50 +122,39 @@ def draw_papers(path, inputs):
 
 
 def draw_sizes(path, inputs):
-    """PSNR against a size of the network, a panel per experiment.
+    """What a larger network gains over its smallest form, a panel per experiment.
 
-    inputs: {group: {network, option, points: [[size, Set5 dB, held-out dB]], spread: dB or None}}, scale.
+    inputs: {group: {network, option, points: [[size, Set5 dB, held-out dB]], error: dB or None}}, scale.
     """
     groups = inputs["groups"]
     with figure_file(path, PAGE_WIDTH, 2.6, "constrained", inputs) as figure:
-        panels = figure.subplots(1, len(groups), squeeze=False)[0]
+        panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for axes, group in zip(panels, groups.values(), strict=True):
-            sizes, test, held_out = zip(*sorted(group["points"]), strict=True)
-            axes.errorbar(
-                sizes,
-                test,
-                yerr=group["spread"],
-                color=BLUE,
-                marker="o",
-                capsize=3,
-                label=f"{TEST_SET} ×{inputs['scale']}",
-            )
-            beside = axes.twinx()
-            beside.plot(sizes, held_out, color=ORANGE, marker="s", linestyle="--", label="留出图像 (held-out)")
+            sizes, *series = zip(*group["points"], strict=True)
+            test, held_out = ([value - values[0] for value in values] for values in series)
+            errors = [0] + [group["error"] or 0] * (len(sizes) - 1)
+            label = f"{TEST_SET} ×{inputs['scale']}"
+            axes.errorbar(sizes, test, yerr=errors, color=BLUE, marker="o", capsize=3, label=label)
+            axes.plot(sizes, held_out, color=ORANGE, marker="s", linestyle="--", label="留出图像 (held-out)")
             axes.set(xlabel=group["option"], title=group["network"])
             axes.set_xticks(sizes)
-            axes.tick_params(axis="y", colors=BLUE)
-            beside.tick_params(axis="y", colors=ORANGE)
-            beside.spines["right"].set_visible(True)
+            axes.axhline(0, color="0.2", linewidth=0.8)
             axes.grid(axis="y")
-        panels[0].set_ylabel("PSNR (dB)")
-        handles, labels = zip(
-            *((line, line.get_label()) for line in (axes.containers[0], beside.lines[0])), strict=True
-        )
-        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        panels[0].set_ylabel("比最小规模提高的 PSNR (dB)")
+        figure.legend(handles=[axes.containers[0], axes.lines[-2]], loc="outside upper center", ncols=2)
 
 
 def draw_switches(path, inputs):
-    """What switching one thing off costs. inputs: {group: [[label, difference in dB, spread or None]]}, scale."""
+    """What one thing brings. inputs: {group: [[label, difference in dB, its error or None]]}, scale."""
     groups = inputs["groups"]
     rows = [(group, *row) for group, members in groups.items() for row in members]
     colours = dict(zip(groups, (BLUE, GREEN, YELLOW, PINK, BLACK), strict=False))
     with figure_file(path, PAGE_WIDTH, 0.9 + 0.26 * len(rows), "constrained", inputs) as figure:
         axes = figure.subplots()
-        for place, (group, label, difference, spread) in enumerate(rows):
+        for place, (group, label, difference, error) in enumerate(rows):
             first = label == groups[group][0][0]
             axes.barh(
-                place, difference, 0.6, xerr=spread, capsize=2, color=colours[group], label=group if first else None
+                place, difference, 0.6, xerr=error, capsize=2, color=colours[group], label=group if first else None
             )
         axes.set_yticks(range(len(rows)), [label for _, label, *_ in rows])
         axes.set(xlabel=f"采用时比不采用时高出的 {TEST_SET} ×{inputs['scale']} PSNR (dB)", ylim=(len(rows) - 0.5, -0.5))

@@ -32,7 +32,7 @@ class Experiment:
 
 REPEATED = ("srcnn", "srresnet", "carn")  # the networks that train fastest, for what is asked of several
 GROUPS = {
-    "blocks": [Experiment("srresnet", {"num_blocks": blocks}) for blocks in (16, 8, 4)],
+    "blocks": [Experiment("srresnet", {"num_blocks": blocks}) for blocks in (4, 8, 16)],
     "batch_norm": [Experiment("srresnet", {"batch_norm": norm}) for norm in (True, False)],
     "depth": [Experiment("vdsr", {"depth": depth}) for depth in (5, 10, 20)],
     "skip": [Experiment(name, {"bicubic_skip": skip}) for name in REPEATED for skip in (True, False)],

@@ -126,10 +126,15 @@ class Facts:
         known = {model: float(values.std(ddof=1)) for model, values in self.seeds.items()}
         return known.get(name, max(known.values(), default=None))
 
-    def threshold(self, name):
-        """The difference in dB between two single runs that two standard deviations of such differences reach."""
+    def error(self, name):
+        """Standard deviation in dB of the difference between two single runs that differ by their seed alone."""
         spread = self.spread(name)
-        return None if spread is None else 2 * math.sqrt(2) * spread
+        return None if spread is None else math.sqrt(2) * spread
+
+    def threshold(self, name):
+        """Two such deviations: a smaller difference is not taken for one."""
+        error = self.error(name)
+        return None if error is None else 2 * error
 
 
 def patch_count(name="T91"):

@@ -1,0 +1,356 @@
+"""Build the report: report.md, tables, figures and report.html, from results, logs, experiments and the registry.
+
+Files that are up to date are kept. Figures of T91's images need those images; while the committed ones are up to date,
+or where the images are not at hand, they are kept too.
+"""
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jinja2
+import numpy as np
+import torch
+
+from data.catalog import TRAIN_SETS, add_data_arguments, find_images
+from data.degradation import degrade
+from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE
+from models import TRAINABLE, build_model, model_label, model_options
+from report import charts, content, pictures
+from report.comparisons import image_files
+from report.diagrams import diagram_inputs, draw_diagram
+from report.drawing import fingerprint, fingerprint_of
+from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, protocol_numbers, set_numbers
+from report.page import render_page
+from utils import (
+    ROOT,
+    Parser,
+    check_writable,
+    progress,
+    protocol,
+    provenance,
+    read_image,
+    run_script,
+    score,
+    to_uint8,
+    write_json,
+    written_whole,
+)
+
+HERE = Path(__file__).resolve().parent
+TITLE = "单幅图像超分辨率：六个经典网络在 T91 → Set5 上的比较"
+PAGE_SOURCES = ("page.py", "page.html", "page.css", "page.js", "formulas.py", "build.py")
+
+
+def parse_args(argv=None):
+    """The command line of report/build.py."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; name what is stale, and exit with 1")
+    parser.add_argument("--all", action="store_true", help="draw all figures, also those that are up to date")
+    add_data_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.check and args.all:
+        parser.error("--check writes nothing, --all draws everything; drop one of the two")
+    return args
+
+
+# ---------------------------------------------------------------- text
+
+
+def analysis(facts):
+    """What the text's analysis rests on, beside the facts themselves."""
+    groups = {name: facts.group(name) for name in content.SIZES}
+    pairs = {name: facts.pairs(name) for name in content.SWITCHES}
+    gains = [
+        {"name": name, "gain": float(np.mean([n.result["images"][index]["psnr"] - base for n in facts.scored]))}
+        for index, (name, base) in enumerate((row["name"], row["psnr"]) for row in facts.bicubic["images"])
+    ]
+    effects = {name: [a["mean"]["psnr"] - b["mean"]["psnr"] for (_, a), (_, b) in pairs[name]] for name in pairs}
+    ends = [members[-1][1]["mean"]["psnr"] - members[0][1]["mean"]["psnr"] for members in groups.values() if members]
+    structure = [*ends, *effects["skip"], *effects["batch_norm"]]
+    ensembles = [network for network in facts.scored if network.ensemble]
+    unfinished = [network.label for network in facts.scored if len(network.history) < content.EPOCHS]
+    return {
+        "groups": {name: members if len(members) > 1 else [] for name, members in groups.items()},
+        "pairs": pairs,
+        "widest": max(gains, key=lambda row: row["gain"]),
+        "narrowest": min(gains, key=lambda row: row["gain"]),
+        "recipe_effect": max(map(abs, effects["recipe"]), default=None),
+        "structure_effect": max(map(abs, structure), default=None),
+        "best_ensemble": max(ensembles, key=lambda network: network.ensemble["mean"]["psnr"], default=None),
+        "untrained": [network.label for network in facts.networks if not network.result],
+        "unfinished": content.joined(unfinished) + " " if unfinished else "",
+        "late": [network.label for network in facts.scored if content.overfits(network)],
+        "conclusions": content.conclusions(facts),
+        "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
+        "short_epochs": content.short_epochs(facts),
+        "seed_count": max(map(len, facts.seeds.values()), default=0),
+    }
+
+
+class Document:
+    """The report's Markdown while it is made: numbers its figures, tables and references, and knows what it shows."""
+
+    def __init__(self, facts, tables, figures):
+        self.facts = facts
+        self.tables = tables
+        self.figures = figures  # {name: Figure}
+        self.shown = []  # paths of figures, relative to the report, in the order of the text
+        self.tables_shown = 0
+        self.items = 0
+
+    def cite(self, key):
+        """[7]: a reference's number."""
+        return f"[{list(self.facts.literature['references']).index(key) + 1}]"
+
+    def references(self):
+        """The list of references."""
+        entries = self.facts.literature["references"].values()
+        return "\n".join(f"{number}. {text} <{address}>" for number, (text, address) in enumerate(entries, start=1))
+
+    def table(self, name):
+        """A table below its caption."""
+        self.tables_shown += 1
+        return f"**表 {self.tables_shown}　{self.tables[name].caption}**\n\n{self.tables[name].markdown()}"
+
+    def figure(self, name, caption):
+        """One of the report's own figures."""
+        return self.figure_file(self.figures[name].path, caption)
+
+    def figure_file(self, path, caption):
+        """Any figure in report/figures."""
+        self.shown.append(Path(path))
+        return f"![图 {len(self.shown)}　{caption}](figures/{Path(path).name})\n"
+
+    def item(self):
+        """The number of the next item of the conclusions."""
+        self.items += 1
+        return f"{self.items}. "
+
+    def render(self, comparison):
+        """The text. comparison: per test image, its name and the paths of its figures."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        words = ("number", "signed", "change", "duration", "joined")
+        networks = {network.name: network for network in self.facts.networks}
+        shares = self.facts.benchmark["training"]
+        text = environment.get_template("report.md.j2").render(
+            **{word: getattr(content, word) for word in words},
+            **{name: getattr(self, name) for name in ("cite", "references", "table", "figure", "figure_file", "item")},
+            **analysis(self.facts),
+            verdict=partial(content.verdict, self.facts),
+            share=lambda name: shares[name]["share"]["median"],
+            has=lambda name: name in self.figures or name in self.tables,
+            label=lambda name: model_label(name, {}),
+            facts=self.facts,
+            networks=networks,
+            options={name: model_options(name) for name in TRAINABLE},
+            sets=set_numbers(),
+            protocol=protocol_numbers(),
+            patches=patch_count(),
+            hardware=content.hardware(self.facts),
+            comparison=comparison,
+            SCALE=SCALE,
+            TEST_SET=TEST_SET,
+            PATCH=DEFAULT_PATCH,
+            STRIDE=DEFAULT_STRIDE,
+            EPOCHS=content.EPOCHS,
+        )
+        return re.sub(r"\n{3,}", "\n\n", text)
+
+
+# ---------------------------------------------------------------- figures
+
+
+class Figure:
+    """A figure of the report: where it lies, what it is made from, and how it is drawn."""
+
+    def __init__(self, path, inputs, draw, shows_t91=False):
+        self.path = path
+        self.inputs = inputs
+        self.draw = draw  # called with the path
+        self.shows_t91 = shows_t91
+
+    @property
+    def is_current(self):
+        """Whether the PNG there is was made from these inputs, and its PDF lies beside it."""
+        return fingerprint_of(self.path) == fingerprint(self.inputs) and self.path.with_suffix(".pdf").exists()
+
+
+def own_figures(facts, folder, images):
+    """{name: Figure} of all that build.py draws. images: a function that gives T91's images, {name: path}."""
+    figures = {}
+    for name, (function, inputs) in content.chart_inputs(facts).items():
+        draw = partial(getattr(charts, function), inputs=inputs)
+        figures[name] = Figure(folder / f"{name}.png", inputs, draw)
+    for name in TRAINABLE:
+        draw = partial(draw_diagram, name=name)
+        figures[f"network_{name}"] = Figure(folder / f"network_{name}.png", diagram_inputs(name), draw)
+    for name, inputs, draw in pictures.figures(images):
+        figures[name] = Figure(folder / f"{name}.png", inputs, draw, shows_t91=True)
+    return figures
+
+
+def compared(facts, folder):
+    """Per test image what test.py drew of it: ({"name", "comparison", "errors", "detail"}, {path: inputs}, sliders)."""
+    results = {network.name: network.result for network in sorted(facts.scored, key=lambda network: network.name)}
+    comparison, files, sliders = [], {}, []
+    for row in facts.bicubic["images"]:
+        drawn, whole = image_files(folder, results, row["name"])
+        comparison.append({"name": row["name"], **{kind: path for kind, (path, _) in drawn.items()}})
+        files |= dict(drawn.values()) | dict(whole.values())
+        entries = [("Bicubic", "bicubic", row)]
+        for network in facts.scored:
+            image = next(image for image in network.result["images"] if image["name"] == row["name"])
+            entries.append((network.label, network.name, image))
+        sides = [
+            {"label": label, "path": whole[key][0], "psnr": scores["psnr"], "ssim": scores["ssim"]}
+            for label, key, scores in entries
+        ]
+        sliders.append({"name": f"{TEST_SET} {row['name']}", "results": sides})
+    return comparison, files, sliders
+
+
+# ---------------------------------------------------------------- what is there and what should be
+
+
+def page_source(text, shown, folder):
+    """What report.html is made from: the text, its figures, the code that makes it."""
+    code = [(HERE / name).read_text(encoding="utf-8") for name in PAGE_SOURCES]
+    return fingerprint([text, [fingerprint_of(folder / path.name) for path in shown], code])
+
+
+def stamp(source):
+    """The element of report.html's head that says what it was made from."""
+    return f'<meta name="made-from" content="{source}">'
+
+
+def read(path):
+    """A text file's content, or None where there is none."""
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def write(path, text):
+    """Write a text file whole, unless it holds that already; returns whether it was written."""
+    if read(path) == text:
+        return False
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return True
+
+
+def score_held_out(images):
+    """Bicubic's scores on T91's held-out images, as the figures of training are held against. images: {name: path}."""
+    bicubic = build_model("bicubic", SCALE)
+    rows = []
+    for name in TRAIN_SETS["T91"].held_out:
+        lr, hr = degrade(read_image(images[name]), SCALE, "y")
+        sr = to_uint8(bicubic(torch.from_numpy(lr)[None] / 255))[0].numpy()
+        rows.append({"name": name, **dict(zip(("psnr", "ssim"), score(sr, hr, border=SCALE), strict=True))})
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in ("psnr", "ssim")}
+    return {
+        "dataset": "T91, held-out images",
+        "dataset_manifest": TRAIN_SETS["T91"].manifest,
+        "protocol": protocol("y", SCALE),
+        "images": rows,
+        "mean": mean,
+        **provenance(torch.device("cpu")),
+    }
+
+
+class Report:
+    """The report in a folder, and everything that it should consist of."""
+
+    def __init__(self, folder, benchmarks, images):
+        self.folder = folder
+        self.images = images
+        self.facts = load(folder, benchmarks)
+        self.figures = own_figures(self.facts, folder / "figures", images)
+        self.comparison, self.compared, self.sliders = compared(self.facts, folder / "figures")
+        tables = content.all_tables(self.facts)
+        document = Document(self.facts, tables, self.figures)
+        self.markdown = document.render(self.comparison)
+        self.shown = document.shown
+        self.texts = {folder / "report.md": self.markdown}
+        for table in tables.values():
+            self.texts |= {folder / "tables" / name: text for name, text in table.files().items()}
+
+    @property
+    def page_stamp(self):
+        return stamp(page_source(self.markdown, self.shown, self.folder / "figures"))
+
+    def stale_comparisons(self):
+        """Paths of what test.py should have drawn of the shipped weights."""
+        return [path for path, inputs in self.compared.items() if fingerprint_of(path) != fingerprint(inputs)]
+
+    def stale(self):
+        """[(path, command that brings it up to date)] of all that is not current."""
+        build, test = "python report/build.py", "python test.py --weights weights/*.pth"
+        found = [(path, build) for path, text in self.texts.items() if read(path) != text]
+        extra = {*(self.folder / "tables").glob("*.*")} - {*self.texts}
+        found += [(path, f"git rm {path.name}: the report has no such table") for path in sorted(extra)]
+        found += [(figure.path, build) for figure in self.figures.values() if not figure.is_current]
+        found += [(path, test) for path in self.stale_comparisons()]
+        page = read(self.folder / "report.html")
+        return found + ([(self.folder / "report.html", build)] if page is None or self.page_stamp not in page else [])
+
+    def build(self, everything):
+        """Bring all that is stale up to date; returns lines that say what could not be."""
+        wanted = [figure for figure in self.figures.values() if everything or not figure.is_current]
+        kept = []
+        for figure in progress(wanted, "figures", "figures"):
+            if figure.shows_t91 and self.images() is None:
+                kept.append(f"{figure.path.name} is as it was: T91's images are not at hand (--source DIR)")
+            else:
+                figure.draw(figure.path)
+        for path in {*(self.folder / "tables").glob("*.*")} - {*self.texts}:
+            path.unlink()
+        for path, text in self.texts.items():
+            write(path, text)
+        if stale := self.stale_comparisons():
+            kept.append(f"{len(stale)} files of test.py do not fit the results, like {stale[0].name}: "
+                        "run python test.py --weights weights/*.pth")  # fmt: skip
+        sliders = [] if any(path.suffix == ".webp" for path in stale) else self.sliders
+        page = render_page(self.markdown, self.folder, sliders, title=TITLE)
+        write(self.folder / "report.html", page.replace("</head>", f"{self.page_stamp}\n</head>", 1))
+        return kept
+
+
+def t91_images(args):
+    """T91's images, {name: path}, or None where they are neither in the data folder nor in --source; no download."""
+    if not (args.source or Path(args.data_dir, "T91").is_dir()):
+        return None
+    return find_images(TRAIN_SETS["T91"], args.data_dir, args.source)
+
+
+def main(argv=None):
+    """Say what is stale, or build it."""
+    args = parse_args(argv)
+    images = partial(t91_images, args)
+    held_out = HERE / "results" / HELD_OUT_FILE
+    if not args.check:
+        check_writable(HERE)
+        if not held_out.exists() and images():
+            write_json(held_out, score_held_out(images()))
+    report = Report(HERE, ROOT / "benchmarks" / "results", images)
+    if args.check:
+        stale = report.stale()
+        for path, command in stale:
+            print(f"stale: {path.relative_to(ROOT)}: {command}")
+        print("everything is up to date" if not stale else f"{len(stale)} stale")
+        raise SystemExit(bool(stale))
+    for line in report.build(args.all):
+        print(f"note: {line}")
+    print(f"wrote {HERE / 'report.md'}, report.html, {len(report.texts) - 1} tables, {len(report.figures)} figures")
+
+
+if __name__ == "__main__":
+    run_script(main)

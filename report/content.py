@@ -1,0 +1,459 @@
+"""The report's tables, the inputs of its charts, and the words in which its text compares numbers."""
+
+from data.catalog import TRAIN_SETS
+from models import build_model, count_multiply_adds, count_parameters, model_label, model_options
+from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, patch_count, set_numbers
+from report.tables import Table, mark_best
+
+EPOCHS = 200  # of a full training, the owner's wish
+SIZES = {  # groups of experiments that vary one size: its option, and how the report names it
+    "depth": ("depth", "卷积层数 (depth)"),
+    "blocks": ("num_blocks", "残差块数 (blocks)"),
+    "dense": ("num_blocks", "稠密块数 (dense blocks)"),
+    "recursions": ("num_recursions", "递归次数 (recursions)"),
+}
+SWITCHES = {  # groups of experiments that switch one thing off
+    "batch_norm": "批归一化 (BN)",
+    "skip": "双三次全局残差 (bicubic skip)",
+    "recipe": "本项目的训练方案 (recipe)",
+}
+NONE = "—"
+
+
+# ---------------------------------------------------------------- words
+
+
+def number(value, form="{:.2f}"):
+    """A number as text, a dash where there is none."""
+    return NONE if value is None else form.format(value)
+
+
+def signed(value):
+    """A difference in dB with its sign: +0.21, −0.05."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def change(value):
+    """A difference in dB in words: 高 0.21 dB."""
+    if abs(value) < 0.005:
+        return "持平"
+    return f"{'高' if value > 0 else '低'} {abs(value):.2f} dB"
+
+
+def duration(seconds):
+    """Seconds in words: 52 分钟, 9.7 小时."""
+    if seconds < 60:
+        return f"{seconds:.0f} 秒"
+    return f"{seconds / 60:.0f} 分钟" if seconds < 5400 else f"{seconds / 3600:.1f} 小时"
+
+
+def joined(labels):
+    """A list in words: A、B 和 C."""
+    labels = list(labels)
+    return "、".join(labels[:-1]) + f" 和 {labels[-1]}" if len(labels) > 1 else "".join(labels)
+
+
+def verdict(facts, name, difference):
+    """Whether a difference between two runs of a network is more than the luck of the seed, in words."""
+    threshold = facts.threshold(name)
+    if threshold is None:
+        return "没有多个种子的结果，无法判断是否超出随机波动"
+    if abs(difference) > threshold:
+        return f"超出随机波动的界限 {threshold:.2f} dB"
+    return f"在随机波动的界限 {threshold:.2f} dB 之内，不能据此分出优劣"
+
+
+# ---------------------------------------------------------------- tables
+
+
+def data_table(facts):
+    """The image sets."""
+    rows = []
+    for name, one in set_numbers().items():
+        held_out = len(one["held_out"])
+        use = f"训练 {one['images'] - held_out} 幅，留出 {held_out} 幅选择轮次" if held_out else "只用于测试"
+        rows.append((name, str(one["images"]), f"{one['megapixels']:.2f}", use, f"`{one['manifest'][:12]}…`"))
+    columns = ("数据集", "图像数", "百万像素", "用途", "像素清单 SHA-256")
+    return Table("data", "数据集", columns, tuple(rows), ("用途", "像素清单 SHA-256"))
+
+
+def held_out_table(facts):
+    """T91's held-out images and what bicubic makes of them."""
+    sizes = {image.name: f"{image.width}×{image.height}" for image in TRAIN_SETS["T91"].images}
+    rows = [
+        (image["name"], sizes[image["name"]], f"{image['psnr']:.2f}", f"{image['ssim']:.4f}")
+        for image in facts.held_out["images"]
+    ]
+    mean = facts.held_out["mean"]
+    rows.append(("平均", "", f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}"))
+    columns = ("图像", "大小", "双三次 PSNR (dB)", "双三次 SSIM")
+    return Table("held_out", f"T91 的留出图像与双三次插值的得分（×{SCALE}，Y 通道）", columns, tuple(rows))
+
+
+def networks_table(facts):
+    """What the networks are."""
+    rows = [
+        (
+            network.label,
+            f"{network.parameters:,}",
+            f"{network.giga:,.1f}",
+            f"{network.receptive_field}×{network.receptive_field}",
+            "输入端（双三次）" if network.enlarges_first else "网络末端（可学习）",
+            "，".join(f"{option}={default}" for option, default in model_options(network.name).items()),
+        )
+        for network in facts.networks
+    ]
+    columns = ("网络", "参数量", "乘加次数 (G)", "感受野 (LR 像素)", "放大位置", "默认选项")
+    caption = f"六个网络（Y 通道，×{SCALE}；乘加次数按 1280×720 的输出计算）"
+    return Table("networks", caption, columns, tuple(rows), ("放大位置", "默认选项"))
+
+
+def recipe_table(facts):
+    """The recipe, from what the shipped checkpoints say of themselves, beside the classroom's plain one."""
+    ours = facts.scored[0].trained["recipe"]
+    plain = next((result["trained"]["recipe"] for e, result in facts.group("recipe") if e.plain), None)
+    names = {
+        "loss": ("损失函数", {"mse": "均方误差 (MSE)"}.get),
+        "batch_size": ("每步图像块数 (batch size)", str),
+        "learning_rate": ("Adam 的最高学习率", "{:g}".format),
+        "schedule": ("学习率曲线", {"cosine": "余弦降到 0 (cosine)", "constant": "不变"}.get),
+        "warmup": ("预热步数 (warm-up)", str),
+        "clip": ("梯度范数上限 (clipping)", lambda value: f"{value:g}" if value else "不限"),
+        "augment": ("翻转与旋转 (8 种视图)", {True: "有", False: "无"}.get),
+        "average": ("权重的指数平均 (EMA)", lambda value: f"每步 {value:g}" if value else "无"),
+        "precision": ("卷积精度", str),
+    }
+    rows = [(title, show(ours[key]), *([show(plain[key])] if plain else [])) for key, (title, show) in names.items()]
+    columns = ("项目", "本项目的方案", *(["课堂的朴素方案"] if plain else []))
+    return Table("recipe", "训练方案", columns, tuple(rows), columns)
+
+
+def training_table(facts):
+    """How far each network was trained, and how long it takes."""
+    rows = []
+    for network in facts.networks:
+        speed = network.speed and network.speed["patches_per_s"]
+        hours = duration(EPOCHS * patch_count() / speed) if speed else NONE
+        if not network.result:
+            rows.append((network.label, "未训练", NONE, NONE, NONE, number(speed, "{:.3g}"), hours))
+            continue
+        trained = network.trained
+        done = len(network.history) or trained["epoch"]
+        rows.append(
+            (
+                network.label,
+                f"{done} / {trained['recipe']['epochs']}",
+                f"{done * network.steps_per_epoch:,}",
+                str(trained["epoch"]),
+                f"{trained['val_psnr']:.2f}",
+                number(speed, "{:.3g}"),
+                hours,
+            )
+        )
+    columns = (
+        "网络", "完成 / 计划轮数", "步数", "最佳轮", "留出图像 PSNR (dB)", "训练速度 (块/秒)",
+        f"{EPOCHS} 轮用时（推算）",
+    )  # fmt: skip
+    return Table("training", "训练概况", columns, tuple(rows))
+
+
+def test_table(facts):
+    """The main result."""
+    bicubic = facts.bicubic["mean"]
+    psnr = mark_best([n.psnr for n in facts.networks], [number(n.psnr) for n in facts.networks])
+    ssim = mark_best([n.ssim for n in facts.networks], [number(n.ssim, "{:.4f}") for n in facts.networks])
+    rows = [("Bicubic", "0", NONE, f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", NONE, NONE, NONE, NONE)]
+    for network, own_psnr, own_ssim in zip(facts.networks, psnr, ssim, strict=True):
+        trained, paper = network.trained, network.paper
+        rows.append(
+            (
+                network.label,
+                f"{network.parameters:,}",
+                f"{trained['epoch']} / {trained['recipe']['epochs']}" if trained else "未训练",
+                own_psnr,
+                own_ssim,
+                number(network.ensemble and network.ensemble["mean"]["psnr"]),
+                f"{paper['psnr']:.2f}",
+                signed(network.psnr - paper["psnr"]) if network.result else NONE,
+                paper["training_set"],
+            )
+        )
+    columns = (
+        "网络", "参数量", "最佳 / 计划轮数", "PSNR (dB)", "SSIM", "自集成 PSNR (dB)", "论文 PSNR (dB)", "相差 (dB)",
+        "论文的训练集",
+    )  # fmt: skip
+    caption = f"{TEST_SET} ×{SCALE} 的平均 PSNR 与 SSIM（Y 通道，四边各去掉 {SCALE} 像素）"
+    return Table("test", caption, columns, tuple(rows), ("论文的训练集",))
+
+
+def per_image_table(facts, key, form, title):
+    """One score per image and network."""
+    rows = [("Bicubic", facts.bicubic)] + [(network.label, network.result) for network in facts.scored]
+    names = [image["name"] for image in facts.bicubic["images"]]
+    columns = []
+    for name in names:
+        values = [next(image[key] for image in result["images"] if image["name"] == name) for _, result in rows]
+        columns.append(mark_best(values, [form.format(value) for value in values]))
+    values = [result["mean"][key] for _, result in rows]
+    columns.append(mark_best(values, [form.format(value) for value in values]))
+    labels = [label for label, _ in rows]
+    return Table(
+        f"images_{key}",
+        f"{TEST_SET} ×{SCALE} 逐图 {title}",
+        ("网络", *names, "平均"),
+        tuple(zip(labels, *columns, strict=True)),
+    )
+
+
+def costs_table(facts):
+    """Quality beside what it costs."""
+    rows = [
+        (
+            network.label,
+            number(network.psnr),
+            f"{network.parameters / 1e3:,.0f} K",
+            f"{network.giga:,.1f}",
+            number(network.speed and 1e3 * network.speed["seconds"], "{:,.0f}"),
+        )
+        for network in facts.networks
+    ]
+    columns = ("网络", "PSNR (dB)", "参数量", "乘加次数 (G)", "每幅图像用时 (ms)")
+    return Table("costs", f"精度与代价（用时：{TEST_SET} 平均，fp32，{hardware(facts)}）", columns, tuple(rows))
+
+
+def sizes_table(facts, group):
+    """One group of experiments that vary a size."""
+    members = facts.group(group)
+    option, title = SIZES[group]
+    psnrs = [result["mean"]["psnr"] for _, result in members]
+    rows = []
+    for (experiment, result), psnr in zip(members, mark_best(psnrs, map(number, psnrs)), strict=True):
+        options = result["options"]
+        rows.append(
+            (
+                str(options[option]),
+                f"{count_parameters(build_model(experiment.model, SCALE, **options)):,}",
+                f"{count_multiply_adds(experiment.model, SCALE, **options) / 1e9:,.1f}",
+                f"{result['trained']['val_psnr']:.2f}",
+                psnr,
+                f"{result['mean']['ssim']:.4f}",
+            )
+        )
+    columns = (title, "参数量", "乘加次数 (G)", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", f"{TEST_SET} SSIM")
+    epochs = members[0][1]["trained"]["recipe"]["epochs"]
+    return Table(group, f"{sized_label(members)}：{title}（各训练 {epochs} 轮）", columns, tuple(rows))
+
+
+def sized_label(members):
+    """The network of a group of sizes, with the options that all of them share."""
+    (experiment, _), (other, _) = members[0], members[-1]
+    shared = {option: value for option, value in experiment.options.items() if other.options.get(option) == value}
+    return model_label(experiment.model, model_options(experiment.model) | shared)
+
+
+def switches_table(facts):
+    """All experiments that switch something off."""
+    rows = []
+    for group, title in SWITCHES.items():
+        for (experiment, with_it), (_, without) in facts.pairs(group):
+            difference = with_it["mean"]["psnr"] - without["mean"]["psnr"]
+            held_out = with_it["trained"]["val_psnr"] - without["trained"]["val_psnr"]
+            threshold = facts.threshold(experiment.model)
+            rows.append(
+                (
+                    title,
+                    model_label(experiment.model, {}),
+                    f"{with_it['mean']['psnr']:.2f}",
+                    f"{without['mean']['psnr']:.2f}",
+                    signed(difference),
+                    signed(held_out),
+                    "无法判断" if threshold is None else "是" if abs(difference) > threshold else "否",
+                )
+            )
+    columns = (
+        "开关", "网络", f"有：{TEST_SET} PSNR (dB)", "无 (dB)", "差 (dB)", "留出图像上的差 (dB)", "超出随机波动",
+    )  # fmt: skip
+    return Table("switches", "逐项开关实验", columns, tuple(rows), ("网络", "超出随机波动"))
+
+
+def seeds_table(facts):
+    """The luck of the seed."""
+    rows = [
+        (
+            model_label(name, {}),
+            str(len(runs)),
+            f"{runs.mean():.2f} ± {runs.std(ddof=1):.2f}",
+            f"{runs.min():.2f}–{runs.max():.2f}",
+            f"{held_out.mean():.2f} ± {held_out.std(ddof=1):.2f}",
+            f"{facts.threshold(name):.2f}",
+        )
+        for (name, runs), held_out in zip(facts.seeds.items(), facts.held_out_seeds.values(), strict=True)
+    ]
+    columns = (
+        "网络", "种子数", f"{TEST_SET} PSNR (dB)", "最低–最高", "留出图像 PSNR (dB)", "两次运行之差的界限 (dB)",
+    )  # fmt: skip
+    return Table("seeds", "不同随机种子 (seed) 的波动：平均值 ± 标准差", columns, tuple(rows))
+
+
+def sources_table(facts):
+    """Where every number comes from."""
+    rows = []
+    for network in facts.scored:
+        result = network.result
+        file = f"results/{TEST_SET}_x{SCALE}_{network.name}.json"
+        rows.append((f"`{file}`", f"`{result['command']}`", result["device"], _commit(result)))
+    for name, result in facts.experiments.items():
+        rows.append(
+            (f"`experiments/{name}.json`", "`python report/run_experiments.py`", result["device"], _commit(result))
+        )
+    held_out = facts.held_out
+    rows.append((f"`results/{HELD_OUT_FILE}`", f"`{held_out['command']}`", held_out["device"], _commit(held_out)))
+    benchmark = facts.benchmark
+    rows.append(
+        (
+            f"`benchmarks/results/{facts.benchmark_file}`",
+            "`python benchmarks/speed.py`",
+            hardware(facts),
+            _commit(benchmark),
+        )
+    )
+    columns = ("文件", "命令", "设备", "代码版本 (commit)")
+    return Table("sources", "数字的来源", columns, tuple(rows), columns)
+
+
+def _commit(document):
+    """The first characters of the commit that a file was written at, with a star where files had changed since."""
+    commit = document.get("commit")
+    return NONE if not commit else f"`{commit[:7]}`" + ("" if document.get("clean") else " *")
+
+
+def hardware(facts):
+    """The benchmark's machine in words."""
+    described = facts.benchmark["hardware"]
+    return described.get("gpu") or f"{described['processor']}，{described['threads']} 线程"
+
+
+def all_tables(facts):
+    """{name: Table} of everything that the report shows."""
+    tables = [
+        data_table(facts),
+        held_out_table(facts),
+        networks_table(facts),
+        recipe_table(facts),
+        training_table(facts),
+        test_table(facts),
+        per_image_table(facts, "psnr", "{:.2f}", "PSNR (dB)"),
+        per_image_table(facts, "ssim", "{:.4f}", "SSIM"),
+        costs_table(facts),
+        *(sizes_table(facts, group) for group in SIZES if facts.group(group)),
+        *([switches_table(facts)] if any(facts.pairs(group) for group in SWITCHES) else []),
+        *([seeds_table(facts)] if facts.seeds else []),
+        sources_table(facts),
+    ]
+    return {table.name: table for table in tables}
+
+
+# ---------------------------------------------------------------- charts
+
+
+def chart_inputs(facts):
+    """{figure: (function of report.charts, its inputs)} of what there are numbers for."""
+    charts = {}
+    held_out = facts.held_out["mean"]["psnr"]
+    with_history = [network for network in facts.scored if network.history]
+    curves = {
+        network.name: [
+            [row["epoch"] * network.steps_per_epoch, row["loss"], row["val_psnr"]] for row in network.history
+        ]
+        for network in with_history
+    }
+    if curves:
+        charts["curves"] = ("draw_curves", {"networks": curves, "bicubic": held_out})
+    for network in with_history:
+        charts[f"curve_{network.name}"] = ("draw_run", {"history": network.history, "bicubic": held_out})
+    bicubic = facts.bicubic["mean"]["psnr"]
+    common = {"bicubic": bicubic, "scale": SCALE}
+    costs = {
+        network.name: {
+            "parameters": network.parameters,
+            "giga": network.giga,
+            "milliseconds": network.speed and 1e3 * network.speed["seconds"],
+            "psnr": network.psnr,
+        }
+        for network in facts.scored
+    }
+    charts["costs"] = ("draw_costs", {"networks": costs, "scale": SCALE})
+    gains = {
+        network.name: [image["psnr"] - image["bicubic_psnr"] for image in network.result["images"]]
+        for network in facts.scored
+    }
+    images = {image["name"]: image["psnr"] for image in facts.bicubic["images"]}
+    charts["images"] = ("draw_images", {"gains": gains, "images": images, "scale": SCALE})
+    papers = {
+        network.name: {
+            "ours": network.psnr,
+            "paper": network.paper["psnr"],
+            "training_set": network.paper["training_set"],
+        }
+        for network in facts.networks
+    }
+    charts["papers"] = ("draw_papers", {"networks": papers, "t91_only": facts.literature["t91_only"]["psnr"], **common})
+    sizes = {group: size_points(facts, group) for group in SIZES if len(facts.group(group)) > 1}
+    if sizes:
+        charts["sizes"] = ("draw_sizes", {"groups": sizes, "scale": SCALE})
+    switches = {SWITCHES[group]: switch_bars(facts, group) for group in SWITCHES if facts.pairs(group)}
+    if switches:
+        charts["switches"] = ("draw_switches", {"groups": switches, "scale": SCALE})
+    return charts
+
+
+def size_points(facts, group):
+    """One panel of draw_sizes."""
+    members = facts.group(group)
+    option, title = SIZES[group]
+    points = [[r["options"][option], r["mean"]["psnr"], r["trained"]["val_psnr"]] for _, r in members]
+    error = facts.error(members[0][0].model)
+    return {"network": sized_label(members), "option": title, "points": points, "error": error}
+
+
+def switch_bars(facts, group):
+    """One group of draw_switches."""
+    return [
+        [model_label(on.model, {}), a["mean"]["psnr"] - b["mean"]["psnr"], facts.error(on.model)]
+        for (on, a), (_, b) in facts.pairs(group)
+    ]
+
+
+# ---------------------------------------------------------------- what the analysis says
+
+
+def overfits(network):
+    """Whether the held-out PSNR was at its best well before the end while the loss went on falling."""
+    rows, best = network.history, network.trained["epoch"]
+    return best <= 0.9 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
+
+
+def short_epochs(facts):
+    """The epochs of the experiments, in words where they differ."""
+    epochs = sorted({result["trained"]["recipe"]["epochs"] for result in facts.experiments.values()})
+    return "、".join(map(str, epochs))
+
+
+def conclusions(facts):
+    """The experiments whose difference is more than the luck of the seed, each in words."""
+    found = []
+    for group, title in SWITCHES.items():
+        for (experiment, a), (_, b) in facts.pairs(group):
+            difference = a["mean"]["psnr"] - b["mean"]["psnr"]
+            if abs(difference) > (facts.threshold(experiment.model) or float("inf")):
+                found.append(f"{model_label(experiment.model, {})} 采用{title}（{signed(difference)} dB）")
+    for group, (option, title) in SIZES.items():
+        members = facts.group(group)
+        if len(members) < 2:
+            continue
+        (first, a), (_, b) = members[0], members[-1]
+        difference = b["mean"]["psnr"] - a["mean"]["psnr"]
+        if abs(difference) > (facts.threshold(first.model) or float("inf")):
+            sizes = f"{a['options'][option]} → {b['options'][option]}"
+            found.append(f"{model_label(first.model, {})} 的{title} {sizes}（{signed(difference)} dB）")
+    return found
