@@ -273,7 +273,7 @@ def carn(sketch, model):
     y, outer = 1.34, model.global_cascade
     stage = subpixel(model.upsampler[0], "ReLU")
     pieces = {"entry": convolution(model.entry, role="特征提取", width=0.48)}
-    pieces |= cascade_pieces(outer, ("*级联块", "Cascading", "block"), 0.5)
+    pieces |= cascade_pieces(outer, ("级联块", "Cascading", "block"), 0.5)
     count = len(model.upsampler) // 2
     stages = {"stage": stage._replace(factor=stage.factor**count)}
     nodes = then_enlarged(sketch, model, y, pieces, stages, model.exit)
@@ -283,7 +283,7 @@ def carn(sketch, model):
 
     local, middle = outer.blocks[0], 3.05
     sketch.panel(0.1, 4.5, 2.2, "级联块 Cascading block：局部级联 Local cascade", nodes[1])
-    inside = cascade_pieces(local, ("*残差块", "Residual", "block"), 0.5, HIGH)
+    inside = cascade_pieces(local, ("残差块", "Residual", "block"), 0.5, HIGH)
     inner = sketch.chain(middle, 0.2, 4.4, {"in": IN} | inside | {"out": OUT})
     draw_cascade(sketch, inner, "in", 2.44)
 
@@ -301,11 +301,12 @@ def carn(sketch, model):
     sketch.skip(inner["in"], inner["sum"], middle - LOW / 2 - 0.12)
 
 
-def cascade_pieces(cascade, lines, width, height=BOX_HEIGHT):
-    """Blocks, each followed by the 1x1 convolution that joins what was made so far."""
+def cascade_pieces(cascade, names, width, height=BOX_HEIGHT):
+    """Blocks, numbered after the first of their names, each followed by the 1x1 convolution that joins all so far."""
 
     def pieces(number, _):
         fusion = convolution(cascade.fusions[number - 1], "ReLU", role="拼接融合", width=0.47, height=height)
+        lines = (f"*{names[0]} {number}", *names[1:])
         return {number: Piece("block", lines, width, height), f"fusion {number}": fusion}
 
     return numbered(cascade.blocks, pieces)
