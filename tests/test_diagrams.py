@@ -1,6 +1,6 @@
 """The networks' block diagrams: legible, and true to the networks they are drawn from."""
 
-# ruff: noqa: RUF001 (the labels are Chinese)
+
 
 import itertools
 import json

@@ -1,0 +1,371 @@
+"""The report: every number comes from a file, comparisons say what the seeds allow, what is stale is named."""
+
+import csv
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.patches import patch_file, prepare_patches, read_patches
+from models import TRAINABLE, model_options
+from report import build, content
+from report.experiments import GROUPS, Experiment
+from report.facts import HELD_OUT_FILE, load, patch_count
+from utils import ROOT, UserError, write_json
+
+REPORT = ROOT / "report"
+BENCHMARKS = ROOT / "benchmarks" / "results"
+SEED_STEP = 0.1  # dB between the made-up runs of different seeds
+
+
+def no_images():
+    """T91 is not at hand."""
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def experiment_result(experiment, psnr, epochs=3):
+    """A result of test.py for an experiment, made from a real one."""
+    result = read_json(REPORT / "results" / "Set5_x4_srcnn.json")
+    result |= {"model": experiment.model, "options": model_options(experiment.model) | experiment.options}
+    result["mean"]["psnr"], result["trained"]["val_psnr"] = psnr, psnr - 5
+    result["trained"]["recipe"] |= {"epochs": epochs, "seed": experiment.seed}
+    result["trained"]["recipe"]["schedule"] = "constant" if experiment.plain else "cosine"
+    return result | {"history": []}
+
+
+def made_up_psnr(experiment):
+    """30 dB, more with size, less for what is switched off, and a step per seed."""
+    size = sum(value for value in experiment.options.values() if type(value) is int) / 100
+    return 30 + size - 0.5 * (False in experiment.options.values()) - experiment.plain + SEED_STEP * experiment.seed
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the report's inputs and outputs, its experiments made up."""
+    copy = tmp_path / "report"
+    shutil.copytree(REPORT, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__", "fonts", "experiments"))
+    for members in GROUPS.values():
+        for experiment in members:
+            write_json(
+                copy / "experiments" / f"{experiment.name}.json",
+                experiment_result(experiment, made_up_psnr(experiment)),
+            )
+    return copy
+
+
+@pytest.fixture
+def facts(folder):
+    return load(folder, BENCHMARKS)
+
+
+def built(folder):
+    """The report of a folder; T91's images are not at hand."""
+    return build.Report(folder, BENCHMARKS, no_images)
+
+
+# ---------------------------------------------------------------- the repository
+
+
+def test_everything_in_the_repository_is_up_to_date():
+    """report.md, tables, report.html and figures are what the committed results, logs and code make of them."""
+    stale = [f"{path.relative_to(ROOT)}: {command}" for path, command in built(REPORT).stale()]
+    assert stale == []
+
+
+@pytest.mark.parametrize("path", sorted(REPORT.glob("logs/*.csv")), ids=lambda path: path.stem)
+def test_log_is_of_the_run_whose_weights_are_shipped(path):
+    result = read_json(REPORT / "results" / f"Set5_x4_{path.stem.removesuffix('_x4')}.json")
+    with open(path, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[result["trained"]["epoch"] - 1]["val_psnr"]) == result["trained"]["val_psnr"]
+
+
+def test_every_shipped_network_has_its_log_and_its_result():
+    names = {path.stem.removesuffix("_x4") for path in ROOT.glob("weights/*.pth")}
+    assert {path.stem.removesuffix("_x4") for path in REPORT.glob("logs/*.csv")} == names
+    assert {network.name for network in load(REPORT, BENCHMARKS).scored} == names
+
+
+def test_text_shows_every_figure_and_table_that_is_made():
+    report = built(REPORT)
+    shown = {Path(path) for path in re.findall(r"\]\((figures/[^)]*)\)", report.markdown)}
+    made = {Path("figures", figure.path.name) for name, figure in report.figures.items() if "curve_" not in name}
+    assert made <= shown
+    assert all((REPORT / path).exists() for path in shown)
+    captions = [table.caption for table in content.all_tables(report.facts).values()]
+    assert [caption for caption in captions if caption not in report.markdown] == []
+
+
+# ---------------------------------------------------------------- numbers come from files
+
+
+def test_a_changed_result_changes_every_place_that_shows_it(folder):
+    before = built(folder).markdown
+    path = folder / "results" / "Set5_x4_srcnn.json"
+    result = read_json(path)
+    old = f"{result['mean']['psnr']:.2f}"
+    result["mean"]["psnr"] = 33.37
+    write_json(path, result)
+    after = built(folder).markdown
+    assert before.count(old) > after.count(old)
+    assert after.count("33.37") >= before.count(old) - 1  # one 30.40 might be another number
+
+
+def test_best_network_leads_the_summary_and_the_conclusions(folder):
+    path = folder / "results" / "Set5_x4_srcnn.json"
+    result = read_json(path)
+    result["mean"]["psnr"] = 33.37
+    write_json(path, result)
+    text = built(folder).markdown
+    assert "SRCNN 最高，达到\n**33.37 dB" in text
+    assert "最好的 SRCNN 比双三次高 4.95 dB" in text
+
+
+def test_text_without_experiments_says_which_command_makes_them(folder):
+    shutil.rmtree(folder / "experiments")
+    text = built(folder).markdown
+    for group in ("depth", "skip", "recursions", "batch_norm", "recipe", "seeds"):
+        assert re.search(rf"run_experiments\.py --groups [a-z ]*{group}", text)
+
+
+def test_network_without_weights_is_named_and_gets_no_number(folder):
+    (folder / "results" / "Set5_x4_carn.json").unlink()
+    report = built(folder)
+    row = next(row for row in content.test_table(report.facts).rows if row[0] == "CARN")
+    assert row[2:5] == ("未训练", content.NONE, content.NONE)
+    assert "CARN" in re.search(r"(\S.*)尚无权重", report.markdown)[1]
+
+
+def test_results_of_a_users_own_run_are_not_taken_for_the_shipped_ones(folder):
+    path = folder / "results" / "Set5_x4_carn.json"
+    write_json(path, read_json(path) | {"weights": {"path": "best.pth", "sha256": "0" * 64}})
+    assert "carn" not in [network.name for network in load(folder, BENCHMARKS).scored]
+
+
+def test_report_without_any_result_names_the_command(folder):
+    for path in (folder / "results").glob("Set5*.json"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"python test\.py --weights weights/\*\.pth"):
+        load(folder, BENCHMARKS)
+
+
+def test_report_without_benchmarks_names_the_command(folder, tmp_path):
+    with pytest.raises(UserError, match=r"python benchmarks/speed\.py"):
+        load(folder, tmp_path)
+
+
+def test_patch_count_is_that_of_the_patch_file(workplace):
+    prepare_patches("sample", 4, "y", data_dir=workplace)
+    patches = read_patches(patch_file("sample", 4, "y", workplace), dataset="sample", scale=4, colour="y")
+    assert patch_count("sample") == len(patches.lr)
+
+
+def test_held_out_scores_are_those_of_the_held_out_images(datasets, workplace):
+    images = {path.stem: path for path in (datasets / "T91").iterdir()}
+    there = read_json(REPORT / "results" / HELD_OUT_FILE)
+    assert build.score_held_out(images)["images"] == there["images"]
+
+
+# ---------------------------------------------------------------- what may be concluded
+
+
+def test_spread_is_that_between_the_seeds_and_the_largest_one_for_other_networks(facts):
+    spread = np.std([30, 30 + SEED_STEP, 30 + 2 * SEED_STEP], ddof=1)
+    assert facts.spread("carn") == pytest.approx(spread)
+    facts.experiments["srcnn_seed2"]["mean"]["psnr"] = 32.0
+    del facts.seeds
+    assert facts.spread("srcnn") > facts.spread("carn")
+    assert facts.spread("vdsr") == facts.spread("srcnn")
+
+
+def test_a_difference_counts_from_two_standard_deviations_of_differences(facts):
+    limit = 2 * math.sqrt(2) * facts.spread("carn")
+    assert "超出随机波动" in content.verdict(facts, "carn", limit + 0.001)
+    assert "超出随机波动" in content.verdict(facts, "carn", -limit - 0.001)
+    assert "不能据此分出优劣" in content.verdict(facts, "carn", limit - 0.001)
+
+
+def test_without_seeds_nothing_is_concluded(facts):
+    for name in [name for name in facts.experiments if "seed" in name]:
+        del facts.experiments[name]
+    assert facts.threshold("carn") is None
+    assert "无法判断" in content.verdict(facts, "carn", 5.0)
+    assert content.conclusions(facts) == []
+
+
+def test_conclusions_are_the_differences_above_the_threshold(facts):
+    """Made up: seeds allow 0.28 dB; the skip brings 0.5, the recipe 1, BN 0.5; sizes bring 0.12 to 0.24 or less."""
+    found = content.conclusions(facts)
+    assert sum("训练方案" in text for text in found) == 3
+    assert sum("bicubic skip" in text for text in found) == 3
+    assert sum("BN" in text for text in found) == 1
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.214, "高 0.21 dB"), (-0.05, "低 0.05 dB"), (0.004, "持平"), (-0.0049, "持平")]
+)
+def test_change_in_words(value, words):
+    assert content.change(value) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(40, "40 秒"), (3100, "52 分钟"), (34920, "9.7 小时")])
+def test_duration_in_words(seconds, words):
+    assert content.duration(seconds) == words
+
+
+@pytest.mark.parametrize(("best", "losses", "expected"), [(2, [3, 2, 1, 0.5], True), (4, [3, 2, 1, 0.5], False)])
+def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses, expected):
+    network = facts.scored[0]
+    network.history = [{"loss": loss} for loss in losses]
+    network.result["trained"]["epoch"] = best
+    assert content.overfits(network) == expected
+
+
+# ---------------------------------------------------------------- what is stale
+
+
+def stale_names(folder):
+    return {str(path.relative_to(folder)) for path, _ in built(folder).stale()}
+
+
+@pytest.fixture
+def current(folder):
+    """A copy of the report as it is in the repository, experiments included."""
+    shutil.rmtree(folder / "experiments")
+    shutil.copytree(REPORT / "experiments", folder / "experiments")
+    assert stale_names(folder) == set()
+    return folder
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_edited_text_is_stale(current):
+    edit(current / "report.md", "28.42", "28.43")
+    assert stale_names(current) == {"report.md"}
+
+
+@pytest.mark.parametrize("suffix", ["md", "csv", "tex"])
+def test_edited_table_is_stale(current, suffix):
+    edit(current / "tables" / f"test.{suffix}", "28.42", "28.43")
+    assert stale_names(current) == {f"tables/test.{suffix}"}
+
+
+def test_table_that_the_report_does_not_make_is_stale(current):
+    (current / "tables" / "old.csv").write_text("1,2\n")
+    assert stale_names(current) == {"tables/old.csv"}
+
+
+@pytest.mark.parametrize("name", ["costs", "network_carn", "degradation"])
+def test_figure_made_from_something_else_is_stale_and_so_is_the_page(current, name):
+    shutil.copy(current / "figures" / "network_vdsr.png", current / "figures" / f"{name}.png")
+    assert stale_names(current) == {f"figures/{name}.png", "report.html"}
+
+
+def test_figure_without_its_pdf_is_stale(current):
+    (current / "figures" / "papers.pdf").unlink()
+    assert stale_names(current) == {"figures/papers.png"}
+
+
+def test_new_weights_make_text_tables_charts_and_comparisons_stale(current):
+    path = current / "results" / "Set5_x4_carn.json"
+    result = read_json(path)
+    result["weights"]["sha256"] = "0" * 64
+    result["mean"]["psnr"] += 0.1
+    for image in result["images"]:
+        image["psnr"] += 0.1
+    write_json(path, result)
+    stale = stale_names(current)
+    assert {"report.md", "report.html", "tables/test.md", "figures/costs.png", "figures/images.png"} <= stale
+    assert any(name.startswith("figures/Set5_x4_butterfly_") for name in stale)
+    assert not any("network_" in name or "degradation" in name for name in stale)
+
+
+def test_page_of_another_text_is_stale(current):
+    edit(current / "report.html", 'name="made-from" content="', 'name="made-from" content="0')
+    assert stale_names(current) == {"report.html"}
+
+
+def test_build_brings_everything_but_the_pictures_of_images_up_to_date(current):
+    """Without T91's images and test.py, the figures that need them are kept and named."""
+    for name in ("tables/test.csv", "figures/papers.png", "figures/held_out.png", "report.html"):
+        (current / name).unlink()
+    (current / "tables" / "old.csv").write_text("1,2\n")
+    edit(current / "report.md", "28.42", "28.43")
+    notes = built(current).build(everything=False)
+    assert stale_names(current) == {"figures/held_out.png"}
+    assert len(notes) == 1 and "held_out.png" in notes[0]
+
+
+def test_check_writes_nothing_and_says_that_all_is_well(script):
+    before = {path: path.stat().st_mtime_ns for path in REPORT.rglob("*") if path.suffix != ".pyc"}
+    result = script("report.build", "--check")
+    assert (result.status, result.out) == (0, "everything is up to date\n")
+    assert {path: path.stat().st_mtime_ns for path in REPORT.rglob("*") if path.suffix != ".pyc"} == before
+
+
+# ---------------------------------------------------------------- experiments
+
+
+def test_every_experiment_has_a_name_of_its_own():
+    experiments = {repr(experiment): experiment.name for members in GROUPS.values() for experiment in members}
+    by_name = {}
+    for experiment in (experiment for members in GROUPS.values() for experiment in members):
+        by_name.setdefault(experiment.name, []).append(experiment)
+    assert len(by_name) < len(experiments) + 1
+    for name, same in by_name.items():
+        described = {
+            (one.model, tuple(sorted((model_options(one.model) | one.options).items())), one.plain, one.seed)
+            for one in same
+        }
+        assert len(described) == 1, name
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_within_a_group_and_network_only_one_thing_differs(group):
+    for name in TRAINABLE:
+        members = [experiment for experiment in GROUPS[group] if experiment.model == name]
+        settings = [model_options(name) | one.options | {"plain": one.plain, "seed": one.seed} for one in members]
+        differing = {key for setting in settings for key in setting if setting[key] != settings[0][key]}
+        assert len(differing) <= 1
+
+
+@pytest.mark.parametrize("members", GROUPS.values(), ids=GROUPS)
+def test_flags_are_those_of_train(members):
+    import train
+
+    for experiment in members:
+        args = train.parse_args(experiment.flags)
+        assert (args.model, args.seed) == (experiment.model, experiment.seed)
+        assert (args.schedule, args.augment) == (("constant", False) if experiment.plain else ("cosine", True))
+        assert len(args.assignments) == len(experiment.options)
+
+
+def test_experiments_are_trained_scored_and_kept(script, datasets, workplace, monkeypatch):
+    """A tiny one, from the command line: its file, no second training, and a refusal of another length."""
+    tiny = Experiment("srcnn", {"num_features": 2, "num_mapped": 2})
+    monkeypatch.setitem(GROUPS, "seeds", [tiny])
+    flags = ["--groups", "seeds", "--dataset", "sample", "--out", workplace / "out", "--source", datasets]
+    flags += ["--data-dir", workplace / "data", "--device", "cpu"]
+    first = script("report.run_experiments", *flags, "--epochs", 1)
+    assert (first.status, first.err) == (0, "")
+    path = workplace / "out" / "srcnn_num_features2_num_mapped2.json"
+    result = read_json(path)
+    assert [row["epoch"] for row in result["history"]] == [1]
+    assert (result["dataset"], len(result["images"])) == ("Set5", 5)
+    assert result["trained"]["val_psnr"] == result["history"][0]["val_psnr"]
+    again = script("report.run_experiments", *flags, "--epochs", 1)
+    assert again.out.startswith("0 trained, 1 were there")
+    other = script("report.run_experiments", *flags, "--epochs", 2)
+    assert other.status == 2 and "holds a run of 1 epochs; give --epochs 1" in other.err
