@@ -20,13 +20,15 @@ MAX_WIDTH = 1800  # pixels of an embedded image: sharp on a dense screen and sti
 SLIDER_WIDTH = 512  # CSS pixels, about: an image of 256 pixels is shown twice as large
 MARKER = "<!-- sliders -->"
 NO_SLIDERS = (
-    '<p class="note">此处应为可拖动的重建对比图；生成本页时手边没有测试图像（它们不随项目分发）。'
-    "先运行 <code>python prepare.py --test-sets</code> 取得 Set5，再运行 <code>python report/build.py</code>，"
-    "即可生成含对比图的页面。</p>\n"
+    '<p class="note">此处应为可拖动的对比图；生成本页时手边没有与结果相符的重建图像。先运行 '
+    "<code>python test.py --weights weights/*.pth</code>（Set5 的图像用 <code>python prepare.py --test-sets</code> "
+    "取得），再运行 <code>python report/build.py</code>，它们就会出现在这里。</p>\n"
 )
 TAG = re.compile(r"<[^>]*>")
 FIGURE = re.compile(r"(<figure>.*?</figure>)", re.DOTALL)
-BREAK_IN_CHINESE = re.compile(rf"(?<={CHINESE})\n(?={CHINESE})")
+TABLE_CAPTION = re.compile(r"<strong>表 .*</strong>", re.DOTALL)
+SIGN = "[\u3000-\u303f\uff00-\uff65]"  # Chinese punctuation
+BREAK_IN_CHINESE = re.compile(rf"(?<={CHINESE})\n(?={CHINESE})|(?<={SIGN})\n|\n(?={SIGN})")
 
 
 def render_page(text, folder, sliders, *, title):
@@ -74,7 +76,12 @@ class PageRenderer(mistune.HTMLRenderer):
         return f'<h{level} id="{escape(anchor)}">{text}{link}</h{level}>\n'
 
     def paragraph(self, text):
-        """A paragraph; images in it stand between its parts, HTML having no figures inside paragraphs."""
+        """A paragraph; images in it stand between its parts, HTML having no figures inside paragraphs.
+
+        One in bold that begins with 表 and a space is the caption of the table below it.
+        """
+        if TABLE_CAPTION.fullmatch(text):
+            return f'<p class="caption">{text}</p>\n'
         parts = (part.strip() for part in FIGURE.split(join_lines(text)))
         return "".join(f"{part}\n" if FIGURE.match(part) else f"<p>{part}</p>\n" for part in parts if part)
 
@@ -129,7 +136,7 @@ def plain(html):
 
 
 def join_lines(text):
-    """Text without the line ends between two Chinese characters, which browsers would show as spaces."""
+    """Text without the line ends inside Chinese and beside its punctuation, which browsers would show as spaces."""
     return BREAK_IN_CHINESE.sub("", text)
 
 

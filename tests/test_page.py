@@ -171,8 +171,8 @@ def test_comments_vanish_and_line_breaks_in_tables_stay(page):
 
 
 def test_lines_of_a_chinese_paragraph_join_without_a_space_and_english_ones_with(page):
-    elements = page("第一行，\n第二行 and\nEnglish\n\n- 项目\n  续行\n")
-    assert elements.all("p")[0]["text"] == "第一行，第二行 and\nEnglish"
+    elements = page("第一行\n第二行（\nand\nEnglish\n）与\nx\n\n- 项目\n  续行\n")
+    assert elements.all("p")[0]["text"] == "第一行第二行（and\nEnglish）与\nx"
     assert elements.all("li")[-1]["text"] == "项目续行"
 
 
@@ -190,7 +190,10 @@ def test_every_heading_has_an_anchor_of_its_own_that_the_contents_link_to(page):
 
 
 def test_tables_keep_their_alignment_and_cannot_widen_the_page(page):
-    elements = page("| 网络 | PSNR | 备注 |\n|:--|--:|:-:|\n| CARN | 31.20 | $x$ |\n")
+    elements = page(
+        "**表 1　结果**\n\n**表 1** 列出结果。\n\n| 网络 | PSNR | 备注 |\n|:--|--:|:-:|\n| CARN | 31.20 | $x$ |\n"
+    )
+    assert [paragraph.get("class") for paragraph in elements.all("p")] == ["caption", None]
     sides = [(cell["tag"], cell["style"], cell["text"]) for cell in elements.all("th") + elements.all("td")]
     assert sides[:5] == [
         ("th", "text-align:left", "网络"),
@@ -348,7 +351,7 @@ def test_without_sliders_the_page_says_how_to_get_them(page):
     elements = page("前\n\n<!-- sliders -->\n")
     assert not elements.all("section")
     note = elements.all("p")[-1]["text"]
-    assert "python prepare.py --test-sets" in note
+    assert "python test.py --weights weights/*.pth" in note
     assert "python report/build.py" in note
 
 
