@@ -1,0 +1,66 @@
+"""TeX formulas -> inline SVG, drawn by matplotlib's mathtext: no font, script or network is needed to show them."""
+
+import logging
+import re
+from functools import cache
+from html import escape
+
+import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import MathTextParser
+from matplotlib.textpath import text_to_path
+
+from report.drawing import load_fonts
+from utils import UserError
+
+UNITS = text_to_path.FONT_SCALE  # to the em
+CHINESE = "[\u2e80-\u9fff\uff00-\uffef]"
+CHINESE_TEXT = re.compile(r"\\text(?=\{[^{}]*" + CHINESE + ")")
+LARGE_OPERATOR = re.compile(r"(?=\\(sum|prod)(?![a-zA-Z]))")  # mathtext leaves no space before it
+MISSING = 0xA4  # the sign that mathtext puts for a character that its fonts lack
+SEGMENTS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's path codes in SVG's letters
+VERTICES = {3: 2, 4: 3}  # of a curve; all other codes have one
+
+
+@cache
+def formula_svg(tex, display=False):
+    """A formula as SVG that stands on the text's baseline and takes its colour; one path, so nothing in it has an id.
+
+    display: it stands on a line of its own, with large fractions. The TeX source is what screen readers read. Raises
+    UserError for a formula that mathtext cannot read, or that its fonts lack a character of.
+    """
+    load_fonts()
+    logging.getLogger("matplotlib.mathtext").setLevel(logging.ERROR)  # a missing sign is an error here, said once
+    tex = " ".join(tex.split())
+    source = "$" + CHINESE_TEXT.sub(r"\\mathregular", tex) + "$"  # mathtext looks there only for Chinese
+    source = LARGE_OPERATOR.sub(r"\\,", source)
+    source = source.replace(r"\frac", r"\dfrac") if display else source
+    font = FontProperties(family="Noto Sans SC", math_fontfamily="stix", size=UNITS)
+    try:
+        width, height, depth, glyphs, _ = MathTextParser("path").parse(source, 72, font)
+        vertices, codes = map(np.array, text_to_path.get_text_path(font, source, ismath=True))
+    except ValueError as error:
+        reason = str(error).splitlines()[-1].partition(": ")[2]
+        raise UserError(f"formula ${tex}$: mathtext cannot read it: {reason}; write it another way") from error
+    if any(glyph[2] == MISSING for glyph in glyphs):
+        raise UserError(f"formula ${tex}$: the fonts lack a character of it; Chinese is allowed in \\text{{...}}")
+    name = escape(tex)
+    left = min(0, np.floor(vertices[:, 0].min()))  # slanted letters lean out of the box that mathtext gives
+    width = max(width, np.ceil(vertices[:, 0].max())) - left
+    return (
+        f'<svg class="formula" role="img" aria-label="{name}" width="{width / UNITS:g}em" height="{height / UNITS:g}em"'
+        f' viewBox="{left:g} {depth - height:g} {width:g} {height:g}" style="vertical-align:{-depth / UNITS:g}em">'
+        f'<title>{name}</title><path d="{svg_path(vertices, codes)}"/></svg>'
+    )
+
+
+def svg_path(vertices, codes):
+    """The d attribute of a matplotlib path, y downwards."""
+    parts, index = [], 0
+    while index < len(codes):
+        code = int(codes[index])
+        count = VERTICES.get(code, 1)
+        points = " ".join(f"{x.round(1):g} {-y.round(1):g}" for x, y in vertices[index : index + count])
+        parts.append(SEGMENTS[code] + ("" if SEGMENTS[code] == "Z" else points))
+        index += count
+    return "".join(parts)
