@@ -1,7 +1,5 @@
 """Block diagrams of the networks, drawn from the networks themselves: each number in them is read off a built model."""
 
-# ruff: noqa: RUF001 (Chinese labels have Chinese punctuation and the multiplication sign)
-
 import torch
 from torch import nn
 

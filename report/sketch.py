@@ -1,7 +1,5 @@
 """What the networks' block diagrams are drawn with: boxes and symbols in rows, and the lines between them."""
 
-# ruff: noqa: RUF001 (Chinese labels have Chinese punctuation and the multiplication sign)
-
 import itertools
 import math
 import operator

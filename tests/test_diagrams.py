@@ -1,7 +1,5 @@
 """The networks' block diagrams: legible, and true to the networks they are drawn from."""
 
-
-
 import itertools
 import json
 import re
