@@ -19,12 +19,13 @@ from data.catalog import TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade
 from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE
 from models import TRAINABLE, build_model, model_label, model_options
-from report import charts, content, pictures
+from report import charts, content
 from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, protocol_numbers, set_numbers
 from report.page import render_page
+from report.pictures import draw_pictures, picture_files
 from utils import (
     ROOT,
     Parser,
@@ -173,11 +174,10 @@ class Document:
 class Figure:
     """A figure of the report: where it lies, what it is made from, and how it is drawn."""
 
-    def __init__(self, path, inputs, draw, shows_t91=False):
+    def __init__(self, path, inputs, draw=None):
         self.path = path
         self.inputs = inputs
-        self.draw = draw  # called with the path
-        self.shows_t91 = shows_t91
+        self.draw = draw  # called with the path; None for the pictures of T91, which are drawn together
 
     @property
     def is_current(self):
@@ -185,8 +185,8 @@ class Figure:
         return fingerprint_of(self.path) == fingerprint(self.inputs) and self.path.with_suffix(".pdf").exists()
 
 
-def own_figures(facts, folder, images):
-    """{name: Figure} of all that build.py draws. images: a function that gives T91's images, {name: path}."""
+def own_figures(facts, folder):
+    """{name: Figure} of all that build.py draws."""
     figures = {}
     for name, (function, inputs) in content.chart_inputs(facts).items():
         draw = partial(getattr(charts, function), inputs=inputs)
@@ -194,9 +194,7 @@ def own_figures(facts, folder, images):
     for name in TRAINABLE:
         draw = partial(draw_diagram, name=name)
         figures[f"network_{name}"] = Figure(folder / f"network_{name}.png", diagram_inputs(name), draw)
-    for name, inputs, draw in pictures.figures(images):
-        figures[name] = Figure(folder / f"{name}.png", inputs, draw, shows_t91=True)
-    return figures
+    return figures | {kind: Figure(path, inputs) for kind, (path, inputs) in picture_files(folder).items()}
 
 
 def compared(facts, folder):
@@ -273,7 +271,7 @@ class Report:
         self.folder = folder
         self.images = images
         self.facts = load(folder, benchmarks)
-        self.figures = own_figures(self.facts, folder / "figures", images)
+        self.figures = own_figures(self.facts, folder / "figures")
         self.comparison, self.compared, self.sliders = compared(self.facts, folder / "figures")
         tables = content.all_tables(self.facts)
         document = Document(self.facts, tables, self.figures)
@@ -305,12 +303,14 @@ class Report:
     def build(self, everything):
         """Bring all that is stale up to date; returns lines that say what could not be."""
         wanted = [figure for figure in self.figures.values() if everything or not figure.is_current]
+        for figure in progress([figure for figure in wanted if figure.draw], "figures", "figures"):
+            figure.draw(figure.path)
         kept = []
-        for figure in progress(wanted, "figures", "figures"):
-            if figure.shows_t91 and self.images() is None:
-                kept.append(f"{figure.path.name} is as it was: T91's images are not at hand (--source DIR)")
+        if pictures := [figure.path.name for figure in wanted if not figure.draw]:
+            if images := self.images():
+                draw_pictures(self.folder / "figures", {name: read_image(path) for name, path in images.items()})
             else:
-                figure.draw(figure.path)
+                kept.append(f"{', '.join(pictures)}: as before, T91's images are not at hand (--source DIR)")
         for path in {*(self.folder / "tables").glob("*.*")} - {*self.texts}:
             path.unlink()
         for path, text in self.texts.items():

@@ -267,7 +267,7 @@ def test_table_that_the_report_does_not_make_is_stale(current):
     assert stale_names(current) == {"tables/old.csv"}
 
 
-@pytest.mark.parametrize("name", ["costs", "network_carn", "degradation"])
+@pytest.mark.parametrize("name", ["costs", "network_carn", "T91_x4_degradation"])
 def test_figure_made_from_something_else_is_stale_and_so_is_the_page(current, name):
     shutil.copy(current / "figures" / "network_vdsr.png", current / "figures" / f"{name}.png")
     assert stale_names(current) == {f"figures/{name}.png", "report.html"}
@@ -299,12 +299,12 @@ def test_page_of_another_text_is_stale(current):
 
 def test_build_brings_everything_but_the_pictures_of_images_up_to_date(current):
     """Without T91's images and test.py, the figures that need them are kept and named."""
-    for name in ("tables/test.csv", "figures/papers.png", "figures/held_out.png", "report.html"):
+    for name in ("tables/test.csv", "figures/papers.png", "figures/T91_x4_held_out.png", "report.html"):
         (current / name).unlink()
     (current / "tables" / "old.csv").write_text("1,2\n")
     edit(current / "report.md", "28.42", "28.43")
     notes = built(current).build(everything=False)
-    assert stale_names(current) == {"figures/held_out.png"}
+    assert stale_names(current) == {"figures/T91_x4_held_out.png"}
     assert len(notes) == 1 and "held_out.png" in notes[0]
 
 
