@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -24,6 +25,9 @@ from report.drawing import (
     YELLOW,
     figure_file,
     fingerprint,
+    place_axes,
+    put_caption,
+    show_image,
 )
 from utils import UserError, shave, to_rgb, to_y, written_whole
 
@@ -66,7 +70,7 @@ def comparison_inputs(results, image):
         raise UserError(f"results of different runs cannot share a figure: {shared}")
     networks = []
     for result in results:
-        row = _row(result, image)
+        row = {row["name"]: row for row in result["images"]}[image]
         networks.append(
             {key: result.get(key) for key in ("label", "self_ensemble", "tile", "precision")}
             | {"weights": (result["weights"] or {}).get("sha256")}
@@ -88,10 +92,6 @@ def bicubic_inputs(result, image):
     return inputs | {"bicubic": network["bicubic"], "colour": result["protocol"]["colour"]}
 
 
-def _row(result, image):
-    return next(row for row in result["images"] if row["name"] == image)
-
-
 def _shown(psnr, ssim):
     """PSNR and SSIM as figures show them; equal images have the PSNR inf, in a file null."""
     return [f"{np.inf if psnr is None else psnr:.2f}", f"{ssim:.4f}"]
@@ -102,8 +102,8 @@ def image_files(folder, results, image):
 
     results: {key: document} in the order of the panels; a result file is <dataset>_x<scale>_<key>.json.
     The first dict is of the figures (comparison, errors, detail; a PDF lies beside each PNG), the second of the
-    pictures (WebP) of bicubic and each network. A file fits the results where fingerprint_of(path) is
-    fingerprint(inputs).
+    pictures (WebP) of bicubic and each network; an image longer than WEBP_SIDE has none. A file fits the results where
+    fingerprint_of(path) is fingerprint(inputs).
     """
     documents = list(results.values())
     start = f"{documents[0]['dataset']}_x{documents[0]['scale']}_{image}"
@@ -136,9 +136,10 @@ def draw_image(folder, results, image, hr, panels, zoom):
     if zoom is None:
         size = default_zoom(*hr.shape[:2])
         zoom = (*choose_region([panel.luma for panel in panels], size, scale), size)
-    draw_comparison(figures["comparison"][0], title, hr, panels, zoom, figures["comparison"][1])
-    draw_errors(figures["errors"][0], title, hr, panels, scale, figures["errors"][1])
-    draw_detail(figures["detail"][0], title, hr, panels, zoom, scale, figures["detail"][1])
+    with rc_context({"text.parse_math": False}):  # names of files and folders may hold dollar signs
+        draw_comparison(figures["comparison"][0], title, hr, panels, zoom, figures["comparison"][1])
+        draw_errors(figures["errors"][0], title, hr, panels, scale, figures["errors"][1])
+        draw_detail(figures["detail"][0], title, hr, panels, zoom, scale, figures["detail"][1])
     written = [path for path, _ in figures.values()]
     for panel in panels:
         path, inputs = pictures[panel.key]
@@ -208,13 +209,13 @@ def draw_comparison(path, title, hr, panels, zoom, made_from=None):
     figure_height = rows * (panel + caption) + GAP
 
     with figure_file(path, figure_width, figure_height, made_from=made_from) as figure:
-        axes = _place(figure, GAP, GAP, whole_width, whole_height)
-        _show(axes, hr, title)
+        axes = place_axes(figure, GAP, GAP, whole_width, whole_height)
+        show_image(axes, hr, title)
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1.2))
         for index, (label, (_, image, numbers, bold)) in enumerate(zip(labels, crops, strict=True)):
             left = 2 * GAP + whole_width + index % columns * (panel + GAP)
-            axes = _place(figure, left, GAP + index // columns * (panel + caption), panel, panel)
-            _show(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=bold)
+            axes = place_axes(figure, left, GAP + index // columns * (panel + caption), panel, panel)
+            show_image(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=bold)
 
 
 # ---------------------------------------------------------------- error maps
@@ -257,10 +258,10 @@ def draw_errors(path, title, hr, panels, border, made_from=None):
             left = (PAGE_WIDTH - inside * cell - (inside - 1) * GAP) / 2 + column * (cell + GAP)
             left += (cell - panel_width) / 2
             top = head + row * (panel_height + caption)
-            axes = _place(figure, left, top, panel_width, panel_height)
+            axes = place_axes(figure, left, top, panel_width, panel_height)
             picture = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation="nearest")
-            _caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
-        bar = _place(figure, PAGE_WIDTH / 2 - 1.5, figure_height - 0.44, 3, 0.09)
+            put_caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
+        bar = place_axes(figure, PAGE_WIDTH / 2 - 1.5, figure_height - 0.44, 3, 0.09)
         figure.colorbar(picture, cax=bar, orientation="horizontal", extend="max")
         bar.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         bar.tick_params(labelsize=7, pad=2)
@@ -352,7 +353,7 @@ def draw_detail(path, title, hr, panels, zoom, scale, made_from=None):
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1))
             ends = [(part.start, part.stop - 1) for part in (columns, rows)]
             axes.plot(*ends, color=MARK, linewidth=1.4, solid_capstyle="butt")
-            _caption(axes, caption, size=7)
+            put_caption(axes, caption, size=7)
         window.set(
             xlim=(min(x, columns.start) - 1, max(x + size, columns.stop)),
             ylim=(max(y + size, rows.stop), min(y, rows.start) - 1),
@@ -374,27 +375,3 @@ def draw_detail(path, title, hr, panels, zoom, scale, made_from=None):
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=7)
         figure.legend(loc="outside lower center", ncols=legend_columns)
-
-
-# ---------------------------------------------------------------- shared by the figures
-
-
-def _place(figure, left, top, width, height):
-    """Axes at a place in inches from the figure's upper left corner."""
-    across, down = figure.get_size_inches()
-    return figure.add_axes([left / across, 1 - (top + height) / down, width / across, height / down])
-
-
-def _show(axes, image, caption, bold=False):
-    """Show a uint8 image with square pixels and a caption below."""
-    axes.imshow(to_rgb(image), interpolation="nearest")
-    axes.set_anchor("N")
-    _caption(axes, caption, bold)
-
-
-def _caption(axes, caption, bold=False, size=8):
-    """Put a caption below a picture, which gets neither ticks nor frame."""
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(caption, fontweight="bold" if bold else "normal", labelpad=3, fontsize=size)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

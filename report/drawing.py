@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from PIL import Image
 
-from utils import written_whole
+from utils import to_rgb, written_whole
 
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"
@@ -67,6 +67,27 @@ def figure_file(path, width, height, layout=None, made_from=None):
                 figure.savefig(temporary, metadata={"Source": fingerprint(made_from)} if made_from else None)
         finally:
             plt.close(figure)
+
+
+def place_axes(figure, left, top, width, height):
+    """Axes at a place in inches from the figure's upper left corner."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes([left / across, 1 - (top + height) / down, width / across, height / down])
+
+
+def show_image(axes, image, caption, bold=False):
+    """Show a uint8 image with square pixels and a caption below."""
+    axes.imshow(to_rgb(image), interpolation="nearest")
+    axes.set_anchor("N")
+    put_caption(axes, caption, bold)
+
+
+def put_caption(axes, caption, bold=False, size=8):
+    """Put a caption below a picture, which gets neither ticks nor frame."""
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(caption, fontweight="bold" if bold else "normal", labelpad=3, fontsize=size)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def draw_curve(path, history, bicubic, val_set):

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import assert_fits_a_page, assert_legible
+from helpers import assert_fits_a_page, assert_legible, texts_of
 from PIL import Image
 from skimage import data
 
@@ -19,6 +19,7 @@ from report.comparisons import (
     draw_comparison,
     draw_detail,
     draw_errors,
+    draw_image,
     error_limit,
     image_files,
     picture_inputs,
@@ -401,6 +402,20 @@ def test_picture_is_the_image_nearly_and_carries_its_fingerprint(tmp_path, kind)
         found = np.array(picture)
     assert found.shape == to_rgb(image).shape
     assert calc_psnr(to_y(found) / 255, to_y(to_rgb(image)) / 255) > 38
+
+
+def test_names_with_dollar_signs_are_no_formulas_and_an_image_too_long_for_webp_has_no_picture(tmp_path, drawn):
+    hr = np.tile(PHOTOGRAPH[:20, :, 1], (1, 33))[:, :16384]
+    panels = panels_of(hr, ["Bicubic", "CARN [$_$-best]"])
+    panels[0].key, panels[1].key = "bicubic", "carn"
+    results = {
+        "carn": document(
+            "CARN [$_$-best]", 29, dataset="$^$", images=[{**document("", 29)["images"][0], "name": "$$_$$"}]
+        )
+    }
+    written = draw_image(tmp_path, results, "$$_$$", hr, panels, None)
+    assert [path.name for path in written] == [f"$^$_x4_$$_$$_{kind}carn.png" for kind in ("", "errors_", "detail_")]
+    assert all("$^$ $$_$$, x4" in " ".join(text.get_text() for text in texts_of(figure)) for figure in drawn)
 
 
 def test_figure_with_inputs_is_a_png_and_a_pdf_and_carries_the_fingerprint(tmp_path):

@@ -350,6 +350,7 @@ def test_sample_set_is_scored_under_its_own_name(script, workplace):
     assert [row[0] for row in table(result.out)] == ["astronaut", "chelsea", "mean"]
     assert "sample x4" in result.out
     assert read_json(workplace / "out" / "results" / "sample_x4_bicubic.json")["dataset"] == "sample"
+    assert [path.name for path in (workplace / "out").iterdir()] == ["results"]  # --no-figures leaves all pictures out
 
 
 @pytest.mark.parametrize(("val_set", "noted"), [("Set5", True), ("held-out", False)])
