@@ -275,8 +275,9 @@ def super_resolve(network, lr, device):
 def score_image(network, name, pixels, device):
     """Run a network on the LR version of an image and append its scores to network.rows; returns (luma, SR), uint8.
 
-    luma (H, W) is what was scored. SR, (H, W) or (H, W, 3), is what the figures show: a Y network's luma with the
-    chroma of the bicubic image.
+    Both are for the figures: luma (H, W) as it was scored, but for RGB networks' grey images, whose studio range would
+    not go with the image's own values; and SR, (H, W) or (H, W, 3), a Y network's luma with the chroma of the bicubic
+    image.
     """
     lr, hr = degrade(pixels, network.scale, network.colour)
     sr, seconds = super_resolve(network, lr, device)
@@ -286,7 +287,7 @@ def score_image(network, name, pixels, device):
     if network.colour == "y":
         network.rows.append(row)
         return sr[0], with_bicubic_chroma(sr[0] / 255.0, pixels, network.scale)
-    luma = luma_plane(sr)
+    luma = luma_plane(sr) if pixels.ndim == 3 else np.round(sr.mean(axis=0)).astype(np.uint8)
     sr, hr = sr.transpose(1, 2, 0), hr.transpose(1, 2, 0)  # (H, W, 3)
     rgb_psnr = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
     network.rows.append(row | {"rgb_psnr": rgb_psnr})

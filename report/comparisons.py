@@ -49,7 +49,7 @@ class Panel:
 
     label: str
     key: str  # in file names
-    luma: np.ndarray  # uint8 (H, W), as it was scored
+    luma: np.ndarray  # uint8 (H, W), to be held against to_y() of the HR image
     shown: np.ndarray  # uint8 (H, W) or (H, W, 3)
     psnr: float
     ssim: float

@@ -48,7 +48,7 @@ def panels_of(hr, labels):
     rng = np.random.default_rng(0)
     panels = []
     for number, label in enumerate(labels):
-        image = np.clip(hr + rng.normal(0, 20, hr.shape), 0, 255).astype(np.uint8)
+        image = np.clip(hr + rng.normal(0, 20 - number, hr.shape), 0, 255).astype(np.uint8)
         panels.append(Panel(label, label, to_y(image), image, 28 + number, 0.9 - number / 100, baseline=number == 0))
     return panels
 
@@ -178,9 +178,9 @@ def test_error_maps_hold_the_error_that_was_scored_in_one_colour_scale_for_all(t
         assert 10 * np.log10(255**2 / np.mean(error**2)) == pytest.approx(psnr, abs=1e-9)
     captions = [axes.xaxis.label.get_text() for axes in drawn[0].axes if axes.images]
     assert captions == [f"{panel.label}\n{panel.psnr:.2f} dB" for panel in panels]
-    assert (
-        f"大于 {error_limit([np.asarray(shown.get_array()) for shown in maps])} 的误差" in drawn[0].texts[1].get_text()
-    )
+    limit = error_limit([np.asarray(shown.get_array()) for shown in maps])
+    assert {shown.get_clim() for shown in maps} == {(0, limit)}
+    assert f"大于 {limit} 的误差" in drawn[0].texts[1].get_text()
 
 
 def test_upper_limit_of_the_errors_leaves_out_one_in_a_hundred_of_all_panels_together():

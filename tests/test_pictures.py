@@ -93,6 +93,8 @@ def test_degradation_shows_each_step_with_its_size_and_the_same_window_of_three(
     assert (left + 0.5) % scale == (top + 0.5) % scale == 0  # whole LR pixels
     for axes in windows:
         assert (*axes.get_xlim(), *axes.get_ylim()[::-1]) == (left, left + width, top, top + height)
+    np.testing.assert_array_equal(kernel.lines[0].get_ydata(), cubic(kernel.lines[0].get_xdata()))
+    np.testing.assert_array_equal(kernel.lines[1].get_ydata(), cubic(kernel.lines[1].get_xdata() / scale) / scale)
     distances, weights = kernel.lines[2].get_data()
     np.testing.assert_allclose(weights, cubic(distances / scale) / scale, atol=1e-3)
 

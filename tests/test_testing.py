@@ -250,7 +250,7 @@ def test_network_that_returns_the_hr_image_has_no_error(pixels, colour):
     hr = np.stack([hr] * (3 if colour == "rgb" else 1)) if hr.ndim == 2 else hr.transpose(2, 0, 1)
     oracle = test.Network("Oracle", "oracle", lambda lr: torch.from_numpy(hr)[None] / 255, 4, colour, {})
     luma, shown = test.score_image(oracle, "face", pixels, torch.device("cpu"))
-    assert (luma == (to_y(hr.transpose(1, 2, 0)) if colour == "rgb" else hr[0])).all()
+    assert (luma == to_y(pixels)).all()
     assert (oracle.rows[0]["psnr"], oracle.rows[0]["ssim"]) == (float("inf"), 1.0)
     if colour == "rgb":
         assert oracle.rows[0]["rgb_psnr"] == float("inf")
@@ -336,6 +336,11 @@ def test_figures_show_every_result_in_the_window_of_zoom(script, workplace, monk
         for panel in panels:
             assert panel.shown.shape[:2] == panel.luma.shape == hr.shape[:2] and panel.shown.dtype == np.uint8
             assert panel.psnr > 20 and np.abs(panel.shown.mean() - hr.mean()) < 3
+            assert np.abs(panel.luma.mean() - to_y(hr).mean()) < 3
+            error = (panel.luma.astype(float) - to_y(hr))[4:-4, 4:-4]
+            scored = 10 * np.log10(255**2 / np.mean(error**2))
+            if hr.ndim == 3 or "RGB" not in panel.label:  # the score of grey images is of their studio range there
+                assert panel.psnr == pytest.approx(scored, abs=1e-9)
 
 
 @pytest.mark.parametrize("zoom", ["1,2", "a,b,c", "0,0,0", "-1,0,8", "0,0,8.5", "20,0,32", "0,25,32"])
