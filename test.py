@@ -1,4 +1,4 @@
-"""Checkpoints -> PSNR/SSIM table, JSON and comparison figures on a test set; or super-resolves your own images."""
+"""Checkpoints -> PSNR/SSIM table, JSON and figures on a test set; or super-resolves your own images."""
 
 import time
 from contextlib import ExitStack
