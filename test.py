@@ -1,4 +1,4 @@
-"""Checkpoints -> PSNR/SSIM table, JSON and comparison figures on a test set; or super-resolves your own images."""
+"""Checkpoints -> PSNR/SSIM table, JSON and figures on a test set; or super-resolves your own images."""
 
 import time
 from contextlib import ExitStack
@@ -29,6 +29,7 @@ from utils import (
     fail,
     list_images,
     load_checkpoint,
+    luma_plane,
     png_writer,
     positive_int,
     progress,
@@ -108,7 +109,7 @@ def parse_args(argv=None):
     files.add_argument(
         "--zoom", metavar="X,Y,SIZE", help="window to magnify, in HR pixels (default: where the results differ most)"
     )
-    files.add_argument("--no-figures", dest="figures", action="store_false", help="draw no comparison figures")
+    files.add_argument("--no-figures", dest="figures", action="store_false", help="draw no figures")
     add_data_arguments(files)
 
     own = parser.add_argument_group("your own images")
@@ -272,9 +273,11 @@ def super_resolve(network, lr, device):
 
 
 def score_image(network, name, pixels, device):
-    """Run a network on the LR version of an image and append its scores to network.rows; returns SR as uint8 RGB/grey.
+    """Run a network on the LR version of an image and append its scores to network.rows; returns (luma, SR), uint8.
 
-    The image returned is what the figures show: a Y network's luma with the chroma of the bicubic image.
+    Both are for the figures: luma (H, W) as it was scored, but for RGB networks' grey images, whose studio range would
+    not go with the image's own values; and SR, (H, W) or (H, W, 3), a Y network's luma with the chroma of the bicubic
+    image.
     """
     lr, hr = degrade(pixels, network.scale, network.colour)
     sr, seconds = super_resolve(network, lr, device)
@@ -283,11 +286,12 @@ def score_image(network, name, pixels, device):
     row = {"name": name, "psnr": psnr, "ssim": ssim, "seconds": seconds}
     if network.colour == "y":
         network.rows.append(row)
-        return with_bicubic_chroma(sr[0] / 255.0, pixels, network.scale)
+        return sr[0], with_bicubic_chroma(sr[0] / 255.0, pixels, network.scale)
+    luma = luma_plane(sr) if pixels.ndim == 3 else np.round(sr.mean(axis=0)).astype(np.uint8)
     sr, hr = sr.transpose(1, 2, 0), hr.transpose(1, 2, 0)  # (H, W, 3)
     rgb_psnr = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
     network.rows.append(row | {"rgb_psnr": rgb_psnr})
-    return sr
+    return luma, sr
 
 
 def with_bicubic_chroma(luma, pixels, scale):
@@ -340,8 +344,8 @@ def print_warnings(dataset, networks):
             print(f"note: {network.label}: it was trained under another protocol than it is scored by here")
 
 
-def result(network, bicubic, dataset, manifest, origin):
-    """The JSON document of one network on one set. origin: as provenance() gives it."""
+def result(network, bicubic, dataset, manifest, zoom, origin):
+    """The JSON document of one network on one set. zoom: as parse_zoom() gives it. origin: as provenance() does."""
     images = []
     for row, base in zip(network.rows, bicubic.rows, strict=True):
         images.append(row | {"bicubic_psnr": base["psnr"], "bicubic_ssim": base["ssim"]})
@@ -351,68 +355,77 @@ def result(network, bicubic, dataset, manifest, origin):
         "dataset": dataset,
         "dataset_manifest": manifest,
         "protocol": protocol(network.colour, network.scale),
+        "zoom": list(zoom) if zoom else None,
         "images": images,
         "mean": {column: mean(images, column) for column in columns},
         **origin,
     }
 
 
-def draw_figure(folder, dataset, name, pixels, networks, outputs, zoom):
-    """Draw the comparison figure of one image; returns its path."""
-    from report.drawing import choose_region, default_zoom, draw_comparison  # matplotlib takes a second to import
+def draw_figures(folder, results, name, pixels, networks, outputs, zoom):
+    """Draw the figures of one image; returns their paths. results: {key: document}. outputs: of score_image()."""
+    from report.comparisons import Panel, draw_image  # matplotlib takes a second to import
 
-    scale = networks[0].scale
-    height, width = outputs[0].shape[:2]
-    if zoom is None:
-        size = default_zoom(height, width)
-        zoom = (*choose_region([to_y(output) for output in outputs], size, scale), size)
-    panels = [
-        (network.label, output, network.rows[-1]["psnr"], network.rows[-1]["ssim"])
-        for network, output in zip(networks, outputs, strict=True)
-    ]
-    keys = "-".join(network.key for network in networks[1:] or networks)
-    keys = keys if len(keys) <= 100 else f"{len(networks) - 1}networks"
-    path = folder / f"{dataset}_x{scale}_{name}_{keys}.png"
-    draw_comparison(path, f"{dataset} {name}, x{scale}", pixels[:height, :width], panels, zoom)
-    return path
+    panels = []
+    for network, (luma, shown) in zip(networks, outputs, strict=True):
+        row, baseline = network.rows[-1], network.description["weights"] is None
+        panels.append(Panel(network.label, network.key, luma, shown, row["psnr"], row["ssim"], baseline))
+    height, width = outputs[0][0].shape
+    return draw_image(folder, results, name, pixels[:height, :width], panels, zoom)
 
 
 def check_images(paths, scale, zoom):
-    """Raise UserError, before anything is written, unless every image can be scored and holds the zoom window."""
-    for path in paths.values():
-        height, width = (length // scale * scale for length in read_test_image(path, scale).shape[:2])
+    """The hash of the images' pixels.
+
+    Raises UserError, before anything is written, unless every image can be scored and holds the zoom window.
+    """
+    described = []
+    for name, path in paths.items():
+        pixels = read_test_image(path, scale)
+        height, width = (length // scale * scale for length in pixels.shape[:2])
         if zoom and (zoom[0] + zoom[2] > width or zoom[1] + zoom[2] > height):
             raise UserError(f"--zoom {','.join(map(str, zoom))} lies outside {path.name} ({width}x{height})")
+        described.append(describe_image(name, pixels))
+    return manifest_hash(described)
 
 
 def evaluate(args, networks, device):
     """Score the networks on a test set: table, JSON files and figures."""
     scale = networks[0].scale if networks else args.scale or 4
     dataset, paths = find_test_images(args.dataset, args.data_dir, args.source)
-    check_images(paths, scale, args.zoom)
-    for folder in ("results", "figures")[: 1 + args.figures]:
-        check_writable(args.out / folder)
+    manifest = check_images(paths, scale, args.zoom)
+    folder = {name: args.out / name for name in ("results", "figures")[: 1 + args.figures]}
+    for path in folder.values():
+        check_writable(path)
     colours = dict.fromkeys(network.colour for network in networks) or {"y": None}
     baselines = {colour: bicubic_network(scale, colour, device) for colour in sorted(colours, reverse=True)}
     rows = [*baselines.values(), *networks]
     for network in rows:  # the first call of a network is slow; it is not timed
         super_resolve(network, np.zeros((COLOURS[network.colour], 16, 16), np.float32), device)
-    figures, described = [], []
+
+    def documents(origin):
+        """{key: JSON document} of the images scored so far."""
+        shared = (dataset, manifest, args.zoom, origin)
+        return {network.key: result(network, baselines[network.colour], *shared) for network in networks or rows}
+
+    figures = []
     for name, path in progress(paths.items(), dataset, "images"):
         pixels = read_test_image(path, scale)
-        described.append(describe_image(name, pixels))
         outputs = [score_image(network, name, pixels, device) for network in rows]
         if args.figures:
-            figures.append(draw_figure(args.out / "figures", dataset, name, pixels, rows, outputs, args.zoom))
+            figures += draw_figures(folder["figures"], documents({}), name, pixels, rows, outputs, args.zoom)
     print_table(dataset, rows, scale)
     print_warnings(dataset, networks)
-    origin = provenance(device)
-    for network in networks or rows:
-        path = args.out / "results" / f"{dataset}_x{scale}_{network.key}.json"
-        write_json(path, result(network, baselines[network.colour], dataset, manifest_hash(described), origin))
+    for key, document in documents(provenance(device)).items():
+        path = folder["results"] / f"{dataset}_x{scale}_{key}.json"
+        write_json(path, document)
         print(f"wrote {path}")
     if figures:
-        print(f"wrote {len(figures)} figures like {figures[0]}")
+        kinds = {kind: [path.name for path in figures if path.suffix == kind] for kind in (".png", ".webp")}
+        print(
+            f"wrote {len(kinds['.png'])} figures (PNG and PDF) and {len(kinds['.webp'])} SR images (WebP) "
+            f"in {folder['figures']}, like {figures[0].name}"
+        )
 
 
 # ---------------------------------------------------------------- your own images

@@ -110,6 +110,16 @@ def cut_patches(lr, hr, patch_size, stride, scale):
     return np.stack(lr_patches), np.stack(hr_patches)
 
 
+def count_patches(image_set, patch_size, stride, scale):
+    """How many patch pairs the training images of a catalogued set give; the images are not needed."""
+
+    def along(length):
+        return len(patch_starts(length - length % scale, patch_size, stride, scale))
+
+    trained = [image for image in image_set.images if image.name not in image_set.held_out]
+    return sum(along(image.height) * along(image.width) for image in trained)
+
+
 def choose_held_out(names):
     """The held-out images of a user's own set: one in ten, from 1 to 100, evenly spread over the sorted names."""
     count = min(max(len(names) // 10, 1), 100)

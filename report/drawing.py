@@ -1,22 +1,19 @@
-"""How the project's figures look and are written, and those that the scripts draw: curves, per-image comparisons."""
+"""How the project's figures look and are written, and the curves that train.py draws."""
 
 import hashlib
 import json
-import textwrap
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
-from matplotlib.patches import Rectangle
 from PIL import Image
 
-from utils import shave, to_rgb, written_whole
+from utils import to_rgb, written_whole
 
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"
@@ -26,8 +23,7 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
 )  # fmt: skip
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
-GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
-SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
+DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 
 
 @cache
@@ -44,10 +40,10 @@ def fingerprint(inputs):
 
 
 def fingerprint_of(path):
-    """The fingerprint that a PNG figure carries, or None where there is no such file or none in it."""
+    """The fingerprint that a PNG or WebP file carries, or None where there is no such file or none in it."""
     try:
         with Image.open(path) as figure:
-            return figure.text.get("Source")
+            return figure.text.get("Source") if figure.format == "PNG" else figure.getexif().get(DESCRIPTION)
     except FileNotFoundError:
         return None
 
@@ -73,6 +69,27 @@ def figure_file(path, width, height, layout=None, made_from=None):
             plt.close(figure)
 
 
+def place_axes(figure, left, top, width, height):
+    """Axes at a place in inches from the figure's upper left corner."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes([left / across, 1 - (top + height) / down, width / across, height / down])
+
+
+def show_image(axes, image, caption, bold=False):
+    """Show a uint8 image with square pixels and a caption below."""
+    axes.imshow(to_rgb(image), interpolation="nearest")
+    axes.set_anchor("N")
+    put_caption(axes, caption, bold)
+
+
+def put_caption(axes, caption, bold=False, size=8):
+    """Put a caption below a picture, which gets neither ticks nor frame."""
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(caption, fontweight="bold" if bold else "normal", labelpad=3, fontsize=size)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
 def draw_curve(path, history, bicubic, val_set, made_from=None):
     """Draw a run: training loss and validation PSNR over epochs, bicubic's PSNR and the best epoch marked.
 
@@ -95,76 +112,3 @@ def draw_curve(path, history, bicubic, val_set, made_from=None):
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
-
-
-def choose_region(images, size, border):
-    """(x, y) of the size x size window in which the images differ most: where their mean variance is largest.
-
-    images: grey (H, W) arrays of equal shape; windows keep `border` pixels away from the sides where there is room.
-    """
-    variance = np.var(np.stack([image.astype(np.float64) for image in images]), axis=0)
-    border = min(border, (variance.shape[0] - size) // 2, (variance.shape[1] - size) // 2)
-    inner = shave(variance, border)
-    sums = np.pad(inner.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # sums[y, x]: over all above and left of (y, x)
-    windows = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
-    y, x = np.unravel_index(windows.argmax(), windows.shape)
-    return int(x) + border, int(y) + border
-
-
-def default_zoom(height, width):
-    """Side of the magnified window: a quarter of the image's shorter side, from 24 to 96 pixels if it has them."""
-    shorter = min(height, width)
-    return min(shorter, 96, max(24, shorter // 4))
-
-
-def draw_comparison(path, title, hr, panels, zoom):
-    """Draw an image with a marked window, and beside it that window magnified in the HR image and in each result.
-
-    hr: uint8 (H, W) or (H, W, 3). panels: [(label, uint8 image like hr, psnr, ssim)], bicubic first.
-    zoom: (x, y, size) of the window in HR pixels. The caption of the best PSNR is bold.
-    """
-    x, y, size = zoom
-    height, width = hr.shape[:2]
-    crops = [("HR", hr, None, None), *panels]
-    columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}.get(len(crops), 4)
-    rows = -(-len(crops) // columns)
-
-    # In inches. The whole image is as high as the rows of panels with the captions between them.
-    aspect = width / height
-    room = PAGE_WIDTH - (columns + 2) * GAP
-    caption = 3 * LINE  # a label in one line, and the numbers
-    for _ in range(2):  # longer labels take more lines, which leave a little less to the panels
-        panel = (room - aspect * (rows - 1) * caption) / (columns + aspect * rows)
-        panel = min(max(panel, 0.9), 2.0, (room - SMALLEST_WHOLE) / columns)
-        labels = [textwrap.wrap(label, int(panel / CHARACTER)) for label, *_ in crops]
-        caption = LINE * (2 + max(map(len, labels)))
-    whole_height = rows * panel + (rows - 1) * caption
-    whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
-    figure_width = whole_width + columns * panel + (columns + 2) * GAP
-    figure_height = rows * (panel + caption) + GAP
-
-    def place(left, top, box_width, box_height):
-        box = (left, figure_height - top - box_height, box_width, box_height)
-        return figure.add_axes([box[0] / figure_width, box[1] / figure_height,
-                                box[2] / figure_width, box[3] / figure_height])  # fmt: skip
-
-    best = max(psnr for _, _, psnr, _ in panels)
-    with figure_file(path, figure_width, figure_height) as figure:
-        axes = place(GAP, GAP, whole_width, whole_height)
-        _show(axes, hr, title)
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor="#ff2020", linewidth=1.2))
-        for index, (label, (_, image, psnr, ssim)) in enumerate(zip(labels, crops, strict=True)):
-            left = 2 * GAP + whole_width + index % columns * (panel + GAP)
-            axes = place(left, GAP + index // columns * (panel + caption), panel, panel)
-            numbers = "PSNR (dB) / SSIM" if psnr is None else f"{psnr:.2f} / {ssim:.4f}"
-            _show(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=psnr == best)
-
-
-def _show(axes, image, caption, bold=False):
-    """Show a uint8 image with square pixels, no ticks, and a caption below."""
-    axes.imshow(to_rgb(image), interpolation="nearest")
-    axes.set_anchor("N")
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(caption, fontweight="bold" if bold else "normal", labelpad=3)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.catalog import TEST_SETS, TRAIN_SETS
-from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, patch_starts
+from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, count_patches
 from models import MODELS, TRAINABLE, build_model, count_multiply_adds, count_parameters, receptive_field
 from report.experiments import GROUPS, REPEATED
 from report.result_files import read_result
@@ -137,16 +137,9 @@ class Facts:
         return None if error is None else 2 * error
 
 
-def patch_count(name="T91"):
-    """Patch pairs that a set's training images give with the default patch size and stride."""
-    return sum(
-        math.prod(
-            len(patch_starts(length - length % SCALE, DEFAULT_PATCH, DEFAULT_STRIDE, SCALE))
-            for length in (image.width, image.height)
-        )
-        for image in TRAIN_SETS[name].images
-        if image.name not in TRAIN_SETS[name].held_out
-    )
+def patch_count():
+    """T91's training patches, cut as prepare.py does by default."""
+    return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, DEFAULT_STRIDE, SCALE)
 
 
 def result_of(path):

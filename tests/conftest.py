@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -71,6 +72,17 @@ def photographs():
         return folder
 
     return write
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, kept from being closed; text and panels are where the file has them."""
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    for figure in figures:
+        plt.close(figure)
 
 
 torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for each other

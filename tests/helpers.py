@@ -1,9 +1,13 @@
-"""What several test files share: folders' contents, equal states, refusals without a trace, waiting."""
+"""What several test files share: folders' contents, equal states, refusals without a trace, waiting, figures."""
 
 import time
 import warnings
 
+import pytest
 import torch
+from matplotlib.axis import Tick
+from matplotlib.text import Text
+from PIL import Image
 
 
 def contents(folder):
@@ -41,3 +45,36 @@ def equal(first, second):
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))
     return first == second
+
+
+def assert_fits_a_page(path, pdf=False):
+    """A PNG of 300 dpi, at most 7.2 x 9 inches, with no other file left beside it but its PDF."""
+    assert sorted(path.parent.iterdir()) == [path.with_suffix(".pdf")] * pdf + [path]
+    with Image.open(path) as figure:
+        assert figure.format == "PNG"
+        assert figure.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+        assert figure.width <= 7.2 * 300
+        assert figure.height <= 9 * 300
+
+
+def texts_of(figure):
+    """The texts that a figure shows."""
+    texts = {text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()}
+    for tick in figure.findobj(Tick):
+        low, high = sorted(tick.axes.xaxis.get_view_interval() if tick.__name__ == "xtick" else tick.axes.get_ylim())
+        if not low <= tick.get_loc() <= high:
+            texts -= {tick.label1, tick.label2}
+    return sorted(texts, key=lambda text: text.get_window_extent().x0)
+
+
+def assert_legible(figure):
+    """All texts lie inside the page and apart from each other and from pictures, in 6.5 points or more."""
+    figure.draw_without_rendering()  # places the texts
+    boxes = [axes.get_window_extent() for axes in figure.axes if axes.images]
+    for text in texts_of(figure):
+        assert text.get_fontsize() >= 6.5, text
+        boxes.append(text.get_window_extent())
+    for number, box in enumerate(boxes):
+        assert figure.bbox.x0 - 0.5 <= box.x0 < box.x1 <= figure.bbox.x1 + 0.5, (number, box)
+        assert figure.bbox.y0 - 0.5 <= box.y0 < box.y1 <= figure.bbox.y1 + 0.5, (number, box)
+        assert not any(box.overlaps(other) for other in boxes[:number]), (number, box)

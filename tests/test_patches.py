@@ -16,7 +16,16 @@ import prepare
 from data import patches
 from data.catalog import TRAIN_SETS
 from data.degradation import imresize, modcrop
-from data.patches import cut_patches, patch_file, patch_starts, prepare_patches, read_patches
+from data.patches import (
+    DEFAULT_PATCH,
+    DEFAULT_STRIDE,
+    count_patches,
+    cut_patches,
+    patch_file,
+    patch_starts,
+    prepare_patches,
+    read_patches,
+)
 from utils import SCALES, UserError, read_image, rgb_to_ycbcr
 
 ASKED = {"dataset": "mine", "scale": 4, "colour": "y"}
@@ -61,6 +70,13 @@ def test_hr_patch_shows_what_its_lr_patch_shows(patch_size, stride):
     tops, lefts = (patch_starts(length, patch_size, stride, 4) for length in (36, 24))
     corners = [[lr[channel, top // 4, left // 4] for channel in (0, 1)] for top in tops for left in lefts]
     np.testing.assert_array_equal(lr_patches[:, :, 0, 0], corners)
+
+
+def test_patches_of_a_catalogued_set_are_counted_as_they_are_cut(tmp_path):
+    prepare_patches("sample", 4, "y", data_dir=tmp_path)
+    path = patch_file("sample", 4, "y", tmp_path)
+    stored = read_patches(path, dataset="sample", scale=4, colour="y")
+    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_STRIDE, 4) == len(stored.lr)
 
 
 # ---------------------------------------------------------------- the file

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.patches import patch_file, prepare_patches, read_patches
 from models import TRAINABLE, model_options
 from report import build, content
 from report.experiments import GROUPS, Experiment
-from report.facts import HELD_OUT_FILE, load, patch_count
+from report.facts import HELD_OUT_FILE, load
 from utils import ROOT, UserError, write_json
 
 REPORT = ROOT / "report"
@@ -159,12 +158,6 @@ def test_report_without_any_result_names_the_command(folder):
 def test_report_without_benchmarks_names_the_command(folder, tmp_path):
     with pytest.raises(UserError, match=r"python benchmarks/speed\.py"):
         load(folder, tmp_path)
-
-
-def test_patch_count_is_that_of_the_patch_file(workplace):
-    prepare_patches("sample", 4, "y", data_dir=workplace)
-    patches = read_patches(patch_file("sample", 4, "y", workplace), dataset="sample", scale=4, colour="y")
-    assert patch_count("sample") == len(patches.lr)
 
 
 def test_held_out_scores_are_those_of_the_held_out_images(datasets, workplace):

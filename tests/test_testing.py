@@ -29,6 +29,8 @@ from data.degradation import imresize
 from models import build_model, count_parameters, model_options
 from models.inference import InPrecision, Tiled
 from models.vdsr import VDSR
+from report.comparisons import image_files
+from report.drawing import fingerprint, fingerprint_of
 from utils import (
     CHECKPOINT_VERSION,
     Photo,
@@ -38,6 +40,7 @@ from utils import (
     rgb_to_ycbcr,
     save_checkpoint,
     split_alpha,
+    to_y,
     write_png,
     ycbcr_to_rgb,
 )
@@ -184,13 +187,46 @@ def test_scores_are_those_of_the_protocol_written_out_again(scored, name):
         assert row["rgb_psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)), abs=1e-6)
 
 
-def test_figures_are_one_png_per_image_at_300_dpi(scored):
-    figures = sorted((scored.place / "out" / "figures").iterdir())
-    assert len(figures) == 2
-    for figure, name in zip(figures, ("coat", "face"), strict=True):
-        assert figure.name.startswith(f"shots_x4_{name}_")
-        with Image.open(figure) as image:
-            assert image.format == "PNG" and image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+def test_figures_of_each_image_are_those_that_the_result_files_stand_for(scored):
+    """What is read back from the results names each file that was written, and the fingerprint that it carries."""
+    folder, results = scored.place / "out" / "figures", scored.place / "out" / "results"
+    keys = [f"{KEY}_first-best", f"{KEY}_second-best", f"{KEY}_rgb"]
+    documents = {key: read_json(results / f"shots_x4_{key}.json") for key in keys}
+    expected, pdfs = {}, set()
+    for image in ("coat", "face"):
+        figures, pictures = image_files(folder, documents, image)
+        assert list(figures) == ["comparison", "errors", "detail"]
+        assert pictures.keys() == {"bicubic", "bicubic_rgb", *keys}
+        expected |= dict(figures.values()) | dict(pictures.values())
+        pdfs |= {path.with_suffix(".pdf") for path, _ in figures.values()}
+    assert set(folder.iterdir()) == expected.keys() | pdfs
+    for path, inputs in expected.items():
+        assert fingerprint_of(path) == fingerprint(inputs)
+        with Image.open(path) as image:
+            assert image.format == path.suffix[1:].upper()
+            assert image.format == "WEBP" or image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert "wrote 6 figures (PNG and PDF) and 10 SR images (WebP)" in scored.out
+
+
+def test_figures_of_other_weights_or_another_window_carry_other_fingerprints(script, workplace):
+    (small_set(workplace / "shots") / "coat.bmp").unlink()
+    found = []
+    for seed, flags in ((0, ()), (0, ()), (1, ()), (0, ("--zoom", "8,4,32"))):
+        path = small_checkpoint(workplace / "best.pth", seed=seed)
+        run(script, "--weights", path, "--dataset", "shots", "--out", "out", *flags)
+        kinds = (f"errors_{KEY}.png", f"{KEY}.webp", "bicubic.webp")
+        found.append([fingerprint_of(workplace / "out" / "figures" / f"shots_x4_face_{kind}") for kind in kinds])
+    assert found[0] == found[1]
+    assert [first != other for first, other in zip(found[0], found[2], strict=True)] == [True, True, False]
+    assert [first != other for first, other in zip(found[0], found[3], strict=True)] == [True, False, False]
+
+
+def test_bicubic_alone_has_figures_too(script, workplace):
+    run(script, "--dataset", small_set(workplace / "shots"), "--out", "out")
+    result = read_json(workplace / "out" / "results" / "shots_x4_bicubic.json")
+    figures, pictures = image_files(workplace / "out" / "figures", {"bicubic": result}, "coat")
+    for path, inputs in [*figures.values(), *pictures.values()]:
+        assert fingerprint_of(path) == fingerprint(inputs)
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
@@ -213,7 +249,8 @@ def test_network_that_returns_the_hr_image_has_no_error(pixels, colour):
     hr = rgb_to_ycbcr(pixels)[..., 0] if colour == "y" and pixels.ndim == 3 else pixels
     hr = np.stack([hr] * (3 if colour == "rgb" else 1)) if hr.ndim == 2 else hr.transpose(2, 0, 1)
     oracle = test.Network("Oracle", "oracle", lambda lr: torch.from_numpy(hr)[None] / 255, 4, colour, {})
-    shown = test.score_image(oracle, "face", pixels, torch.device("cpu"))
+    luma, shown = test.score_image(oracle, "face", pixels, torch.device("cpu"))
+    assert (luma == to_y(pixels)).all()
     assert (oracle.rows[0]["psnr"], oracle.rows[0]["ssim"]) == (float("inf"), 1.0)
     if colour == "rgb":
         assert oracle.rows[0]["rgb_psnr"] == float("inf")
@@ -282,22 +319,28 @@ def test_self_ensemble_gets_its_own_label_file_and_score(script, workplace):
 
 def test_figures_show_every_result_in_the_window_of_zoom(script, workplace, monkeypatch):
     drawn = []
-    monkeypatch.setattr("report.drawing.draw_comparison", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr("report.comparisons.draw_comparison", lambda *arguments: drawn.append(arguments))
     paths = [small_checkpoint(workplace / name, channels=channels) for name, channels in (("y.pth", 1), ("c.pth", 3))]
     small_set(workplace / "shots")
     common = ("--weights", *paths, "--dataset", "shots", "--out", "out")
     run(script, *common, "--zoom", "8,4,32")
     run(script, *common)
     assert [arguments[4] for arguments in drawn[:2]] == [(8, 4, 32)] * 2
-    for _, title, hr, panels, (x, y, size) in drawn:
-        assert [panel[0] for panel in panels] == ["Bicubic", "Bicubic (RGB)", LABEL, f"{LABEL[:-1]}, RGB)"]
+    for _, title, hr, panels, (x, y, size), _ in drawn:
+        assert [panel.label for panel in panels] == ["Bicubic", "Bicubic (RGB)", LABEL, f"{LABEL[:-1]}, RGB)"]
         original = Image.open(workplace / "shots" / ("face.png" if "face" in title else "coat.bmp"))
         assert (hr == np.array(original)[: hr.shape[0], : hr.shape[1]]).all()
         assert hr.shape[:2] == ((64, 80) if "face" in title else (56, 48))
         assert 0 <= x <= hr.shape[1] - size and 0 <= y <= hr.shape[0] - size
-        for _, image, psnr, _ in panels:
-            assert image.shape[:2] == hr.shape[:2] and image.dtype == np.uint8
-            assert psnr > 20 and np.abs(image.mean() - hr.mean()) < 3
+        assert [panel.baseline for panel in panels] == [True, True, False, False]
+        for panel in panels:
+            assert panel.shown.shape[:2] == panel.luma.shape == hr.shape[:2] and panel.shown.dtype == np.uint8
+            assert panel.psnr > 20 and np.abs(panel.shown.mean() - hr.mean()) < 3
+            assert np.abs(panel.luma.mean() - to_y(hr).mean()) < 3
+            error = (panel.luma.astype(float) - to_y(hr))[4:-4, 4:-4]
+            scored = 10 * np.log10(255**2 / np.mean(error**2))
+            if hr.ndim == 3 or "RGB" not in panel.label:  # the score of grey images is of their studio range there
+                assert panel.psnr == pytest.approx(scored, abs=1e-9)
 
 
 @pytest.mark.parametrize("zoom", ["1,2", "a,b,c", "0,0,0", "-1,0,8", "0,0,8.5", "20,0,32", "0,25,32"])
@@ -312,6 +355,7 @@ def test_sample_set_is_scored_under_its_own_name(script, workplace):
     assert [row[0] for row in table(result.out)] == ["astronaut", "chelsea", "mean"]
     assert "sample x4" in result.out
     assert read_json(workplace / "out" / "results" / "sample_x4_bicubic.json")["dataset"] == "sample"
+    assert [path.name for path in (workplace / "out").iterdir()] == ["results"]  # --no-figures leaves all pictures out
 
 
 @pytest.mark.parametrize(("val_set", "noted"), [("Set5", True), ("held-out", False)])

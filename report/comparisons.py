@@ -1,0 +1,377 @@
+"""The figures that test.py draws of each test image, and what each is made from, read from the result documents.
+
+Of one image: the comparison in a magnified window, the maps of the errors, an edge profile beside the spectra, and the
+whole SR images as WebP pictures. report/build.py finds with image_files() which of them no longer fit the results.
+"""
+
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from report.drawing import (
+    BLACK,
+    BLUE,
+    DESCRIPTION,
+    GREEN,
+    ORANGE,
+    PAGE_WIDTH,
+    PINK,
+    SKY,
+    YELLOW,
+    figure_file,
+    fingerprint,
+    place_axes,
+    put_caption,
+    show_image,
+)
+from utils import UserError, shave, to_rgb, to_y, written_whole
+
+GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
+SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
+MARK = "#ff2020"
+ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
+PROFILE = 48  # HR pixels along an edge profile
+COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)
+IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
+RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
+WEBP = {"format": "WEBP", "quality": 95, "method": 6}
+WEBP_SIDE = 16383  # pixels; the format holds no longer ones
+
+
+@dataclass(eq=False)
+class Panel:
+    """What one network made of an image, as the figures show it."""
+
+    label: str
+    key: str  # in file names
+    luma: np.ndarray  # uint8 (H, W), to be held against to_y() of the HR image
+    shown: np.ndarray  # uint8 (H, W) or (H, W, 3)
+    psnr: float
+    ssim: float
+    baseline: bool = False  # bicubic
+
+
+# ---------------------------------------------------------------- what a figure is made from
+
+
+def comparison_inputs(results, image):
+    """What the figures of one image depend on, as a JSON value.
+
+    results: result documents of test.py, in the order of the figures' panels. Raises UserError where they are not of
+    one run: of different images, scales or zooms.
+    """
+    shared = [{key: result.get(key) for key in ("dataset", "dataset_manifest", "scale", "zoom")} for result in results]
+    if any(fields != shared[0] for fields in shared):
+        raise UserError(f"results of different runs cannot share a figure: {shared}")
+    networks = []
+    for result in results:
+        row = {row["name"]: row for row in result["images"]}[image]
+        networks.append(
+            {key: result.get(key) for key in ("label", "self_ensemble", "tile", "precision")}
+            | {"weights": (result["weights"] or {}).get("sha256")}
+            | {"scores": _shown(row["psnr"], row["ssim"]), "bicubic": _shown(row["bicubic_psnr"], row["bicubic_ssim"])}
+        )
+    return shared[0] | {"image": image, "networks": networks}
+
+
+def picture_inputs(result, image):
+    """What one network's SR image depends on, as a JSON value: the same whatever else was tested beside it."""
+    inputs = comparison_inputs([result], image)
+    return {key: value for key, value in inputs.items() if key != "zoom"}
+
+
+def bicubic_inputs(result, image):
+    """What the bicubic image depends on that a network's result is held against, as a JSON value."""
+    inputs = picture_inputs(result, image)
+    (network,) = inputs.pop("networks")
+    return inputs | {"bicubic": network["bicubic"], "colour": result["protocol"]["colour"]}
+
+
+def _shown(psnr, ssim):
+    """PSNR and SSIM as figures show them; equal images have the PSNR inf, in a file null."""
+    return [f"{np.inf if psnr is None else psnr:.2f}", f"{ssim:.4f}"]
+
+
+def image_files(folder, results, image):
+    """The files that test.py writes of one image: ({kind: (path, inputs)}, {key: (path, inputs)}).
+
+    results: {key: document} in the order of the panels; a result file is <dataset>_x<scale>_<key>.json.
+    The first dict is of the figures (comparison, errors, detail; a PDF lies beside each PNG), the second of the
+    pictures (WebP) of bicubic and each network; an image longer than WEBP_SIDE has none. A file fits the results where
+    fingerprint_of(path) is fingerprint(inputs).
+    """
+    documents = list(results.values())
+    start = f"{documents[0]['dataset']}_x{documents[0]['scale']}_{image}"
+    keys = "-".join(results)
+    keys = keys if len(keys) <= 100 else f"{len(results)}networks"
+    inputs = comparison_inputs(documents, image)
+    kinds = {"comparison": "", "errors": "errors_", "detail": "detail_"}
+    figures = {kind: (folder / f"{start}_{part}{keys}.png", {"kind": kind} | inputs) for kind, part in kinds.items()}
+    made = {}
+    for key, document in results.items():
+        bicubic = "bicubic" if document["protocol"]["colour"] == "y" else "bicubic_rgb"
+        made[bicubic] = bicubic_inputs(document, image)
+        if document["weights"]:
+            made[key] = picture_inputs(document, image)
+    return figures, {key: (folder / f"{start}_{key}.webp", value) for key, value in made.items()}
+
+
+# ---------------------------------------------------------------- all figures of an image
+
+
+def draw_image(folder, results, image, hr, panels, zoom):
+    """Write the files of image_files(folder, results, image); returns their paths.
+
+    hr: uint8 (H, W) or (H, W, 3). panels: one Panel per row of the table, baselines first.
+    zoom: (x, y, size) of the magnified window in HR pixels, or None for where the results differ most.
+    """
+    figures, pictures = image_files(folder, results, image)
+    document = next(iter(results.values()))
+    title, scale = f"{document['dataset']} {image}, x{document['scale']}", document["scale"]
+    if zoom is None:
+        size = default_zoom(*hr.shape[:2])
+        zoom = (*choose_region([panel.luma for panel in panels], size, scale), size)
+    with rc_context({"text.parse_math": False}):  # names of files and folders may hold dollar signs
+        draw_comparison(figures["comparison"][0], title, hr, panels, zoom, figures["comparison"][1])
+        draw_errors(figures["errors"][0], title, hr, panels, scale, figures["errors"][1])
+        draw_detail(figures["detail"][0], title, hr, panels, zoom, scale, figures["detail"][1])
+    written = [path for path, _ in figures.values()]
+    for panel in panels:
+        path, inputs = pictures[panel.key]
+        if max(panel.shown.shape) <= WEBP_SIDE:
+            write_picture(path, panel.shown, inputs)
+            written.append(path)
+    return written
+
+
+def write_picture(path, image, made_from):
+    """Write a uint8 image as an RGB WebP file that carries the fingerprint of what it is made from."""
+    exif = Image.Exif()
+    exif[DESCRIPTION] = fingerprint(made_from)
+    with written_whole(path) as temporary:
+        Image.fromarray(to_rgb(image)).save(temporary, exif=exif, **WEBP)
+
+
+# ---------------------------------------------------------------- the magnified window
+
+
+def choose_region(images, size, border):
+    """(x, y) of the size x size window in which the images differ most: where their mean variance is largest.
+
+    images: grey (H, W) arrays of equal shape; windows keep `border` pixels away from the sides where there is room.
+    """
+    variance = np.var(np.stack([image.astype(np.float64) for image in images]), axis=0)
+    border = min(border, (variance.shape[0] - size) // 2, (variance.shape[1] - size) // 2)
+    inner = shave(variance, border)
+    sums = np.pad(inner.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # sums[y, x]: over all above and left of (y, x)
+    windows = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    y, x = np.unravel_index(windows.argmax(), windows.shape)
+    return int(x) + border, int(y) + border
+
+
+def default_zoom(height, width):
+    """Side of the magnified window: a quarter of the image's shorter side, from 24 to 96 pixels if it has them."""
+    shorter = min(height, width)
+    return min(shorter, 96, max(24, shorter // 4))
+
+
+def draw_comparison(path, title, hr, panels, zoom, made_from=None):
+    """Draw an image with a marked window, and beside it that window magnified in the HR image and in each result.
+
+    hr: uint8 (H, W) or (H, W, 3). zoom: (x, y, size) of the window in HR pixels. The caption of the best PSNR is bold.
+    """
+    x, y, size = zoom
+    height, width = hr.shape[:2]
+    crops = [("HR", hr, "PSNR (dB) / SSIM", False)]
+    best = max(panel.psnr for panel in panels)
+    for panel in panels:
+        crops.append((panel.label, panel.shown, f"{panel.psnr:.2f} / {panel.ssim:.4f}", panel.psnr == best))
+    columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}.get(len(crops), 4)
+    rows = -(-len(crops) // columns)
+
+    # In inches. The whole image is as high as the rows of panels with the captions between them.
+    aspect = width / height
+    room = PAGE_WIDTH - (columns + 2) * GAP
+    caption = 3 * LINE  # a label in one line, and the numbers
+    for _ in range(2):  # longer labels take more lines, which leave a little less to the panels
+        panel = (room - aspect * (rows - 1) * caption) / (columns + aspect * rows)
+        panel = min(max(panel, 0.9), 2.0, (room - SMALLEST_WHOLE) / columns)
+        labels = [textwrap.wrap(label, int(panel / CHARACTER)) for label, *_ in crops]
+        caption = LINE * (2 + max(map(len, labels)))
+    whole_height = rows * panel + (rows - 1) * caption
+    whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
+    figure_width = whole_width + columns * panel + (columns + 2) * GAP
+    figure_height = rows * (panel + caption) + GAP
+
+    with figure_file(path, figure_width, figure_height, made_from=made_from) as figure:
+        axes = place_axes(figure, GAP, GAP, whole_width, whole_height)
+        show_image(axes, hr, title)
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1.2))
+        for index, (label, (_, image, numbers, bold)) in enumerate(zip(labels, crops, strict=True)):
+            left = 2 * GAP + whole_width + index % columns * (panel + GAP)
+            axes = place_axes(figure, left, GAP + index // columns * (panel + caption), panel, panel)
+            show_image(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=bold)
+
+
+# ---------------------------------------------------------------- error maps
+
+
+def error_maps(hr, panels, border):
+    """|SR - HR| of the luma of each panel, without the border that is not scored: uint8 arrays."""
+    y = shave(to_y(hr), border).astype(np.int16)
+    return [np.abs(shave(panel.luma, border) - y).astype(np.uint8) for panel in panels]
+
+
+def error_limit(errors):
+    """The upper end of the colour scale: 99 % of all errors lie below, in steps of 5 grey levels."""
+    return max(5, int(np.ceil(np.percentile(np.stack(errors), 99) / 5)) * 5)
+
+
+def draw_errors(path, title, hr, panels, border, made_from=None):
+    """Draw the maps of |SR - HR| on Y, all in one colour scale. The caption of the best PSNR is bold."""
+    errors = error_maps(hr, panels, border)
+    limit = error_limit(errors)
+    height, width = errors[0].shape
+    columns = min(len(panels), 4 if width < 2 * height else 2)
+    rows = -(-len(panels) // columns)
+    columns = -(-len(panels) // rows)
+    cell = (PAGE_WIDTH - (columns + 1) * GAP) / columns  # inches
+    panel_height = min(cell * height / width, 2.2 if rows == 1 else 1.9)
+    panel_width = min(panel_height * width / height, cell)
+    labels = [textwrap.wrap(panel.label, int(cell / CHARACTER)) for panel in panels]
+    caption, head, foot = LINE * (1.6 + max(map(len, labels))), 0.45, 0.5
+    figure_height = head + rows * (panel_height + caption) + foot
+    best = max(panel.psnr for panel in panels)
+    with figure_file(path, PAGE_WIDTH, figure_height, made_from=made_from) as figure:
+        middle = f"误差图 Error map |SR − HR|：{title}"
+        figure.text(0.5, 1 - 0.06 / figure_height, middle, ha="center", va="top", fontweight="bold")
+        note = f"亮度 Y，四周各去掉 {border} 像素；所有子图共用同一色标，大于 {limit} 的误差按 {limit} 显示"
+        figure.text(0.5, 1 - 0.24 / figure_height, note, ha="center", va="top", fontsize=7)
+        for index, (panel, label, error) in enumerate(zip(panels, labels, errors, strict=True)):
+            row, column = divmod(index, columns)
+            inside = min(columns, len(panels) - row * columns)  # the last row may be shorter: it is centred
+            left = (PAGE_WIDTH - inside * cell - (inside - 1) * GAP) / 2 + column * (cell + GAP)
+            left += (cell - panel_width) / 2
+            top = head + row * (panel_height + caption)
+            axes = place_axes(figure, left, top, panel_width, panel_height)
+            picture = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation="nearest")
+            put_caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
+        bar = place_axes(figure, PAGE_WIDTH / 2 - 1.5, figure_height - 0.44, 3, 0.09)
+        figure.colorbar(picture, cax=bar, orientation="horizontal", extend="max")
+        bar.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        bar.tick_params(labelsize=7, pad=2)
+        bar.set_xlabel("|SR − HR|（灰度级 grey levels）", fontsize=7, labelpad=1)
+
+
+# ---------------------------------------------------------------- edge profile and spectrum
+
+
+def choose_line(hr, lumas, zoom):
+    """(rows, columns), slices of the line of pixels through the window that tells the results apart best.
+
+    The line is horizontal or vertical, PROFILE pixels long where the image has them. Counted is, along the line, the
+    product of HR's gradient and the spread between the results: an edge that they rebuild differently.
+    hr, lumas: (H, W).
+    """
+    length = min(PROFILE, *hr.shape)
+    spread = np.std(np.stack([hr, *lumas]).astype(np.float64), axis=0)
+    x, y, size = zoom
+    best = (-1.0, None)
+    for axis, (start, across) in enumerate(((y, x), (x, y))):
+        value = np.abs(np.gradient(hr.astype(np.float64), axis=axis)) * spread
+        value = value.T if axis else value  # (along the line, across it)
+        low, high = np.clip(sorted((start, start + size - length)), 0, len(value) - length)
+        band = value[low : high + length, across : across + size]
+        sums = np.lib.stride_tricks.sliding_window_view(band, length, axis=0).sum(-1)
+        first, beside = np.unravel_index(sums.argmax(), sums.shape)
+        along = slice(int(low + first), int(low + first) + length)
+        one = slice(int(across + beside), int(across + beside) + 1)
+        best = max(best, (sums.max(), (one, along) if axis else (along, one)), key=lambda pair: pair[0])
+    return best[1]
+
+
+def spectrum(luma):
+    """Radially averaged power spectrum of a grey image: (frequencies in cycles/pixel, power in dB).
+
+    The mean is taken away and a Hann window keeps the image's sides from showing as high frequencies. Power is per
+    pixel of the window in squared grey levels; the powers of a ring of frequencies are averaged, then made dB.
+    """
+    height, width = luma.shape
+    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    plane = (luma - luma.mean()) * window
+    power = np.abs(np.fft.fft2(plane)) ** 2 / (window**2).sum()
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+    rings = min(RINGS, min(height, width) // 2)
+    ring = np.floor(radius * 2 * rings).astype(int)
+    inside = ring < rings
+    mean = np.bincount(ring[inside], power[inside], rings) / np.bincount(ring[inside], minlength=rings)
+    return (np.arange(rings) + 0.5) / (2 * rings), 10 * np.log10(np.maximum(mean, 1e-3))  # far below rounding's 1/12
+
+
+def lines_of(hr, panels):
+    """What profile and spectrum show: [(label, luma, style of the line)], HR, bicubic and the best networks."""
+    networks = [panel for panel in panels if not panel.baseline]
+    best = sorted(networks, key=lambda panel: panel.psnr, reverse=True)[:IN_DETAIL]
+    coloured = networks if len(networks) <= len(COLOURS) else best  # where it can, a network keeps its colour
+    lines = [("HR", to_y(hr), {"color": BLACK, "linewidth": 1.6})]
+    for panel in panels:
+        if panel is panels[0]:
+            style = {"color": "0.5", "linestyle": "--"}
+        elif panel in best:
+            style = {"color": COLOURS[coloured.index(panel)], "linewidth": 1.1}
+        else:
+            continue
+        lines.append((f"{panel.label}  {panel.psnr:.2f}\N{NO-BREAK SPACE}dB", panel.luma, style))
+    return lines
+
+
+def draw_detail(path, title, hr, panels, zoom, scale, made_from=None):
+    """Draw Y along a line across an edge, and the spectra of the images without the border that is not scored.
+
+    HR, the first baseline and the best networks are shown; window and line are marked in small pictures.
+    """
+    rows, columns = choose_line(to_y(hr), [panel.luma for panel in panels], zoom)
+    x, y, size = zoom
+    lines = lines_of(hr, panels)
+    labels = [textwrap.fill(label, 44) for label, _, _ in lines]
+    legend_columns = len(lines) if sum(map(len, labels)) < 90 else 2
+    legend_rows = -(-len(lines) // legend_columns) * (1 + max(label.count("\n") for label in labels))
+    height = 2.7 + 0.16 * legend_rows
+    with figure_file(path, PAGE_WIDTH, height, layout="constrained", made_from=made_from) as figure:
+        figure.suptitle(f"边缘剖面与频谱 Edge profile and spectrum：{title}", fontsize=8, fontweight="bold")
+        grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 3, 2.4))
+        whole, window = (figure.add_subplot(grid[row, 0]) for row in range(2))
+        profile, power = (figure.add_subplot(grid[:, column]) for column in (1, 2))
+
+        for axes, caption in ((whole, "窗口 Window"), (window, "剖面线 Line")):
+            axes.imshow(to_rgb(hr), interpolation="nearest" if axes is window else None)
+            axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1))
+            ends = [(part.start, part.stop - 1) for part in (columns, rows)]
+            axes.plot(*ends, color=MARK, linewidth=1.4, solid_capstyle="butt")
+            put_caption(axes, caption, size=7)
+        window.set(
+            xlim=(min(x, columns.start) - 1, max(x + size, columns.stop)),
+            ylim=(max(y + size, rows.stop), min(y, rows.start) - 1),
+        )
+
+        border = scale
+        for (_, luma, style), label in zip(lines, labels, strict=True):
+            profile.plot(luma[rows, columns].ravel(), label=label, **style)
+            power.plot(*spectrum(shave(luma, border)), **style)
+        across = rows.stop - rows.start > 1
+        profile.set(xlabel=f"{'从上到下' if across else '从左到右'}的位置 Position (px)", ylabel="亮度 Y")
+        power.set(xlabel="空间频率 (cycles/pixel)", ylabel="对数功率谱 Log power spectrum (dB)", xlim=(0, 0.5))
+        nyquist = 1 / (2 * scale)
+        place = {"xycoords": power.get_xaxis_transform(), "xytext": (4, -2), "textcoords": "offset points"}
+        text = f"LR 奈奎斯特频率 Nyquist\n1/(2×{scale}) = {nyquist:.4g}"
+        power.axvline(nyquist, color="0.3", linestyle=":", linewidth=1)
+        power.annotate(text, (nyquist, 1), va="top", fontsize=7, **place)
+        for axes in (profile, power):
+            axes.grid(alpha=0.3)
+            axes.tick_params(labelsize=7)
+        figure.legend(loc="outside lower center", ncols=legend_columns)

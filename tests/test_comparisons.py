@@ -1,0 +1,426 @@
+"""The figures of each test image: what they show, that they can be read, and what their fingerprints stand for."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from helpers import assert_fits_a_page, assert_legible, texts_of
+from PIL import Image
+from skimage import data
+
+from report.comparisons import (
+    Panel,
+    bicubic_inputs,
+    choose_line,
+    choose_region,
+    comparison_inputs,
+    default_zoom,
+    draw_comparison,
+    draw_detail,
+    draw_errors,
+    draw_image,
+    error_limit,
+    image_files,
+    picture_inputs,
+    spectrum,
+    write_picture,
+)
+from report.drawing import fingerprint, fingerprint_of
+from utils import UserError, calc_psnr, shave, to_rgb, to_y
+
+PHOTOGRAPH = data.astronaut()
+IMAGES = {
+    "photograph": PHOTOGRAPH[:288, :288],
+    "wide": PHOTOGRAPH[100:164],
+    "tall": PHOTOGRAPH[:, 200:264],
+    "grey": PHOTOGRAPH[:200, :260, 1],
+    "as small as a test image may be": PHOTOGRAPH[:20, :24],
+}
+LABELS = ["Bicubic", "SRCNN", "VDSR", "SRResNet+", "SRDenseNet", "DRRN", "CARN (RGB)", "VDSR (depth=10)"]
+# as test.py makes them for networks with options, and for several checkpoints of the same network
+LONG_LABELS = ["VDSR (depth=10, bicubic_skip=False)", "SRResNet (num_blocks=8, batch_norm=False, RGB)+ [vdsr_x4-2]"]
+CASES = [(kind, count) for kind in IMAGES for count in ((1, 2, 4, 8) if kind == "photograph" else (5,))]
+
+
+def panels_of(hr, labels):
+    """A result for each label, bicubic first, PSNR rising, SSIM falling."""
+    rng = np.random.default_rng(0)
+    panels = []
+    for number, label in enumerate(labels):
+        image = np.clip(hr + rng.normal(0, 20 - number, hr.shape), 0, 255).astype(np.uint8)
+        panels.append(Panel(label, label, to_y(image), image, 28 + number, 0.9 - number / 100, baseline=number == 0))
+    return panels
+
+
+# ---------------------------------------------------------------- the magnified window
+
+
+def brute_force(images, size, border):
+    """The largest mean variance over all windows that keep the border, and where it is, by looking at each."""
+    variance = np.var(np.stack(images).astype(float), axis=0)
+    height, width = variance.shape
+    return max(
+        (variance[y : y + size, x : x + size].mean(), (x, y))
+        for y in range(border, height - size - border + 1)
+        for x in range(border, width - size - border + 1)
+    )
+
+
+@pytest.mark.parametrize("planted", [(5, 3), (20, 9), (33, 21)])
+def test_window_covers_the_place_where_the_images_differ(planted):
+    x, y = planted
+    first = IMAGES["grey"][:40, :50]
+    second = first.copy()
+    second[y : y + 8, x : x + 8] ^= 64
+    assert choose_region([first, second], 8, 3) == planted
+
+
+@pytest.mark.parametrize("size", [1, 7, 24, 30])
+@pytest.mark.parametrize("border", [0, 2, 4])
+def test_window_is_the_one_that_a_search_over_all_windows_finds(size, border):
+    images = [np.random.default_rng(seed).integers(0, 256, (38, 45)).astype(np.uint8) for seed in range(3)]
+    assert choose_region(images, size, border) == brute_force(images, size, border)[1]
+
+
+def test_difference_inside_the_border_is_not_chosen():
+    first = np.zeros((40, 50), np.uint8)
+    second = first.copy()
+    second[:4], second[20, 30] = 255, 1
+    x, y = choose_region([first, second], 8, 4)
+    assert x <= 30 < x + 8
+    assert y <= 20 < y + 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "window"), [((24, 24), 24, (0, 0)), ((24, 40), 24, (16, 0)), ((26, 24), 24, (0, 2))]
+)
+def test_window_as_large_as_the_image_gives_up_its_border(shape, size, window):
+    """Where the window leaves no room for the border of 4, it takes what room there is, down to none."""
+    first = np.zeros(shape, np.uint8)
+    second = first.copy()
+    second[-1, -1] = 255
+    assert choose_region([first, second], size, 4) == window
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 768), (288, 288), (64, 512), (20, 24), (1, 3)])
+def test_default_window_lies_inside_the_image(height, width):
+    assert 1 <= default_zoom(height, width) <= min(height, width, 96)
+
+
+# ---------------------------------------------------------------- the comparison
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [(kind, count) for kind in IMAGES for count in (range(1, 9) if kind == "photograph" else (2, 5, 8))],
+)
+def test_comparison_fits_a_page_and_nothing_in_it_overlaps(tmp_path, drawn, kind, count):
+    hr = IMAGES[kind]
+    path = tmp_path / "new folder" / "figure.png"
+    draw_comparison(path, "Set5 butterfly, x4", hr, panels_of(hr, LABELS[:count]), (0, 0, default_zoom(*hr.shape[:2])))
+    assert_fits_a_page(path)
+    assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_long_labels_do_not_run_into_each_other(tmp_path, drawn, count):
+    labels = ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))]
+    hr = IMAGES["photograph"]
+    draw_comparison(tmp_path / "figure.png", "Set14 coastguard, x4", hr, panels_of(hr, labels), (0, 0, 72))
+    assert_fits_a_page(tmp_path / "figure.png")
+    assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize("kind", ["photograph", "grey"])
+def test_comparison_shows_the_same_window_of_each_result_with_its_numbers_and_the_best_in_bold(tmp_path, drawn, kind):
+    hr = IMAGES[kind]
+    panels = panels_of(hr, LABELS[:3])
+    draw_comparison(tmp_path / "figure.png", "Set5 bird, x4", hr, panels, (40, 30, 50))
+    whole, *windows = drawn[0].axes
+    np.testing.assert_array_equal(whole.images[0].get_array(), to_rgb(hr))
+    assert whole.patches[0].get_bbox().bounds == (39.5, 29.5, 50, 50)
+    for axes, image in zip(windows, [hr, *(panel.shown for panel in panels)], strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), to_rgb(image)[30:80, 40:90])
+    captions = [axes.xaxis.label for axes in windows]
+    assert [" ".join(caption.get_text().split()) for caption in captions] == [
+        "HR PSNR (dB) / SSIM",
+        "Bicubic 28.00 / 0.9000",
+        "SRCNN 29.00 / 0.8900",
+        "VDSR 30.00 / 0.8800",
+    ]
+    assert [caption.get_fontweight() for caption in captions] == ["normal", "normal", "normal", "bold"]
+
+
+# ---------------------------------------------------------------- error maps
+
+
+@pytest.mark.parametrize(("kind", "count"), CASES)
+def test_error_maps_fit_a_page_and_can_be_read(tmp_path, drawn, kind, count):
+    hr = IMAGES[kind]
+    draw_errors(tmp_path / "figure.png", "Set5 butterfly, x4", hr, panels_of(hr, LABELS[:count]), 4)
+    assert_fits_a_page(tmp_path / "figure.png")
+    assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize("kind", ["photograph", "grey"])
+def test_error_maps_hold_the_error_that_was_scored_in_one_colour_scale_for_all(tmp_path, drawn, kind):
+    hr = IMAGES[kind]
+    panels = panels_of(hr, LABELS[:4])
+    draw_errors(tmp_path / "figure.png", "Set5 bird, x4", hr, panels, 4)
+    maps = [axes.images[0] for axes in drawn[0].axes if axes.images]
+    assert len(maps) == len(panels)
+    for shown, panel in zip(maps, panels, strict=True):
+        y, sr = (shave(plane, 4).astype(int) for plane in (to_y(hr), panel.luma))
+        np.testing.assert_array_equal(shown.get_array(), abs(sr - y))
+        error = np.asarray(shown.get_array(), float)
+        psnr = calc_psnr(*(shave(plane, 4) / 255 for plane in (panel.luma, to_y(hr))))
+        assert 10 * np.log10(255**2 / np.mean(error**2)) == pytest.approx(psnr, abs=1e-9)
+    captions = [axes.xaxis.label.get_text() for axes in drawn[0].axes if axes.images]
+    assert captions == [f"{panel.label}\n{panel.psnr:.2f} dB" for panel in panels]
+    limit = error_limit([np.asarray(shown.get_array()) for shown in maps])
+    assert {shown.get_clim() for shown in maps} == {(0, limit)}
+    assert f"大于 {limit} 的误差" in drawn[0].texts[1].get_text()
+
+
+def test_upper_limit_of_the_errors_leaves_out_one_in_a_hundred_of_all_panels_together():
+    calm, rough = np.zeros((10, 100), np.uint8), np.zeros((10, 100), np.uint8)
+    assert error_limit([calm, rough]) == 5
+    rough[:1, :40] = 38  # 2 % of both
+    assert error_limit([calm, rough]) == 40
+    rough[:1, 10:] = 0  # 0.5 %
+    assert error_limit([calm, rough]) == 5
+
+
+# ---------------------------------------------------------------- profile and spectrum
+
+
+@pytest.mark.parametrize(("kind", "count"), CASES)
+def test_detail_fits_a_page_and_can_be_read(tmp_path, drawn, kind, count):
+    hr = IMAGES[kind]
+    zoom = (0, 0, default_zoom(*hr.shape[:2]))
+    draw_detail(tmp_path / "figure.png", "Set5 butterfly, x4", hr, panels_of(hr, LABELS[:count]), zoom, 4)
+    assert_fits_a_page(tmp_path / "figure.png")
+    assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize("draw", [draw_errors, draw_detail])
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_long_labels_leave_the_other_figures_legible_too(tmp_path, drawn, draw, count):
+    hr = IMAGES["photograph"]
+    panels = panels_of(hr, ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))])
+    window = ((0, 0, 72),) if draw is draw_detail else ()
+    draw(tmp_path / "figure.png", "Set14 coastguard, x4", hr, panels, *window, 4)
+    assert_fits_a_page(tmp_path / "figure.png")
+    assert_legible(drawn[0])
+
+
+def test_profile_holds_the_pixels_of_the_marked_line_of_hr_bicubic_and_the_best_three(tmp_path, drawn):
+    hr = IMAGES["photograph"]
+    panels = panels_of(hr, LABELS[:6])
+    draw_detail(tmp_path / "figure.png", "Set5 bird, x4", hr, panels, (90, 100, 70), 4)
+    whole, window, profile, power = drawn[0].axes
+    shown = [to_y(hr), *(panels[index].luma for index in (0, 3, 4, 5))]  # PSNR rises with the index
+    (columns, rows) = (np.sort(values).astype(int) for values in whole.lines[0].get_data())
+    np.testing.assert_array_equal(whole.lines[0].get_data(), window.lines[0].get_data())
+    marked = (slice(rows[0], rows[1] + 1), slice(columns[0], columns[1] + 1))
+    assert sorted(to_y(hr)[marked].shape) == [1, 48]
+    assert 90 <= columns[0] <= columns[1] < 160 and 100 <= rows[0] <= rows[1] < 170
+    for axes in (whole, window):
+        assert axes.patches[0].get_bbox().bounds == (89.5, 99.5, 70, 70)
+    for line, spectral, luma in zip(profile.lines, power.lines, shown, strict=False):
+        np.testing.assert_array_equal(line.get_ydata(), luma[marked].ravel())
+        np.testing.assert_array_equal(spectral.get_xydata().T, spectrum(shave(luma, 4)))
+    assert len(profile.lines) == 5
+    assert power.lines[5].get_xdata()[0] == 1 / 8  # LR's Nyquist frequency
+    legend = [text.get_text().replace("\xa0", " ") for text in drawn[0].legends[0].get_texts()]
+    assert legend == ["HR", "Bicubic  28.00 dB", "SRResNet+  31.00 dB", "SRDenseNet  32.00 dB", "DRRN  33.00 dB"]
+    colours = [line.get_color() for line in profile.lines]
+    assert colours == [line.get_color() for line in power.lines[:5]] and len(set(colours)) == 5
+
+
+def brute_force_line(hr, lumas, zoom, length):
+    """The best line's score by looking at each horizontal and vertical line in the window."""
+    spread = np.std(np.stack([hr, *lumas]).astype(float), axis=0)
+    down, across = (np.abs(gradient) * spread for gradient in np.gradient(hr.astype(float)))
+    x, y, size = zoom
+    steps = range(size - length + 1)
+    lines = [across[y + i, x + j : x + j + length].sum() for i in range(size) for j in steps]
+    return max(lines + [down[y + j : y + j + length, x + i].sum() for i in range(size) for j in steps])
+
+
+@pytest.mark.parametrize("zoom", [(0, 0, 60), (30, 7, 50), (140, 100, 100), (212, 152, 48)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_line_is_the_one_that_a_search_over_all_lines_of_the_window_finds(zoom, turned):
+    hr = IMAGES["grey"].T if turned else IMAGES["grey"]
+    zoom = (zoom[1], zoom[0], zoom[2]) if turned else zoom
+    lumas = [panel.luma for panel in panels_of(hr, LABELS[:3])]
+    rows, columns = choose_line(hr, lumas, zoom)
+    spread = np.std(np.stack([hr, *lumas]).astype(float), axis=0)
+    gradient = np.gradient(hr.astype(float), axis=int(columns.stop - columns.start > 1))
+    found = (np.abs(gradient) * spread)[rows, columns]
+    assert found.size == 48
+    assert found.sum() == pytest.approx(brute_force_line(hr, lumas, zoom, 48))
+
+
+@pytest.mark.parametrize(("shape", "zoom", "size"), [((20, 24), (0, 0, 20), 20), ((90, 99), (40, 30, 1), 48)])
+def test_line_through_a_small_window_or_image_is_as_long_as_there_is_room(shape, zoom, size):
+    hr = PHOTOGRAPH[: shape[0], : shape[1], 1]
+    rows, columns = choose_line(hr, [hr // 2], zoom)
+    assert hr[rows, columns].size == size
+    assert rows.start <= zoom[1] + zoom[2] - 1 and zoom[1] < rows.stop
+    assert columns.start <= zoom[0] + zoom[2] - 1 and zoom[0] < columns.stop
+
+
+@pytest.mark.parametrize("cycles", [(0.05, 0), (0, 0.123), (0.2, 0.2), (0.3, 0.35)])
+def test_spectrum_of_a_sinusoid_peaks_at_its_frequency_with_its_power(cycles):
+    y, x = np.mgrid[:200, :260]
+    frequencies, power = spectrum(128 + 60 * np.sin(2 * np.pi * (cycles[0] * y + cycles[1] * x)))
+    assert abs(frequencies[power.argmax()] - np.hypot(*cycles)) <= 0.5 / len(power)
+    assert power.max() > np.median(power) + 40
+
+
+def test_spectrum_of_white_noise_is_its_variance_at_all_frequencies():
+    _, power = spectrum(np.random.default_rng(0).normal(100, 7, (256, 256)))
+    np.testing.assert_allclose(power[10:], 10 * np.log10(49), atol=1)  # the inner rings are means of few values
+
+
+@pytest.mark.parametrize("shape", [(11, 11), (12, 16), (37, 400), (101, 100), (300, 512)])
+def test_spectrum_has_a_finite_value_in_each_ring_of_any_image(shape):
+    frequencies, power = spectrum(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
+    assert np.isfinite(power).all() and len(power) == min(50, min(shape) // 2)
+    assert 0 < frequencies[0] < frequencies[-1] < 0.5
+    assert np.isfinite(spectrum(np.full(shape, 9, np.uint8))[1]).all()
+
+
+# ---------------------------------------------------------------- what a figure is made from
+
+
+def document(label, psnr, **changes):
+    """What matters here of a result file."""
+    row = {"name": "bird", "psnr": psnr, "ssim": 0.9, "bicubic_psnr": 30.18, "bicubic_ssim": 0.87, "seconds": 0.1}
+    return {
+        "label": label,
+        "scale": 4,
+        "weights": {"path": f"weights/{label}.pth", "sha256": label.lower() * 8},
+        "self_ensemble": False,
+        "tile": None,
+        "precision": "fp32",
+        "dataset": "Set5",
+        "dataset_manifest": "a" * 64,
+        "protocol": {"colour": "y"},
+        "zoom": None,
+        "images": [row | {"name": "baby"}, row],
+    } | changes
+
+
+def test_inputs_are_json_and_name_all_that_the_figure_shows():
+    inputs = comparison_inputs([document("CARN", 33.3391), document("SRCNN", None)], "bird")
+    assert json.loads(json.dumps(inputs)) == inputs
+    assert (inputs["dataset"], inputs["image"], inputs["scale"], inputs["zoom"]) == ("Set5", "bird", 4, None)
+    assert inputs["dataset_manifest"] == "a" * 64
+    assert [network["label"] for network in inputs["networks"]] == ["CARN", "SRCNN"]
+    assert inputs["networks"][0]["weights"] == "carn" * 8
+    assert [network["scores"] for network in inputs["networks"]] == [["33.34", "0.9000"], ["inf", "0.9000"]]
+
+
+CHANGES = {
+    "weights": lambda results: results[1]["weights"].update(sha256="0" * 64),
+    "score": lambda results: results[1]["images"][1].update(psnr=29.99),
+    "bicubic": lambda results: results[0]["images"][1].update(bicubic_ssim=0.88),
+    "ensemble": lambda results: results[1].update(self_ensemble=True),
+    "precision": lambda results: results[1].update(precision="bf16"),
+    "tile": lambda results: results[1].update(tile=32),
+    "label": lambda results: results[1].update(label="SRCNN+"),
+    "zoom": lambda results: [result.update(zoom=[1, 2, 30]) for result in results],
+    "images": lambda results: [result.update(dataset_manifest="b" * 64) for result in results],
+    "order": lambda results: results.reverse(),
+    "fewer": lambda results: results.pop(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_fingerprint_changes_with_whatever_the_figure_shows(change):
+    results = [document("CARN", 33.34), document("SRCNN", 32.4)]
+    before = fingerprint(comparison_inputs(results, "bird"))
+    changed = copy.deepcopy(results)
+    CHANGES[change](changed)
+    assert fingerprint(comparison_inputs(changed, "bird")) != before
+    assert fingerprint(comparison_inputs(results, "baby")) != before
+
+
+def test_fingerprint_stays_where_only_time_place_or_the_digits_not_shown_differ():
+    results = [document("CARN", 33.34), document("SRCNN", 32.4)]
+    before = fingerprint(comparison_inputs(results, "bird"))
+    results[0]["images"][1]["seconds"] = 9.0
+    results[0]["images"][1]["psnr"] += 1e-9
+    results[0]["weights"]["path"] = "elsewhere.pth"
+    results[1]["commit"] = "c0ffee"
+    assert fingerprint(comparison_inputs(results, "bird")) == before
+
+
+@pytest.mark.parametrize("changes", [{"scale": 2}, {"dataset_manifest": "b" * 64}, {"zoom": [1, 2, 3]}])
+def test_results_of_different_runs_have_no_figure_together(changes):
+    with pytest.raises(UserError, match="different runs"):
+        comparison_inputs([document("CARN", 33.34), document("SRCNN", 32.4, **changes)], "bird")
+
+
+def test_result_files_of_older_versions_have_inputs_too():
+    older = document("CARN", 33.34)
+    del older["zoom"], older["precision"], older["tile"]
+    assert comparison_inputs([older], "bird")["zoom"] is None
+
+
+def test_picture_depends_on_its_own_network_alone(tmp_path):
+    carn, srcnn = document("CARN", 33.34), document("SRCNN", 32.4)
+    _, alone = image_files(tmp_path, {"carn": carn}, "bird")
+    _, beside = image_files(tmp_path, {"srcnn": srcnn, "carn": carn}, "bird")
+    assert alone["carn"] == beside["carn"] and alone["bicubic"] == beside["bicubic"]
+    assert alone["carn"][0] == tmp_path / "Set5_x4_bird_carn.webp"
+    assert picture_inputs(carn | {"zoom": [1, 2, 3]}, "bird") == picture_inputs(carn, "bird")
+    assert bicubic_inputs(srcnn, "bird") == bicubic_inputs(carn, "bird") != picture_inputs(carn, "bird")
+
+
+def test_figures_of_one_image_have_names_and_fingerprints_of_their_own(tmp_path):
+    figures, _ = image_files(tmp_path, {"carn": document("CARN", 33.34), "srcnn": document("SRCNN", 32.4)}, "bird")
+    assert {kind: path.name for kind, (path, _) in figures.items()} == {
+        "comparison": "Set5_x4_bird_carn-srcnn.png",
+        "errors": "Set5_x4_bird_errors_carn-srcnn.png",
+        "detail": "Set5_x4_bird_detail_carn-srcnn.png",
+    }
+    assert len({fingerprint(inputs) for _, inputs in figures.values()}) == 3
+
+
+@pytest.mark.parametrize("kind", ["photograph", "grey"])
+def test_picture_is_the_image_nearly_and_carries_its_fingerprint(tmp_path, kind):
+    image, path = IMAGES[kind], tmp_path / "new folder" / "picture.webp"
+    assert fingerprint_of(path) is None
+    write_picture(path, image, {"image": "bird"})
+    assert fingerprint_of(path) == fingerprint({"image": "bird"}) != fingerprint({"image": "baby"})
+    with Image.open(path) as picture:
+        assert (picture.format, picture.mode) == ("WEBP", "RGB")
+        found = np.array(picture)
+    assert found.shape == to_rgb(image).shape
+    assert calc_psnr(to_y(found) / 255, to_y(to_rgb(image)) / 255) > 38
+
+
+def test_names_with_dollar_signs_are_no_formulas_and_an_image_too_long_for_webp_has_no_picture(tmp_path, drawn):
+    hr = np.tile(PHOTOGRAPH[:20, :, 1], (1, 33))[:, :16384]
+    panels = panels_of(hr, ["Bicubic", "CARN [$_$-best]"])
+    panels[0].key, panels[1].key = "bicubic", "carn"
+    results = {
+        "carn": document(
+            "CARN [$_$-best]", 29, dataset="$^$", images=[{**document("", 29)["images"][0], "name": "$$_$$"}]
+        )
+    }
+    written = draw_image(tmp_path, results, "$$_$$", hr, panels, None)
+    assert [path.name for path in written] == [f"$^$_x4_$$_$$_{kind}carn.png" for kind in ("", "errors_", "detail_")]
+    assert all("$^$ $$_$$, x4" in " ".join(text.get_text() for text in texts_of(figure)) for figure in drawn)
+
+
+def test_figure_with_inputs_is_a_png_and_a_pdf_and_carries_the_fingerprint(tmp_path):
+    hr = IMAGES["as small as a test image may be"]
+    draw_comparison(tmp_path / "a.png", "title", hr, panels_of(hr, LABELS[:2]), (0, 0, 20), {"image": "bird"})
+    assert_fits_a_page(tmp_path / "a.png", pdf=True)
+    assert fingerprint_of(tmp_path / "a.png") == fingerprint({"image": "bird"})
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")

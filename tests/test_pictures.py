@@ -1,0 +1,172 @@
+"""The figures of the report's data section: they show what the code makes of the images, and can be read."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import assert_fits_a_page, assert_legible
+from skimage import data
+
+from data.catalog import TRAIN_SETS
+from data.degradation import cubic, degrade, imresize
+from data.patches import cut_patches
+from report import pictures
+from report.drawing import fingerprint, fingerprint_of
+from utils import rgb_to_ycbcr, to_y
+
+PHOTOGRAPH = data.astronaut()[:187, 100:330]  # 230x187: neither is a multiple of 4
+T91 = TRAIN_SETS["T91"]
+FEW = [image.name for image in T91.images[:15]]  # with t6, which is held out
+
+
+def few_images():
+    """Photographs of different shapes under the names of T91's first images."""
+    shapes = [(120, 150), (150, 120), (100, 200)]
+    return {
+        name: data.astronaut()[20 * i :, 10 * i :][: shapes[i % 3][0], : shapes[i % 3][1]] for i, name in enumerate(FEW)
+    }
+
+
+# ---------------------------------------------------------------- patch pairs
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_pair_is_the_one_of_cut_patches_that_varies_most_and_says_where_it_lies(scale):
+    patch = 76 // scale * scale
+    lr, hr = degrade(PHOTOGRAPH, scale, "y")
+    lr_patches, hr_patches = cut_patches(lr, hr, patch, 38, scale)
+    index = max(range(len(hr_patches)), key=lambda index: hr_patches[index].std())
+    pair = pictures.densest_pair("face", PHOTOGRAPH, patch, 38, scale)
+    np.testing.assert_array_equal(pair.lr, lr_patches[index, 0])
+    np.testing.assert_array_equal(pair.hr, hr_patches[index, 0])
+    np.testing.assert_array_equal(pair.hr, to_y(PHOTOGRAPH)[pair.top : pair.top + patch, pair.left : pair.left + patch])
+
+
+@pytest.mark.parametrize("count", [6, 8])
+def test_patch_pairs_are_shown_pixel_by_pixel_and_at_true_relative_size(tmp_path, drawn, count):
+    pairs = [pictures.densest_pair(name, pixels) for name, pixels in list(few_images().items())[:count]]
+    pictures.draw_patch_pairs(tmp_path / "a.png", pairs)
+    assert_fits_a_page(tmp_path / "a.png")
+    assert_legible(drawn[0])
+    panels = [drawn[0].axes[3 * number : 3 * number + 3] for number in range(count)]
+    for (true, enlarged, whole), pair in zip(panels, pairs, strict=True):
+        for axes, plane in ((true, pair.lr), (enlarged, pair.lr), (whole, pair.hr)):
+            np.testing.assert_array_equal(axes.images[0].get_array(), plane)
+            assert axes.images[0].get_clim() == (0, 255)
+        sides = [axes.get_window_extent().width for axes in (true, enlarged, whole)]
+        assert sides[0] * 4 == pytest.approx(sides[2]) == pytest.approx(sides[1])
+        assert whole.get_xlabel() == f"{pair.name}\n({pair.left}, {pair.top})"
+
+
+# ---------------------------------------------------------------- degradation
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("pixels", [PHOTOGRAPH, PHOTOGRAPH[..., 1]], ids=["colour", "grey"])
+def test_steps_are_those_of_degrade_and_the_psnr_is_that_of_bicubic(pixels, scale):
+    lr, hr = degrade(pixels, scale, "y")
+    steps = pictures.degradation_steps(pixels, scale)
+    np.testing.assert_array_equal(steps.lr, lr[0])
+    np.testing.assert_array_equal(steps.hr, hr[0])
+    np.testing.assert_array_equal(steps.y, pixels if pixels.ndim == 2 else rgb_to_ycbcr(pixels)[..., 0])
+    np.testing.assert_array_equal(steps.bicubic, np.round(imresize(lr[0], scale).clip(0, 255)))
+    error = (steps.bicubic.astype(float) - hr[0])[scale:-scale, scale:-scale]
+    assert steps.psnr == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)), abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_degradation_shows_each_step_with_its_size_and_the_same_window_of_three(tmp_path, drawn, scale):
+    steps = pictures.degradation_steps(PHOTOGRAPH, scale)
+    pictures.draw_degradation(tmp_path / "a.png", "face", steps)
+    assert_fits_a_page(tmp_path / "a.png")
+    assert_legible(drawn[0])
+    images = [steps.rgb, steps.y, steps.hr, steps.lr, steps.bicubic]
+    whole, kernel, windows = drawn[0].axes[:5], drawn[0].axes[5], drawn[0].axes[6:]
+    for axes, image in zip([*whole, *windows], images + images[2:], strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image)
+    for axes, image in zip(whole, images, strict=True):
+        assert axes.get_xlabel().startswith(f"{image.shape[1]}×{image.shape[0]} ")
+    assert f"{steps.psnr:.2f} dB" in whole[4].get_xlabel()
+    frames = {axes.patches[0].get_bbox().bounds for axes in whole}
+    assert len(frames) == 1
+    left, top, width, height = frames.pop()
+    assert (left + 0.5) % scale == (top + 0.5) % scale == 0  # whole LR pixels
+    for axes in windows:
+        assert (*axes.get_xlim(), *axes.get_ylim()[::-1]) == (left, left + width, top, top + height)
+    np.testing.assert_array_equal(kernel.lines[0].get_ydata(), cubic(kernel.lines[0].get_xdata()))
+    np.testing.assert_array_equal(kernel.lines[1].get_ydata(), cubic(kernel.lines[1].get_xdata() / scale) / scale)
+    distances, weights = kernel.lines[2].get_data()
+    np.testing.assert_allclose(weights, cubic(distances / scale) / scale, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_weights_shown_are_those_that_imresize_uses(scale):
+    distances, weights = pictures.kernel_taps(scale)
+    signal = np.random.default_rng(0).normal(size=16 * scale)
+    centre = 8.5 * scale - 0.5
+    lr = imresize(np.repeat(signal[:, None], scale, axis=1), 1 / scale)[8, 0]
+    assert signal[np.round(centre + distances).astype(int)] @ weights == pytest.approx(lr)
+    assert len(weights) <= 4 * scale and weights.sum() == pytest.approx(1)
+
+
+def test_kernel_has_the_slope_that_its_label_states(tmp_path, drawn):
+    pictures.draw_degradation(tmp_path / "a.png", "face", pictures.degradation_steps(PHOTOGRAPH, 4))
+    slope = (cubic(1 + 1e-6) - cubic(1 - 1e-6)) / 2e-6  # a is the kernel's slope at distance 1
+    assert f"a = {slope:.1f}".replace("-", "−") in drawn[0].axes[5].get_legend().get_texts()[0].get_text()
+
+
+# ---------------------------------------------------------------- held-out images
+
+
+def test_held_out_images_and_no_others_are_framed(tmp_path, drawn):
+    images = few_images()
+    held_out = [name for name in FEW if name in T91.held_out] + [FEW[-1]]
+    pictures.draw_held_out(tmp_path / "a.png", images, held_out, 1234)
+    assert_fits_a_page(tmp_path / "a.png")
+    assert_legible(drawn[0])
+    assert [axes.get_xlabel() for axes in drawn[0].axes] == FEW
+    assert [axes.get_xlabel() for axes in drawn[0].axes if axes.patches] == held_out
+    for axes, pixels in zip(drawn[0].axes, images.values(), strict=True):
+        shown = axes.images[0].get_array()
+        assert shown.shape[1] / shown.shape[0] == pytest.approx(pixels.shape[1] / pixels.shape[0], rel=0.03)
+        assert np.abs(shown.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))).max() < 3
+    head = " ".join(text.get_text() for text in drawn[0].texts)
+    assert f"{len(FEW)} 幅图像" in head and f"{len(FEW) - 2} 幅训练" in head and "1,234 个块对" in head
+
+
+# ---------------------------------------------------------------- all of them
+
+
+def test_pictures_carry_what_they_are_made_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "PATCHES_OF", tuple(FEW[:6]))
+    monkeypatch.setattr(pictures, "DEGRADED", FEW[1])
+    written = pictures.draw_pictures(tmp_path, few_images())
+    files = pictures.picture_files(tmp_path)
+    assert written == [path for path, _ in files.values()]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.with_suffix(end).name for path in written for end in (".png", ".pdf")
+    }
+    for path, inputs in files.values():
+        assert json.loads(json.dumps(inputs)) == inputs
+        assert fingerprint_of(path) == fingerprint(inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SCALE", 2), ("DEFAULT_STRIDE", 19), ("PATCHES_OF", ("t1",)), ("T91", None)]
+)
+def test_fingerprints_change_with_the_settings_that_the_figures_show(tmp_path, monkeypatch, name, value):
+    def found():
+        return {kind: fingerprint(inputs) for kind, (_, inputs) in pictures.picture_files(tmp_path).items()}
+
+    before = found()
+    monkeypatch.setattr(pictures, name, TRAIN_SETS["sample"] if name == "T91" else value)
+    changed = {kind for kind, value in found().items() if value != before[kind]}
+    everything = {"patches", "degradation", "held_out"}
+    expected = {"DEFAULT_STRIDE": {"patches", "held_out"}, "PATCHES_OF": {"patches"}}
+    assert changed == expected.get(name, everything)
+
+
+def test_images_chosen_are_of_the_set_and_the_patches_of_training_images():
+    names = {image.name for image in T91.images}
+    assert {*pictures.PATCHES_OF, pictures.DEGRADED} <= names
+    assert not {*pictures.PATCHES_OF} & {*T91.held_out}
