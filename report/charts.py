@@ -3,17 +3,8 @@
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from models import MODELS
-from report.drawing import BLACK, BLUE, GREEN, ORANGE, PAGE_WIDTH, PINK, SKY, YELLOW, draw_curve, figure_file
+from report.drawing import BLACK, BLUE, GREEN, MARKS, ORANGE, PAGE_WIDTH, PINK, YELLOW, draw_curve, figure_file
 from report.facts import TEST_SET
-
-MARKS = {  # one colour and one marker per network, in all charts
-    "srcnn": (BLUE, "o"),
-    "vdsr": (ORANGE, "s"),
-    "srresnet": (GREEN, "^"),
-    "srdensenet": (PINK, "D"),
-    "drrn": (YELLOW, "v"),
-    "carn": (SKY, "P"),
-}
 
 
 def plain_log(axis, form="{:,g}".format, digits=(1, 3)):

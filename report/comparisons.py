@@ -15,14 +15,9 @@ from PIL import Image
 
 from report.drawing import (
     BLACK,
-    BLUE,
     DESCRIPTION,
-    GREEN,
-    ORANGE,
+    MARKS,
     PAGE_WIDTH,
-    PINK,
-    SKY,
-    YELLOW,
     figure_file,
     fingerprint,
     place_axes,
@@ -36,7 +31,7 @@ SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has 
 MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
 PROFILE = 48  # HR pixels along an edge profile
-COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)
+COLOURS = tuple(colour for colour, _ in MARKS.values())
 IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
 RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
 WEBP = {"format": "WEBP", "quality": 95, "method": 6}
@@ -313,17 +308,27 @@ def spectrum(luma):
     return (np.arange(rings) + 0.5) / (2 * rings), 10 * np.log10(np.maximum(mean, 1e-3))  # far below rounding's 1/12
 
 
+def colours_of(panels):
+    """{key: colour}: a network's own, as in the report's charts, or where one is there twice, one colour each."""
+    names = [panel.key.partition("_")[0] for panel in panels]
+    own = len({*names}) == len(names) and {*names} <= {*MARKS}
+    return {
+        panel.key: MARKS[name][0] if own else colour
+        for panel, name, colour in zip(panels, names, COLOURS, strict=False)
+    }
+
+
 def lines_of(hr, panels):
     """What profile and spectrum show: [(label, luma, style of the line)], HR, bicubic and the best networks."""
     networks = [panel for panel in panels if not panel.baseline]
     best = sorted(networks, key=lambda panel: panel.psnr, reverse=True)[:IN_DETAIL]
-    coloured = networks if len(networks) <= len(COLOURS) else best  # where it can, a network keeps its colour
+    colours = colours_of(networks if len(networks) <= len(COLOURS) else best)
     lines = [("HR", to_y(hr), {"color": BLACK, "linewidth": 1.6})]
     for panel in panels:
         if panel is panels[0]:
             style = {"color": "0.5", "linestyle": "--"}
         elif panel in best:
-            style = {"color": COLOURS[coloured.index(panel)], "linewidth": 1.1}
+            style = {"color": colours[panel.key], "linewidth": 1.1}
         else:
             continue
         lines.append((f"{panel.label}  {panel.psnr:.2f}\N{NO-BREAK SPACE}dB", panel.luma, style))

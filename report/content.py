@@ -1,8 +1,8 @@
 """The report's tables, the inputs of its charts, and the words in which its text compares numbers."""
 
 from data.catalog import TRAIN_SETS
-from models import build_model, count_multiply_adds, count_parameters, model_label, model_options
-from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, patch_count, set_numbers
+from models import model_label, model_options
+from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, measured_size, patch_count, set_numbers
 from report.tables import Table, mark_best
 
 EPOCHS = 200  # of a full training, the owner's wish
@@ -229,11 +229,12 @@ def sizes_table(facts, group):
     rows = []
     for (experiment, result), psnr in zip(members, mark_best(psnrs, map(number, psnrs)), strict=True):
         options = result["options"]
+        parameters, giga = measured_size(experiment.model, **options)
         rows.append(
             (
                 str(options[option]),
-                f"{count_parameters(build_model(experiment.model, SCALE, **options)):,}",
-                f"{count_multiply_adds(experiment.model, SCALE, **options) / 1e9:,.1f}",
+                f"{parameters:,}",
+                f"{giga:,.1f}",
                 f"{result['trained']['val_psnr']:.2f}",
                 psnr,
                 f"{result['mean']['ssim']:.4f}",

@@ -22,6 +22,14 @@ FONTS = HERE / "fonts"  # Noto Sans SC: the characters of GB 2312's first level,
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
 )  # fmt: skip
+MARKS = {  # a network's colour and marker, the same in all figures
+    "srcnn": (BLUE, "o"),
+    "vdsr": (ORANGE, "s"),
+    "srresnet": (GREEN, "^"),
+    "srdensenet": (PINK, "D"),
+    "drrn": (YELLOW, "v"),
+    "carn": (SKY, "P"),
+}
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
 DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 
@@ -43,7 +51,7 @@ def fingerprint_of(path):
     """The fingerprint that a PNG or WebP file carries, or None where there is no such file or none in it."""
     try:
         with Image.open(path) as figure:
-            return figure.text.get("Source") if figure.format == "PNG" else figure.getexif().get(DESCRIPTION)
+            return figure.info.get("Source") if figure.format == "PNG" else figure.getexif().get(DESCRIPTION)
     except FileNotFoundError:
         return None
 

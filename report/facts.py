@@ -4,14 +4,22 @@ import csv
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, count_patches
-from models import MODELS, TRAINABLE, build_model, count_multiply_adds, count_parameters, receptive_field
+from models import (
+    MODELS,
+    TRAINABLE,
+    build_model,
+    count_multiply_adds,
+    count_parameters,
+    model_options,
+    receptive_field,
+)
 from report.experiments import GROUPS, REPEATED
 from report.result_files import read_result
 from utils import UserError, protocol
@@ -36,23 +44,23 @@ class Network:
     def label(self):
         return MODELS[self.name].__name__
 
-    @cached_property
+    @property
     def parameters(self):
-        return count_parameters(build_model(self.name, SCALE))
+        return measured_size(self.name)[0]
 
-    @cached_property
+    @property
     def giga(self):
         """Multiply-adds for a 1280x720 output, in 10^9."""
-        return count_multiply_adds(self.name, SCALE) / 1e9
+        return measured_size(self.name)[1]
 
-    @cached_property
+    @property
     def receptive_field(self):
-        return receptive_field(self.name, SCALE)
+        return measured_field(self.name)
 
     @property
     def enlarges_first(self):
         """Whether it works on the bicubic image: on scale^2 times as many pixels."""
-        return hasattr(build_model(self.name, SCALE), "upsample")
+        return "upsample" in measured_parts(self.name)
 
     @property
     def psnr(self):
@@ -137,6 +145,25 @@ class Facts:
         return None if error is None else 2 * error
 
 
+@cache
+def measured_size(name, **options):
+    """(parameters, multiply-adds for a 1280x720 output in 10^9) of a network; measuring takes a part of a second."""
+    model = build_model(name, SCALE, **options)
+    return count_parameters(model), count_multiply_adds(name, SCALE, **options) / 1e9
+
+
+@cache
+def measured_parts(name):
+    """The names of a network's outermost parts."""
+    return {part for part, _ in build_model(name, SCALE).named_children()}
+
+
+@cache
+def measured_field(name):
+    """The receptive field of a network as the registry has it; measuring takes a second."""
+    return receptive_field(name, SCALE)
+
+
 def patch_count():
     """T91's training patches, cut as prepare.py does by default."""
     return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, DEFAULT_STRIDE, SCALE)
@@ -206,16 +233,41 @@ def load(folder, benchmarks):
         raise UserError(
             f"{folder}/results holds no result of shipped weights; run python test.py --weights weights/*.pth"
         )
-    paths = sorted(Path(folder, "experiments").glob("*.json"))
+    experiments = {path.stem: result_of(path) for path in sorted(Path(folder, "experiments").glob("*.json"))}
+    check_experiments(experiments)
     return Facts(
         networks,
         bicubic_of(scored[0]),
-        {path.stem: result_of(path) for path in paths},
+        experiments,
         benchmark,
         file.name,
         literature,
         held_out,
     )
+
+
+def check_experiments(results):
+    """Raise UserError unless every result is of the experiment that its name says, and those of a group as long.
+
+    results: {name: document}.
+    """
+    for members in GROUPS.values():
+        there = [experiment for experiment in members if experiment.name in results]
+        for experiment in there:
+            model, options = (results[experiment.name][key] for key in ("model", "options"))
+            if (model, options) != (experiment.model, model_options(experiment.model) | experiment.options):
+                text = ", ".join(f"{option}={value}" for option, value in options.items())
+                raise UserError(
+                    f"experiments/{experiment.name}.json is of {model} with {text}; delete it and run "
+                    "python report/run_experiments.py"
+                )
+        epochs = sorted({results[experiment.name]["trained"]["recipe"]["epochs"] for experiment in there})
+        if len(epochs) > 1:
+            names = ", ".join(experiment.name for experiment in there)
+            raise UserError(
+                f"experiments that are compared were trained for {', '.join(map(str, epochs))} epochs ({names}); "
+                "delete those of one length and run python report/run_experiments.py"
+            )
 
 
 def bicubic_of(result):

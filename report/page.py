@@ -16,7 +16,7 @@ from utils import UserError
 
 HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px
-MAX_WIDTH = 1800  # pixels of an embedded image: sharp on a dense screen and still when enlarged
+MAX_WIDTH = 2 * COLUMN  # pixels of an embedded image: sharp on a dense screen and still when enlarged
 SLIDER_WIDTH = 512  # CSS pixels, about: an image of 256 pixels is shown twice as large
 MARKER = "<!-- sliders -->"
 NO_SLIDERS = (
@@ -184,7 +184,7 @@ def embedded(path):
     if image.width > MAX_WIDTH:
         dpi = dpi and dpi * MAX_WIDTH / image.width
         image = image.resize((MAX_WIDTH, round(image.height * MAX_WIDTH / image.width)), Image.Resampling.LANCZOS)
-    content = min(webp(image, lossless=True), webp(image, quality=90, use_sharp_yuv=True), key=len)
+    content = min(webp(image, lossless=True), webp(image, quality=85, use_sharp_yuv=True), key=len)
     return data_uri(content), image.size, dpi
 
 

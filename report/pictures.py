@@ -152,7 +152,7 @@ def draw_degradation(path, name, steps, made_from=None):
     second = 0.46 + tall + 0.58  # inches from the top to the second row
     height = second + cell + 0.42
     with figure_file(path, PAGE_WIDTH, height, made_from=made_from) as figure:
-        title = f"降质过程 Degradation：{T91.name} {name}, x{scale}"
+        title = f"退化过程 Degradation：{T91.name} {name}, x{scale}"
         figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontweight="bold")
         before = None
         for number, (heading, image, note, pixel) in enumerate(panels):

@@ -14,6 +14,7 @@ from report.comparisons import (
     bicubic_inputs,
     choose_line,
     choose_region,
+    colours_of,
     comparison_inputs,
     default_zoom,
     draw_comparison,
@@ -26,7 +27,7 @@ from report.comparisons import (
     spectrum,
     write_picture,
 )
-from report.drawing import fingerprint, fingerprint_of
+from report.drawing import MARKS, fingerprint, fingerprint_of
 from utils import UserError, calc_psnr, shave, to_rgb, to_y
 
 PHOTOGRAPH = data.astronaut()
@@ -213,6 +214,23 @@ def test_long_labels_leave_the_other_figures_legible_too(tmp_path, drawn, draw, 
     draw(tmp_path / "figure.png", "Set14 coastguard, x4", hr, panels, *window, 4)
     assert_fits_a_page(tmp_path / "figure.png")
     assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "own"),
+    [
+        (["carn", "srcnn"], True),
+        (["vdsr_depth10", "carn_rgb"], True),
+        (["vdsr", "vdsr_depth10"], False),
+        (["carn", "mine"], False),
+    ],
+)
+def test_network_has_the_colour_that_it_has_in_all_figures_unless_it_is_there_twice(keys, own):
+    image = IMAGES["grey"]
+    colours = colours_of([Panel(key, key, image, image, 30, 0.9) for key in keys])
+    expected = [MARKS.get(key.split("_")[0], (None,))[0] for key in keys]
+    assert ([colours[key] for key in keys] == expected) == own
+    assert len({*colours.values()}) == len(keys)
 
 
 def test_profile_holds_the_pixels_of_the_marked_line_of_hr_bicubic_and_the_best_three(tmp_path, drawn):

@@ -41,8 +41,9 @@ def experiment_result(experiment, psnr, epochs=3):
 
 def made_up_psnr(experiment):
     """30 dB, more with size, less for what is switched off, and a step per seed."""
-    size = sum(value for value in experiment.options.values() if type(value) is int) / 100
-    return 30 + size - 0.5 * (False in experiment.options.values()) - experiment.plain + SEED_STEP * experiment.seed
+    options = model_options(experiment.model) | experiment.options
+    size = sum(value for value in options.values() if type(value) is int) / 100
+    return 30 + size - 0.5 * (False in options.values()) - experiment.plain + SEED_STEP * experiment.seed
 
 
 @pytest.fixture
@@ -142,6 +143,21 @@ def test_network_without_weights_is_named_and_gets_no_number(folder):
     assert "CARN" in re.search(r"(\S.*)尚无权重", report.markdown)[1]
 
 
+def test_experiments_of_different_length_are_refused(folder):
+    experiment = GROUPS["depth"][0]
+    path = folder / "experiments" / f"{experiment.name}.json"
+    write_json(path, experiment_result(experiment, 30.0, epochs=4))
+    with pytest.raises(UserError, match="trained for 3, 4 epochs"):
+        load(folder, BENCHMARKS)
+
+
+def test_experiment_of_another_network_than_its_name_says_is_refused(folder):
+    path = folder / "experiments" / f"{GROUPS['depth'][0].name}.json"
+    write_json(path, experiment_result(GROUPS["depth"][1], 30.0))
+    with pytest.raises(UserError, match=r"vdsr_depth5\.json is of vdsr with depth=10"):
+        load(folder, BENCHMARKS)
+
+
 def test_results_of_a_users_own_run_are_not_taken_for_the_shipped_ones(folder):
     path = folder / "results" / "Set5_x4_carn.json"
     write_json(path, read_json(path) | {"weights": {"path": "best.pth", "sha256": "0" * 64}})
@@ -233,7 +249,8 @@ def stale_names(folder):
 def current(folder):
     """A copy of the report as it is in the repository, experiments included."""
     shutil.rmtree(folder / "experiments")
-    shutil.copytree(REPORT / "experiments", folder / "experiments")
+    if (REPORT / "experiments").exists():
+        shutil.copytree(REPORT / "experiments", folder / "experiments")
     assert stale_names(folder) == set()
     return folder
 
@@ -292,8 +309,9 @@ def test_page_of_another_text_is_stale(current):
 
 def test_build_brings_everything_but_the_pictures_of_images_up_to_date(current):
     """Without T91's images and test.py, the figures that need them are kept and named."""
-    for name in ("tables/test.csv", "figures/papers.png", "figures/T91_x4_held_out.png", "report.html"):
+    for name in ("tables/test.csv", "figures/papers.png", "report.html"):
         (current / name).unlink()
+    shutil.copy(current / "figures" / "costs.png", current / "figures" / "T91_x4_held_out.png")
     (current / "tables" / "old.csv").write_text("1,2\n")
     edit(current / "report.md", "28.42", "28.43")
     notes = built(current).build(everything=False)
