@@ -26,9 +26,11 @@ from report.drawing import fingerprint, fingerprint_of
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, protocol_numbers, set_numbers
 from report.page import render_page
 from report.pictures import draw_pictures, picture_files
+from report.tables import Table
 from utils import (
     ROOT,
     Parser,
+    UserError,
     check_writable,
     progress,
     protocol,
@@ -43,7 +45,8 @@ from utils import (
 
 HERE = Path(__file__).resolve().parent
 TITLE = "单幅图像超分辨率：六个经典网络在 T91 → Set5 上的比较"
-PAGE_SOURCES = ("page.py", "page.html", "page.css", "page.js", "formulas.py", "build.py")
+RESULTS = re.compile(r"(<!-- results -->\n).*?(<!-- end -->\n)", re.DOTALL)  # in README.md
+PAGE_SOURCES = ("page.py", "page.html", "page.css", "page.js", "formulas.py")
 
 
 def parse_args(argv=None):
@@ -100,6 +103,7 @@ class Document:
         self.tables = tables
         self.figures = figures  # {name: Figure}
         self.shown = []  # paths of figures, relative to the report, in the order of the text
+        self.origins = []  # (number, caption, commands) of each table and figure
         self.tables_shown = 0
         self.items = 0
 
@@ -114,17 +118,39 @@ class Document:
 
     def table(self, name):
         """A table below its caption."""
+        table = self.tables[name]
         self.tables_shown += 1
-        return f"**表 {self.tables_shown}　{self.tables[name].caption}**\n\n{self.tables[name].markdown()}"
+        if name != "sources":
+            self.trace(f"表 {self.tables_shown}", table.caption, name)
+        return f"**表 {self.tables_shown}　{table.caption}**\n\n{table.markdown()}"
 
     def figure(self, name, caption):
         """One of the report's own figures."""
-        return self.figure_file(self.figures[name].path, caption)
+        return self.figure_file(self.figures[name].path, caption, name)
 
-    def figure_file(self, path, caption):
-        """Any figure in report/figures."""
+    def figure_file(self, path, caption, name="comparison"):
+        """Any figure in report/figures. name: what content.COMMANDS knows it by."""
         self.shown.append(Path(path))
+        self.trace(f"图 {len(self.shown)}", caption, name)
         return f"![图 {len(self.shown)}　{caption}](figures/{Path(path).name})\n"
+
+    def trace(self, number, caption, name):
+        """Note which commands made the numbers of a table or figure."""
+        known = name if name in content.COMMANDS else name.partition("_")[0]
+        commands = "，".join(f"`{command}`" for command in content.COMMANDS[known].split("; "))
+        self.origins.append((number, caption, commands))
+
+    def origin_table(self):
+        """Where the numbers of each table and figure so far come from; neighbours with one origin share a row."""
+        rows = []
+        for number, caption, commands in self.origins:
+            if rows and rows[-1][2] == commands and rows[-1][0][0] == number[0]:
+                first = rows[-1][0].partition(" 至 ")[0]
+                rows[-1] = (f"{first} 至 {number}", f"{rows[-1][1].partition(' …… ')[0]} …… {caption}", commands)
+            else:
+                rows.append((number, caption, commands))
+        columns = ("编号", "内容", "数字由哪条命令得到")
+        return Table("origins", "", columns, tuple(rows), columns).markdown()
 
     def item(self):
         """The number of the next item of the conclusions."""
@@ -145,7 +171,10 @@ class Document:
         shares = self.facts.benchmark["training"]
         text = environment.get_template("report.md.j2").render(
             **{word: getattr(content, word) for word in words},
-            **{name: getattr(self, name) for name in ("cite", "references", "table", "figure", "figure_file", "item")},
+            **{
+                name: getattr(self, name)
+                for name in ("cite", "references", "table", "figure", "figure_file", "item", "origin_table")
+            },
             **analysis(self.facts),
             verdict=partial(content.verdict, self.facts),
             share=lambda name: shares[name]["share"]["median"],
@@ -220,29 +249,16 @@ def compared(facts, folder):
 # ---------------------------------------------------------------- what is there and what should be
 
 
-def page_source(text, shown, folder):
-    """What report.html is made from: the text, its figures, the code that makes it."""
-    code = [(HERE / name).read_text(encoding="utf-8") for name in PAGE_SOURCES]
-    return fingerprint([text, [fingerprint_of(folder / path.name) for path in shown], code])
-
-
-def stamp(source):
-    """The element of report.html's head that says what it was made from."""
-    return f'<meta name="made-from" content="{source}">'
-
-
 def read(path):
     """A text file's content, or None where there is none."""
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def write(path, text):
-    """Write a text file whole, unless it holds that already; returns whether it was written."""
-    if read(path) == text:
-        return False
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return True
+    """Write a text file whole, unless it holds that already."""
+    if read(path) != text:
+        with written_whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def score_held_out(images):
@@ -264,10 +280,18 @@ def score_held_out(images):
     }
 
 
-class Report:
-    """The report in a folder, and everything that it should consist of."""
+def with_results(readme, table):
+    """README's text with this table between the marks of its results. Raises UserError where they are missing."""
+    text, count = RESULTS.subn(lambda found: f"{found[1]}{table.markdown()}{found[2]}", readme)
+    if count != 1:
+        raise UserError("README.md: its results have lost their marks <!-- results --> and <!-- end -->; restore them")
+    return text
 
-    def __init__(self, folder, benchmarks, images):
+
+class Report:
+    """The report in a folder, and everything that it should consist of; with the table of results in README."""
+
+    def __init__(self, folder, benchmarks, images, readme):
         self.folder = folder
         self.images = images
         self.facts = load(folder, benchmarks)
@@ -277,13 +301,23 @@ class Report:
         document = Document(self.facts, tables, self.figures)
         self.markdown = document.render(self.comparison)
         self.shown = document.shown
-        self.texts = {folder / "report.md": self.markdown}
+        results = with_results(readme.read_text(encoding="utf-8"), content.readme_table(self.facts))
+        self.texts = {folder / "report.md": self.markdown, readme: results}
         for table in tables.values():
             self.texts |= {folder / "tables" / name: text for name, text in table.files().items()}
 
     @property
     def page_stamp(self):
-        return stamp(page_source(self.markdown, self.shown, self.folder / "figures"))
+        """The element of report.html's head that says what the page is made from: text, pictures, code."""
+        pictures = [self.folder / "figures" / path.name for path in self.shown]
+        pictures += [result["path"] for slider in self.sliders for result in slider["results"]]
+        code = [(HERE / name).read_text(encoding="utf-8") for name in PAGE_SOURCES]
+        source = fingerprint([TITLE, self.markdown, [fingerprint_of(path) for path in pictures], code])
+        return f'<meta name="made-from" content="{source}">'
+
+    @property
+    def page_is_current(self):
+        return self.page_stamp in (read(self.folder / "report.html") or "")
 
     def stale_comparisons(self):
         """Paths of what test.py should have drawn of the shipped weights."""
@@ -297,8 +331,7 @@ class Report:
         found += [(path, f"git rm {path.name}: the report has no such table") for path in sorted(extra)]
         found += [(figure.path, build) for figure in self.figures.values() if not figure.is_current]
         found += [(path, test) for path in self.stale_comparisons()]
-        page = read(self.folder / "report.html")
-        return found + ([(self.folder / "report.html", build)] if page is None or self.page_stamp not in page else [])
+        return found if self.page_is_current else [*found, (self.folder / "report.html", build)]
 
     def build(self, everything):
         """Bring all that is stale up to date; returns lines that say what could not be."""
@@ -318,9 +351,10 @@ class Report:
         if stale := self.stale_comparisons():
             kept.append(f"{len(stale)} files of test.py do not fit the results, like {stale[0].name}: "
                         "run python test.py --weights weights/*.pth")  # fmt: skip
-        sliders = [] if any(path.suffix == ".webp" for path in stale) else self.sliders
-        page = render_page(self.markdown, self.folder, sliders, title=TITLE)
-        write(self.folder / "report.html", page.replace("</head>", f"{self.page_stamp}\n</head>", 1))
+        if everything or not self.page_is_current:
+            sliders = [] if any(path.suffix == ".webp" for path in stale) else self.sliders
+            page = render_page(self.markdown, self.folder, sliders, title=TITLE)
+            write(self.folder / "report.html", page.replace("</head>", f"{self.page_stamp}\n</head>", 1))
         return kept
 
 
@@ -340,7 +374,7 @@ def main(argv=None):
         check_writable(HERE)
         if not held_out.exists() and images():
             write_json(held_out, score_held_out(images()))
-    report = Report(HERE, ROOT / "benchmarks" / "results", images)
+    report = Report(HERE, ROOT / "benchmarks" / "results", images, ROOT / "README.md")
     if args.check:
         stale = report.stale()
         for path, command in stale:
@@ -349,7 +383,8 @@ def main(argv=None):
         raise SystemExit(bool(stale))
     for line in report.build(args.all):
         print(f"note: {line}")
-    print(f"wrote {HERE / 'report.md'}, report.html, {len(report.texts) - 1} tables, {len(report.figures)} figures")
+    made = f"{len(report.texts) - 2} files of tables, {len(report.figures)} figures"
+    print(f"wrote {HERE / 'report.md'}, report.html, README's results, {made}")
 
 
 if __name__ == "__main__":

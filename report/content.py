@@ -1,5 +1,7 @@
 """The report's tables, the inputs of its charts, and the words in which its text compares numbers."""
 
+from collections import Counter
+
 from data.catalog import TRAIN_SETS
 from models import model_label, model_options
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, measured_size, patch_count, set_numbers
@@ -18,6 +20,25 @@ SWITCHES = {  # groups of experiments that switch one thing off
     "recipe": "本项目的训练方案 (recipe)",
 }
 NONE = "—"
+SCORE, TRAIN, BUILD = "python test.py --weights weights/*.pth", "python train.py --model …", "python report/build.py"
+EXPERIMENTS, SPEED, LIST = "python report/run_experiments.py", "python benchmarks/speed.py", "python train.py --list"
+COMMANDS = {  # table or figure: what made its numbers
+    "data": BUILD,
+    "held_out": BUILD,
+    "patches": BUILD,
+    "degradation": BUILD,
+    "networks": LIST,
+    "network": LIST,
+    "recipe": TRAIN,
+    "training": f"{TRAIN}; {SPEED}",
+    "curves": TRAIN,
+    "test": SCORE,
+    "papers": f"{SCORE}; report/literature.json",
+    "images": SCORE,
+    "comparison": SCORE,
+    "costs": f"{SCORE}; {LIST}; {SPEED}",
+    **dict.fromkeys(("seeds", "switches", "sizes", *SIZES), EXPERIMENTS),
+}
 
 
 # ---------------------------------------------------------------- words
@@ -186,6 +207,30 @@ def test_table(facts):
     return Table("test", caption, columns, tuple(rows), ("论文的训练集",))
 
 
+def readme_table(facts):
+    """The main result as README has it, in English."""
+    bicubic = facts.bicubic["mean"]
+    rows = [("Bicubic", "0", "", f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", "", "")]
+    for network in facts.networks:
+        trained = network.trained
+        rows.append(
+            (
+                network.label,
+                f"{network.parameters:,}",
+                f"{trained['epoch']} of {trained['recipe']['epochs']}" if trained else "no weights yet",
+                number(network.psnr),
+                number(network.ssim, "{:.4f}"),
+                number(network.ensemble and network.ensemble["mean"]["psnr"]),
+                f"{network.paper['psnr']:.2f}, {network.paper['training_set']}",
+            )
+        )
+    columns = (
+        "network", "parameters", "best epoch", "PSNR (dB)", "SSIM", "PSNR, self-ensemble",
+        "paper's PSNR, its training set",
+    )  # fmt: skip
+    return Table("readme", "", columns, tuple(rows), columns[-1:])
+
+
 def per_image_table(facts, key, form, title):
     """One score per image and network."""
     rows = [("Bicubic", facts.bicubic)] + [(network.label, network.result) for network in facts.scored]
@@ -303,10 +348,8 @@ def sources_table(facts):
         result = network.result
         file = f"results/{TEST_SET}_x{SCALE}_{network.name}.json"
         rows.append((f"`{file}`", f"`{result['command']}`", result["device"], _commit(result)))
-    for name, result in facts.experiments.items():
-        rows.append(
-            (f"`experiments/{name}.json`", "`python report/run_experiments.py`", result["device"], _commit(result))
-        )
+    alike = Counter((result["device"], _commit(result)) for result in facts.experiments.values())
+    rows += [(f"`experiments/*.json`（{count} 个）", f"`{EXPERIMENTS}`", *origin) for origin, count in alike.items()]
     held_out = facts.held_out
     rows.append((f"`results/{HELD_OUT_FILE}`", f"`{held_out['command']}`", held_out["device"], _commit(held_out)))
     benchmark = facts.benchmark

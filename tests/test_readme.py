@@ -34,20 +34,6 @@ def test_readme_has_the_two_set_up_commands():
     assert len(re.findall(r"<!-- set-up \d -->\n```bash\n.*?```\n<!-- end -->", README, flags=re.DOTALL)) == 2
 
 
-def test_results_table_in_readme_is_made_of_the_result_files():
-    """Parameters, best epoch, PSNR and SSIM of each network, and of bicubic, as report/results has them."""
-    section = re.search(r"\n## Results\n(.*?)\n## ", README, flags=re.DOTALL)[1]
-    rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", section, flags=re.MULTILINE))
-    assert RESULTS
-    for path in RESULTS:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        mean, trained = result["mean"], result["trained"]
-        epochs = f"{trained['epoch']} of {trained['recipe']['epochs']}"
-        numbers = f"{result['parameters']:,} | {epochs} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | "
-        assert rows[result["label"]].startswith(numbers)
-        assert rows["Bicubic"].startswith(f"0 | | {mean['bicubic_psnr']:.2f} | {mean['bicubic_ssim']:.4f} | ")
-
-
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_result_file_is_of_the_weights_in_the_repository(path):
     weights = json.loads(path.read_text(encoding="utf-8"))["weights"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -23,6 +24,16 @@ SEED_STEP = 0.1  # dB between the made-up runs of different seeds
 
 def no_images():
     """T91 is not at hand."""
+
+
+@pytest.fixture
+def shipped():
+    """Skips where report/results has been overwritten by a user's own runs, which the report does not show."""
+    for path in ROOT.glob("weights/*.pth"):
+        result = REPORT / "results" / f"Set5_x4_{path.stem.removesuffix('_x4')}.json"
+        if not result.exists() or read_json(result)["weights"]["path"] != f"weights/{path.name}":
+            reason = f"{result} is not of {path.name}: python test.py --weights weights/*.pth, or git checkout report"
+            (pytest.fail if os.environ.get("SR_REQUIRE_DATA") else pytest.skip)(reason)
 
 
 def read_json(path):
@@ -47,10 +58,11 @@ def made_up_psnr(experiment):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, shipped):
     """A copy of the report's inputs and outputs, its experiments made up."""
     copy = tmp_path / "report"
     shutil.copytree(REPORT, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__", "fonts", "experiments"))
+    shutil.copy(ROOT / "README.md", tmp_path)
     for members in GROUPS.values():
         for experiment in members:
             write_json(
@@ -67,33 +79,33 @@ def facts(folder):
 
 def built(folder):
     """The report of a folder; T91's images are not at hand."""
-    return build.Report(folder, BENCHMARKS, no_images)
+    return build.Report(folder, BENCHMARKS, no_images, folder.parent / "README.md")
 
 
 # ---------------------------------------------------------------- the repository
 
 
-def test_everything_in_the_repository_is_up_to_date():
+def test_everything_in_the_repository_is_up_to_date(shipped):
     """report.md, tables, report.html and figures are what the committed results, logs and code make of them."""
     stale = [f"{path.relative_to(ROOT)}: {command}" for path, command in built(REPORT).stale()]
     assert stale == []
 
 
 @pytest.mark.parametrize("path", sorted(REPORT.glob("logs/*.csv")), ids=lambda path: path.stem)
-def test_log_is_of_the_run_whose_weights_are_shipped(path):
+def test_log_is_of_the_run_whose_weights_are_shipped(path, shipped):
     result = read_json(REPORT / "results" / f"Set5_x4_{path.stem.removesuffix('_x4')}.json")
     with open(path, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[result["trained"]["epoch"] - 1]["val_psnr"]) == result["trained"]["val_psnr"]
 
 
-def test_every_shipped_network_has_its_log_and_its_result():
+def test_every_shipped_network_has_its_log_and_its_result(shipped):
     names = {path.stem.removesuffix("_x4") for path in ROOT.glob("weights/*.pth")}
     assert {path.stem.removesuffix("_x4") for path in REPORT.glob("logs/*.csv")} == names
     assert {network.name for network in load(REPORT, BENCHMARKS).scored} == names
 
 
-def test_text_shows_every_figure_and_table_that_is_made():
+def test_text_shows_every_figure_and_table_that_is_made(shipped):
     report = built(REPORT)
     shown = {Path(path) for path in re.findall(r"\]\((figures/[^)]*)\)", report.markdown)}
     made = {Path("figures", figure.path.name) for name, figure in report.figures.items() if "curve_" not in name}
@@ -176,7 +188,7 @@ def test_report_without_benchmarks_names_the_command(folder, tmp_path):
         load(folder, tmp_path)
 
 
-def test_held_out_scores_are_those_of_the_held_out_images(datasets, workplace):
+def test_held_out_scores_are_those_of_the_held_out_images(datasets):
     images = {path.stem: path for path in (datasets / "T91").iterdir()}
     there = read_json(REPORT / "results" / HELD_OUT_FILE)
     assert build.score_held_out(images)["images"] == there["images"]
@@ -242,7 +254,7 @@ def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses,
 
 
 def stale_names(folder):
-    return {str(path.relative_to(folder)) for path, _ in built(folder).stale()}
+    return {str(path.relative_to(folder.parent)).removeprefix("report/") for path, _ in built(folder).stale()}
 
 
 @pytest.fixture
@@ -264,6 +276,21 @@ def edit(path, old, new):
 def test_edited_text_is_stale(current):
     edit(current / "report.md", "28.42", "28.43")
     assert stale_names(current) == {"report.md"}
+
+
+def test_edited_results_in_readme_are_stale_and_rebuilt_in_place(current):
+    readme = current.parent / "README.md"
+    before = readme.read_text(encoding="utf-8")
+    edit(readme, "| 0.8104 |", "| 0.8105 |")
+    assert stale_names(current) == {"README.md"}
+    built(current).build(everything=False)
+    assert readme.read_text(encoding="utf-8") == before
+
+
+def test_readme_without_its_marks_is_refused(current):
+    edit(current.parent / "README.md", "<!-- results -->", "")
+    with pytest.raises(UserError, match="have lost their marks"):
+        built(current)
 
 
 @pytest.mark.parametrize("suffix", ["md", "csv", "tex"])
@@ -297,7 +324,8 @@ def test_new_weights_make_text_tables_charts_and_comparisons_stale(current):
         image["psnr"] += 0.1
     write_json(path, result)
     stale = stale_names(current)
-    assert {"report.md", "report.html", "tables/test.md", "figures/costs.png", "figures/images.png"} <= stale
+    expected = {"README.md", "report.md", "report.html", "tables/test.md", "figures/costs.png", "figures/images.png"}
+    assert expected <= stale
     assert any(name.startswith("figures/Set5_x4_butterfly_") for name in stale)
     assert not any("network_" in name or "degradation" in name for name in stale)
 
@@ -319,7 +347,7 @@ def test_build_brings_everything_but_the_pictures_of_images_up_to_date(current):
     assert len(notes) == 1 and "held_out.png" in notes[0]
 
 
-def test_check_writes_nothing_and_says_that_all_is_well(script):
+def test_check_writes_nothing_and_says_that_all_is_well(script, shipped):
     before = {path: path.stat().st_mtime_ns for path in REPORT.rglob("*") if path.suffix != ".pyc"}
     result = script("report.build", "--check")
     assert (result.status, result.out) == (0, "everything is up to date\n")
