@@ -5,9 +5,11 @@ https://arxiv.org/abs/1609.04802
 
 Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
 the paper's form); 1 channel (Y) unless told otherwise; convolutions before a batch normalisation have no bias, which
-it would cancel (2,112 parameters fewer); PReLU has one slope per layer, as in Torch7's default.
+it would cancel (2,112 parameters fewer); PReLU has one slope per layer, as in Torch7's default. Without batch
+normalisation, which the paper always has, a block's second convolution starts ten times smaller.
 """
 
+import torch
 from torch import nn
 
 from models.layers import BicubicUpsample, PReLU, conv, initialise, subpixel_stages
@@ -49,6 +51,10 @@ class SRResNet(nn.Module):
         self.tail = conv(num_features, channels, 9)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         initialise(self, last=self.tail)
+        if not batch_norm:
+            with torch.no_grad():
+                for block in self.residual_blocks:
+                    block.body[3].weight.mul_(0.1)  # the sums of 16 blocks must not grow: nothing normalises them
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)
