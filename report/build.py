@@ -220,7 +220,7 @@ def own_figures(facts, folder):
     for name, (function, inputs) in content.chart_inputs(facts).items():
         draw = partial(getattr(charts, function), inputs=inputs)
         figures[name] = Figure(folder / f"{name}.png", inputs, draw)
-    for name in TRAINABLE:
+    for name in facts.literature["networks"]:
         draw = partial(draw_diagram, name=name)
         figures[f"network_{name}"] = Figure(folder / f"network_{name}.png", diagram_inputs(name), draw)
     return figures | {kind: Figure(path, inputs) for kind, (path, inputs) in picture_files(folder).items()}

@@ -227,6 +227,7 @@ def load(folder, benchmarks):
             speed_of(benchmark, name),
         )
         for name in TRAINABLE
+        if name in literature["networks"]
     ]
     scored = [network.result for network in networks if network.result]
     if not scored:

@@ -16,9 +16,9 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 from torch import nn
 
-from models import TRAINABLE, build_model, count_parameters, model_options
+from models import build_model, count_parameters, model_options
 from report import diagrams
-from report.diagrams import diagram_inputs, draw_diagram
+from report.diagrams import DIAGRAMS, diagram_inputs, draw_diagram
 from report.drawing import ORANGE, fingerprint, fingerprint_of
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -33,7 +33,7 @@ VARIANTS = [
     ("carn", {"num_blocks": 1, "bicubic_skip": False}),
     ("carn", {"num_blocks": 5, "num_features": 32}),
 ]
-CASES = [*((name, {}) for name in TRAINABLE), *VARIANTS]
+CASES = [*((name, {}) for name in DIAGRAMS), *VARIANTS]
 NAMES = [" ".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in CASES]
 
 
@@ -218,7 +218,7 @@ def test_additions_are_those_of_the_network(diagram):
 # ---------------------------------------------------------------- what it is made from, and the files
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", DIAGRAMS)
 def test_inputs_change_with_each_default(monkeypatch, name):
     defaults = model_options(name)
     inputs = [diagram_inputs(name)]
@@ -241,7 +241,7 @@ def test_inputs_change_with_a_layer_that_no_option_names(monkeypatch):
     assert diagram_inputs("srresnet")["layers"] != before["layers"]
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", DIAGRAMS)
 def test_files_fit_a_page_and_carry_what_they_are_made_from(drawn, name):
     path = drawn(name, {}).path
     assert fingerprint_of(path) == fingerprint(diagram_inputs(name))

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import models
 from models import TRAINABLE, model_options
 from report import build, content
+from report.diagrams import DIAGRAMS
+from report.drawing import MARKS
 from report.experiments import GROUPS, Experiment
 from report.facts import HELD_OUT_FILE, load
 from utils import ROOT, UserError, write_json
@@ -174,6 +177,19 @@ def test_results_of_a_users_own_run_are_not_taken_for_the_shipped_ones(folder):
     path = folder / "results" / "Set5_x4_carn.json"
     write_json(path, read_json(path) | {"weights": {"path": "best.pth", "sha256": "0" * 64}})
     assert "carn" not in [network.name for network in load(folder, BENCHMARKS).scored]
+
+
+def test_network_added_to_the_registry_leaves_the_report_as_it_is(folder, monkeypatch):
+    before = built(folder).markdown
+    monkeypatch.setitem(models.MODELS, "mine", models.MODELS["srcnn"])
+    monkeypatch.setattr("report.facts.TRAINABLE", (*TRAINABLE, "mine"))
+    assert built(folder).markdown == before
+
+
+def test_every_network_of_the_report_is_in_the_registry_and_has_its_diagram_and_colour():
+    shown = read_json(REPORT / "literature.json")["networks"]
+    assert [*shown] == [*DIAGRAMS] == [*MARKS]
+    assert {*shown} <= {*TRAINABLE}
 
 
 def test_report_without_any_result_names_the_command(folder):
