@@ -24,7 +24,7 @@ from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, protocol_numbers, set_numbers
-from report.page import render_page
+from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
 from report.tables import Table
 from utils import (
@@ -194,7 +194,8 @@ class Document:
             STRIDE=DEFAULT_STRIDE,
             EPOCHS=content.EPOCHS,
         )
-        return re.sub(r"\n{3,}", "\n\n", text)
+        parts = re.split(r"\n{2,}", text)  # of a paragraph the lines are joined: within Chinese an end shows as a space
+        return "\n\n".join(part if re.match(r"\d+\. |- ", part) else join_lines(part) for part in parts)
 
 
 # ---------------------------------------------------------------- figures
