@@ -4,6 +4,7 @@ from collections import Counter
 
 from data.catalog import TRAIN_SETS
 from models import model_label, model_options
+from report.experiments import RECIPES
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, measured_size, patch_count, set_numbers
 from report.tables import Table, mark_best
 
@@ -37,7 +38,7 @@ COMMANDS = {  # table or figure: what made its numbers
     "images": SCORE,
     "comparison": SCORE,
     "costs": f"{SCORE}; {LIST}; {SPEED}",
-    **dict.fromkeys(("seeds", "switches", "sizes", *SIZES), EXPERIMENTS),
+    **dict.fromkeys(("seeds", "switches", "pieces", "sizes", *SIZES), EXPERIMENTS),
 }
 
 
@@ -132,7 +133,7 @@ def networks_table(facts):
 def recipe_table(facts):
     """The recipe, from what the shipped checkpoints say of themselves, beside the classroom's plain one."""
     ours = facts.scored[0].trained["recipe"]
-    plain = next((result["trained"]["recipe"] for e, result in facts.group("recipe") if e.plain), None)
+    plain = next((result["trained"]["recipe"] for e, result in facts.group("recipe") if e.recipe), None)
     names = {
         "loss": ("损失函数", {"mse": "均方误差 (MSE)"}.get),
         "batch_size": ("每步图像块数 (batch size)", str),
@@ -322,6 +323,29 @@ def switches_table(facts):
     return Table("switches", "逐项开关实验", columns, tuple(rows), ("网络", "超出随机波动"))
 
 
+def pieces_table(facts):
+    """The recipe with one piece changed at a time."""
+    members = facts.group("pieces")
+    (default, base), *changed = members
+    rows = [("本项目的方案", f"{base['trained']['val_psnr']:.2f}", f"{base['mean']['psnr']:.2f}", NONE, NONE)]
+    for experiment, result in changed:
+        difference = result["mean"]["psnr"] - base["mean"]["psnr"]
+        threshold = facts.threshold(default.model)
+        rows.append(
+            (
+                f"`{' '.join(RECIPES[experiment.recipe])}`",
+                f"{result['trained']['val_psnr']:.2f}",
+                f"{result['mean']['psnr']:.2f}",
+                signed(difference),
+                "无法判断" if threshold is None else "是" if abs(difference) > threshold else "否",
+            )
+        )
+    columns = ("训练方案", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", "差 (dB)", "超出随机波动")
+    epochs = base["trained"]["recipe"]["epochs"]
+    caption = f"{model_label(default.model, {})}：训练方案逐项更改（各训练 {epochs} 轮）"
+    return Table("pieces", caption, columns, tuple(rows), ("训练方案", "超出随机波动"))
+
+
 def seeds_table(facts):
     """The luck of the seed."""
     rows = [
@@ -377,6 +401,12 @@ def hardware(facts):
     return described.get("gpu") or f"{described['processor']}，{described['threads']} 线程"
 
 
+def has_pieces(facts):
+    """Whether the recipe's pieces were tried: the default and at least one more beside the plain recipe."""
+    tried = [experiment.recipe for experiment, _ in facts.group("pieces")]
+    return "" in tried and len(tried) > 2
+
+
 def all_tables(facts):
     """{name: Table} of everything that the report shows."""
     tables = [
@@ -391,6 +421,7 @@ def all_tables(facts):
         costs_table(facts),
         *(sizes_table(facts, group) for group in SIZES if facts.group(group)),
         *([switches_table(facts)] if any(facts.pairs(group) for group in SWITCHES) else []),
+        *([pieces_table(facts)] if has_pieces(facts) else []),
         *([seeds_table(facts)] if facts.seeds else []),
         sources_table(facts),
     ]

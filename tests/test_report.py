@@ -49,7 +49,7 @@ def experiment_result(experiment, psnr, epochs=3):
     result |= {"model": experiment.model, "options": model_options(experiment.model) | experiment.options}
     result["mean"]["psnr"], result["trained"]["val_psnr"] = psnr, psnr - 5
     result["trained"]["recipe"] |= {"epochs": epochs, "seed": experiment.seed}
-    result["trained"]["recipe"]["schedule"] = "constant" if experiment.plain else "cosine"
+    result["trained"]["recipe"]["schedule"] = "constant" if experiment.recipe == "plain" else "cosine"
     return result | {"history": []}
 
 
@@ -57,7 +57,7 @@ def made_up_psnr(experiment):
     """30 dB, more with size, less for what is switched off, and a step per seed."""
     options = model_options(experiment.model) | experiment.options
     size = sum(value for value in options.values() if type(value) is int) / 100
-    return 30 + size - 0.5 * (False in options.values()) - experiment.plain + SEED_STEP * experiment.seed
+    return 30 + size - 0.5 * (False in options.values()) - (experiment.recipe == "plain") + SEED_STEP * experiment.seed
 
 
 @pytest.fixture
@@ -381,7 +381,7 @@ def test_every_experiment_has_a_name_of_its_own():
     assert len(by_name) < len(experiments) + 1
     for name, same in by_name.items():
         described = {
-            (one.model, tuple(sorted((model_options(one.model) | one.options).items())), one.plain, one.seed)
+            (one.model, tuple(sorted((model_options(one.model) | one.options).items())), one.recipe, one.seed)
             for one in same
         }
         assert len(described) == 1, name
@@ -391,7 +391,7 @@ def test_every_experiment_has_a_name_of_its_own():
 def test_within_a_group_and_network_only_one_thing_differs(group):
     for name in TRAINABLE:
         members = [experiment for experiment in GROUPS[group] if experiment.model == name]
-        settings = [model_options(name) | one.options | {"plain": one.plain, "seed": one.seed} for one in members]
+        settings = [model_options(name) | one.options | {"recipe": one.recipe, "seed": one.seed} for one in members]
         differing = {key for setting in settings for key in setting if setting[key] != settings[0][key]}
         assert len(differing) <= 1
 
@@ -403,7 +403,9 @@ def test_flags_are_those_of_train(members):
     for experiment in members:
         args = train.parse_args(experiment.flags)
         assert (args.model, args.seed) == (experiment.model, experiment.seed)
-        assert (args.schedule, args.augment) == (("constant", False) if experiment.plain else ("cosine", True))
+        changed = {key for key, value in vars(args).items() if value != getattr(train.parse_args([]), key)}
+        recipe = changed - {"model", "seed", "assignments"}
+        assert len(recipe) == {"": 0, "plain": 6}.get(experiment.recipe, 1)
         assert len(args.assignments) == len(experiment.options)
 
 
