@@ -150,6 +150,17 @@ def test_text_without_experiments_says_which_command_makes_them(folder):
         assert re.search(rf"run_experiments\.py --groups [a-z ]*{group}", text)
 
 
+@pytest.mark.parametrize("experiments", [True, False])
+def test_every_heading_of_the_template_is_one_in_the_text(folder, experiments):
+    if not experiments:
+        shutil.rmtree(folder / "experiments")
+    lines = (REPORT / "report.md.j2").read_text(encoding="utf-8").splitlines()
+    numbers = {line.split()[1] for line in lines if line.startswith("##")}
+    headings = [line for line in built(folder).markdown.splitlines() if line.startswith("##")]
+    assert {heading.split()[1] for heading in headings} == numbers
+    assert len(headings) == len(numbers)
+
+
 def test_network_without_weights_is_named_and_gets_no_number(folder):
     (folder / "results" / "Set5_x4_carn.json").unlink()
     report = built(folder)
