@@ -75,11 +75,18 @@ def analysis(facts):
     effects = {name: [a["mean"]["psnr"] - b["mean"]["psnr"] for (_, a), (_, b) in pairs[name]] for name in pairs}
     ends = [members[-1][1]["mean"]["psnr"] - members[0][1]["mean"]["psnr"] for members in groups.values() if members]
     structure = [*ends, *effects["skip"], *effects["batch_norm"]]
+    equal = {experiment.model: result["mean"]["psnr"] for experiment, result in facts.group("equal")}
     ensembles = [network for network in facts.scored if network.ensemble]
     unfinished = [network.label for network in facts.scored if len(network.history) < content.EPOCHS]
     return {
         "groups": {name: members if len(members) > 1 else [] for name, members in groups.items()},
         "pairs": pairs,
+        "equal": [
+            {"name": name, "label": model_label(name, {}), "psnr": equal[name]}
+            for name in sorted(equal, key=equal.get, reverse=True)
+        ],
+        "missing_equal": [network.label for network in facts.networks if network.name not in equal],
+        "carn_over_vdsr": equal["carn"] - equal["vdsr"] if {"carn", "vdsr"} <= {*equal} else None,
         "widest": max(gains, key=lambda row: row["gain"]),
         "narrowest": min(gains, key=lambda row: row["gain"]),
         "recipe_effect": max(map(abs, effects["recipe"]), default=None),

@@ -38,7 +38,7 @@ COMMANDS = {  # table or figure: what made its numbers
     "images": SCORE,
     "comparison": SCORE,
     "costs": f"{SCORE}; {LIST}; {SPEED}",
-    **dict.fromkeys(("seeds", "switches", "pieces", "sizes", *SIZES), EXPERIMENTS),
+    **dict.fromkeys(("seeds", "equal", "switches", "pieces", "sizes", *SIZES), EXPERIMENTS),
 }
 
 
@@ -75,9 +75,9 @@ def joined(labels):
     return "、".join(labels[:-1]) + f" 和 {labels[-1]}" if len(labels) > 1 else "".join(labels)
 
 
-def verdict(facts, name, difference):
-    """Whether a difference between two runs of a network is more than the luck of the seed, in words."""
-    threshold = facts.threshold(name)
+def verdict(facts, difference, name, other=None):
+    """Whether a difference between runs of two networks, or of one, is more than the luck of the seed, in words."""
+    threshold = facts.threshold(name, other)
     if threshold is None:
         return "没有多个种子的结果，无法判断是否超出随机波动"
     if abs(difference) > threshold:
@@ -267,6 +267,20 @@ def costs_table(facts):
     return Table("costs", f"精度与代价（用时：{TEST_SET} 平均，fp32，{hardware(facts)}）", columns, tuple(rows))
 
 
+def equal_table(facts):
+    """The networks after the same number of steps."""
+    members = facts.group("equal")
+    psnrs = [result["mean"]["psnr"] for _, result in members]
+    rows = []
+    for (experiment, result), psnr in zip(members, mark_best(psnrs, map(number, psnrs)), strict=True):
+        parameters, giga = measured_size(experiment.model)
+        scores = (f"{result['trained']['val_psnr']:.2f}", psnr, f"{result['mean']['ssim']:.4f}")
+        rows.append((model_label(experiment.model, {}), f"{parameters:,}", f"{giga:,.1f}", *scores))
+    columns = ("网络", "参数量", "乘加次数 (G)", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", f"{TEST_SET} SSIM")
+    epochs = members[0][1]["trained"]["recipe"]["epochs"]
+    return Table("equal", f"同样训练 {epochs} 轮的网络（{TEST_SET} ×{SCALE}）", columns, tuple(rows))
+
+
 def sizes_table(facts, group):
     """One group of experiments that vary a size."""
     members = facts.group(group)
@@ -419,7 +433,8 @@ def all_tables(facts):
         per_image_table(facts, "psnr", "{:.2f}", "PSNR (dB)"),
         per_image_table(facts, "ssim", "{:.4f}", "SSIM"),
         costs_table(facts),
-        *(sizes_table(facts, group) for group in SIZES if facts.group(group)),
+        *([equal_table(facts)] if len(facts.group("equal")) > 1 else []),
+        *(sizes_table(facts, group) for group in SIZES if len(facts.group(group)) > 1),
         *([switches_table(facts)] if any(facts.pairs(group) for group in SWITCHES) else []),
         *([pieces_table(facts)] if has_pieces(facts) else []),
         *([seeds_table(facts)] if facts.seeds else []),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from models import non_default_options
+from models import TRAINABLE, non_default_options
 
 RECIPES = {  # how a training may differ from train.py's defaults
     "plain": ("--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
@@ -42,6 +42,7 @@ class Experiment:
 
 REPEATED = ("srcnn", "srresnet", "carn")  # the networks that train fastest, for what is asked of several
 GROUPS = {
+    "equal": [Experiment(name) for name in TRAINABLE],
     "blocks": [Experiment("srresnet", {"num_blocks": blocks}) for blocks in (4, 8, 16)],
     "batch_norm": [Experiment("srresnet", {"batch_norm": norm}) for norm in (True, False)],
     "depth": [Experiment("vdsr", {"depth": depth}) for depth in (5, 10, 20)],

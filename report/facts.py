@@ -134,14 +134,14 @@ class Facts:
         known = {model: float(values.std(ddof=1)) for model, values in self.seeds.items()}
         return known.get(name, max(known.values(), default=None))
 
-    def error(self, name):
-        """Standard deviation in dB of the difference between two single runs that differ by their seed alone."""
-        spread = self.spread(name)
-        return None if spread is None else math.sqrt(2) * spread
+    def error(self, name, other=None):
+        """Standard deviation in dB of the difference between single runs of two networks, or two of one network's."""
+        spreads = [self.spread(name), self.spread(other or name)]
+        return None if None in spreads else math.hypot(*spreads)
 
-    def threshold(self, name):
+    def threshold(self, name, other=None):
         """Two such deviations: a smaller difference is not taken for one."""
-        error = self.error(name)
+        error = self.error(name, other)
         return None if error is None else 2 * error
 
 

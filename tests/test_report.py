@@ -235,16 +235,23 @@ def test_spread_is_that_between_the_seeds_and_the_largest_one_for_other_networks
 
 def test_a_difference_counts_from_two_standard_deviations_of_differences(facts):
     limit = 2 * math.sqrt(2) * facts.spread("carn")
-    assert "超出随机波动" in content.verdict(facts, "carn", limit + 0.001)
-    assert "超出随机波动" in content.verdict(facts, "carn", -limit - 0.001)
-    assert "不能据此分出优劣" in content.verdict(facts, "carn", limit - 0.001)
+    assert "超出随机波动" in content.verdict(facts, limit + 0.001, "carn")
+    assert "超出随机波动" in content.verdict(facts, -limit - 0.001, "carn")
+    assert "不能据此分出优劣" in content.verdict(facts, limit - 0.001, "carn")
+
+
+def test_two_networks_are_held_against_the_spread_of_both(facts):
+    facts.experiments["srcnn_seed2"]["mean"]["psnr"] = 32.0
+    both = math.hypot(facts.spread("carn"), facts.spread("srcnn"))
+    assert facts.threshold("carn", "srcnn") == pytest.approx(2 * both)
+    assert facts.threshold("carn") < facts.threshold("carn", "srcnn") < facts.threshold("srcnn")
 
 
 def test_without_seeds_nothing_is_concluded(facts):
     for name in [name for name in facts.experiments if "seed" in name]:
         del facts.experiments[name]
     assert facts.threshold("carn") is None
-    assert "无法判断" in content.verdict(facts, "carn", 5.0)
+    assert "无法判断" in content.verdict(facts, 5.0, "carn")
     assert content.conclusions(facts) == []
 
 
