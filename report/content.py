@@ -389,7 +389,7 @@ def sources_table(facts):
     alike = Counter((result["device"], _commit(result)) for result in facts.experiments.values())
     rows += [(f"`experiments/*.json`（{count} 个）", f"`{EXPERIMENTS}`", *origin) for origin, count in alike.items()]
     held_out = facts.held_out
-    rows.append((f"`results/{HELD_OUT_FILE}`", f"`{held_out['command']}`", held_out["device"], _commit(held_out)))
+    rows.append((f"`results/{HELD_OUT_FILE}`", f"`{BUILD}`", held_out["device"], _commit(held_out)))
     benchmark = facts.benchmark
     rows.append(
         (
