@@ -85,6 +85,7 @@ def analysis(facts):
             {"name": name, "label": model_label(name, {}), "psnr": equal[name]}
             for name in sorted(equal, key=equal.get, reverse=True)
         ],
+        "equal_psnr": equal,
         "missing_equal": [network.label for network in facts.networks if network.name not in equal],
         "carn_over_vdsr": equal["carn"] - equal["vdsr"] if {"carn", "vdsr"} <= {*equal} else None,
         "widest": max(gains, key=lambda row: row["gain"]),

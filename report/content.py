@@ -383,9 +383,10 @@ def sources_table(facts):
     """Where every number comes from."""
     rows = []
     for network in facts.scored:
-        result = network.result
-        file = f"results/{TEST_SET}_x{SCALE}_{network.name}.json"
-        rows.append((f"`{file}`", f"`{result['command']}`", result["device"], _commit(result)))
+        for suffix, result in (("", network.result), ("_ensemble", network.ensemble)):
+            if result:
+                file = f"results/{TEST_SET}_x{SCALE}_{network.name}{suffix}.json"
+                rows.append((f"`{file}`", f"`{result['command']}`", result["device"], _commit(result)))
     alike = Counter((result["device"], _commit(result)) for result in facts.experiments.values())
     rows += [(f"`experiments/*.json`（{count} 个）", f"`{EXPERIMENTS}`", *origin) for origin, count in alike.items()]
     held_out = facts.held_out
