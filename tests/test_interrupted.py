@@ -67,7 +67,8 @@ def run_process(folder, arguments, after=None, number=None, **settings):
     assert ready.wait(60)
     process.join(after)
     if process.is_alive() and number:
-        os.kill(process.pid, number)
+        with suppress(ProcessLookupError):  # it may have ended since
+            os.kill(process.pid, number)
     process.join(60)
     return process.exitcode
 
