@@ -116,7 +116,7 @@ def draw_curve(path, history, bicubic, val_set, made_from=None):
         label = f"best: epoch {best['epoch']}, {best['val_psnr']:.2f} dB"
         right.plot(best["epoch"], best["val_psnr"], "k*", markersize=9, linestyle="none", label=label)
         right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
-        right.legend(loc="lower right")
+        right.legend(loc="lower right", frameon=True, edgecolor="none")  # bicubic's line passes behind it
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)

@@ -179,7 +179,8 @@ def read_history(path):
     if not path.exists():
         return []
     with open(path, encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def is_shipped(result, path):

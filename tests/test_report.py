@@ -102,6 +102,12 @@ def test_log_is_of_the_run_whose_weights_are_shipped(path, shipped):
     assert float(rows[result["trained"]["epoch"] - 1]["val_psnr"]) == result["trained"]["val_psnr"]
 
 
+def test_epochs_of_a_log_are_whole_numbers(shipped):
+    for network in load(REPORT, BENCHMARKS).scored:
+        assert [row["epoch"] for row in network.history] == list(range(1, len(network.history) + 1))
+        assert all(type(row["epoch"]) is int for row in network.history)
+
+
 def test_every_shipped_network_has_its_log_and_its_result(shipped):
     names = {path.stem.removesuffix("_x4") for path in ROOT.glob("weights/*.pth")}
     assert {path.stem.removesuffix("_x4") for path in REPORT.glob("logs/*.csv")} == names
