@@ -7,6 +7,7 @@ or where the images are not at hand, they are kept too.
 import re
 import sys
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,7 +24,7 @@ from report import charts, content
 from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
-from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, protocol_numbers, set_numbers
+from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, set_numbers
 from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
 from report.tables import Table
@@ -66,20 +67,20 @@ def parse_args(argv=None):
 
 def analysis(facts):
     """What the text's analysis rests on, beside the facts themselves."""
-    groups = {name: facts.group(name) for name in content.SIZES}
+    groups = content.sized(facts)
     pairs = {name: facts.pairs(name) for name in content.SWITCHES}
     gains = [
         {"name": name, "gain": float(np.mean([n.result["images"][index]["psnr"] - base for n in facts.scored]))}
         for index, (name, base) in enumerate((row["name"], row["psnr"]) for row in facts.bicubic["images"])
     ]
-    effects = {name: [a["mean"]["psnr"] - b["mean"]["psnr"] for (_, a), (_, b) in pairs[name]] for name in pairs}
-    ends = [members[-1][1]["mean"]["psnr"] - members[0][1]["mean"]["psnr"] for members in groups.values() if members]
+    effects = {name: [content.gain(a, b) for (_, a), (_, b) in pairs[name]] for name in pairs}
+    ends = [content.gain(members[-1][1], members[0][1]) for members in groups.values()]
     structure = [*ends, *effects["skip"], *effects["batch_norm"]]
     equal = {experiment.model: result["mean"]["psnr"] for experiment, result in facts.group("equal")}
     ensembles = [network for network in facts.scored if network.ensemble]
     unfinished = [network.label for network in facts.scored if len(network.history) < content.EPOCHS]
     return {
-        "groups": {name: members if len(members) > 1 else [] for name, members in groups.items()},
+        "groups": {name: groups.get(name, []) for name in content.SIZES},
         "pairs": pairs,
         "equal": [
             {"name": name, "label": model_label(name, {}), "psnr": equal[name]}
@@ -99,7 +100,7 @@ def analysis(facts):
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
         "short_epochs": content.short_epochs(facts),
-        "seed_count": max(map(len, facts.seeds.values()), default=0),
+        "seed_count": max((len(test) for test, _ in facts.seeds.values()), default=0),
     }
 
 
@@ -110,7 +111,7 @@ class Document:
         self.facts = facts
         self.tables = tables
         self.figures = figures  # {name: Figure}
-        self.shown = []  # paths of figures, relative to the report, in the order of the text
+        self.shown = []  # paths of figures, in the order of the text
         self.origins = []  # (number, caption, commands) of each table and figure
         self.tables_shown = 0
         self.items = 0
@@ -138,9 +139,9 @@ class Document:
 
     def figure_file(self, path, caption, name="comparison"):
         """Any figure in report/figures. name: what content.COMMANDS knows it by."""
-        self.shown.append(Path(path))
+        self.shown.append(path)
         self.trace(f"图 {len(self.shown)}", caption, name)
-        return f"![图 {len(self.shown)}　{caption}](figures/{Path(path).name})\n"
+        return f"![图 {len(self.shown)}　{caption}](figures/{path.name})\n"
 
     def trace(self, number, caption, name):
         """Note which commands made the numbers of a table or figure."""
@@ -151,12 +152,11 @@ class Document:
     def origin_table(self):
         """Where the numbers of each table and figure so far come from; neighbours with one origin share a row."""
         rows = []
-        for number, caption, commands in self.origins:
-            if rows and rows[-1][2] == commands and rows[-1][0][0] == number[0]:
-                first = rows[-1][0].partition(" 至 ")[0]
-                rows[-1] = (f"{first} 至 {number}", f"{rows[-1][1].partition(' …… ')[0]} …… {caption}", commands)
-            else:
-                rows.append((number, caption, commands))
+        for (_, commands), group in groupby(self.origins, key=lambda origin: (origin[0][0], origin[2])):
+            members = list(group)
+            ends = members[:1] + members[1:][-1:]  # the first, and the last where there is another
+            numbers, captions, _ = zip(*ends, strict=True)
+            rows.append((" 至 ".join(numbers), " …… ".join(captions), commands))
         columns = ("编号", "内容", "数字由哪条命令得到")
         return Table("origins", "", columns, tuple(rows), columns).markdown()
 
@@ -192,7 +192,7 @@ class Document:
             networks=networks,
             options={name: model_options(name) for name in TRAINABLE},
             sets=set_numbers(),
-            protocol=protocol_numbers(),
+            protocol=protocol("y", SCALE),
             patches=patch_count(),
             hardware=content.hardware(self.facts),
             comparison=comparison,
@@ -318,8 +318,7 @@ class Report:
     @property
     def page_stamp(self):
         """The element of report.html's head that says what the page is made from: text, pictures, code."""
-        pictures = [self.folder / "figures" / path.name for path in self.shown]
-        pictures += [result["path"] for slider in self.sliders for result in slider["results"]]
+        pictures = self.shown + [result["path"] for slider in self.sliders for result in slider["results"]]
         code = [(HERE / name).read_text(encoding="utf-8") for name in PAGE_SOURCES]
         source = fingerprint([TITLE, self.markdown, [fingerprint_of(path) for path in pictures], code])
         return f'<meta name="made-from" content="{source}">'

@@ -2,7 +2,7 @@
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from models import MODELS
+from models import model_label
 from report.drawing import BLACK, BLUE, GREEN, MARKS, ORANGE, PAGE_WIDTH, PINK, YELLOW, draw_curve, figure_file
 from report.facts import TEST_SET
 
@@ -19,11 +19,6 @@ def short(value):
     return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} K"
 
 
-def label_of(name):
-    """The network's name in a legend."""
-    return MODELS[name].__name__
-
-
 def draw_run(path, inputs):
     """Loss and held-out PSNR of one run. inputs: history, bicubic (dB on the held-out images)."""
     draw_curve(path, inputs["history"], inputs["bicubic"], "held-out", made_from=inputs)
@@ -38,7 +33,7 @@ def draw_curves(path, inputs):
             steps, losses, psnrs = zip(*rows, strict=True)
             best = psnrs.index(max(psnrs))
             left.plot(steps, [1e3 * loss for loss in losses], color=colour)
-            right.plot(steps, psnrs, color=colour, marker=marker, markevery=[best], label=label_of(name))
+            right.plot(steps, psnrs, color=colour, marker=marker, markevery=[best], label=model_label(name, {}))
         right.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE × 1000)", yscale="log", xscale="log")
         right.set(xlabel="训练步数 (step)", ylabel="留出图像上的 PSNR (dB)", xscale="log")
@@ -62,7 +57,7 @@ def draw_costs(path, inputs):
             for name, row in inputs["networks"].items():
                 colour, marker = MARKS[name]
                 if row[cost] is not None:
-                    axes.plot(row[cost], row["psnr"], marker, color=colour, markersize=7, label=label_of(name))
+                    axes.plot(row[cost], row["psnr"], marker, color=colour, markersize=7, label=model_label(name, {}))
             axes.set(xlabel=title, xscale="log")
             axes.margins(x=0.15, y=0.1)
             plain_log(axes.xaxis, *([short] if cost == "parameters" else []))
@@ -80,7 +75,15 @@ def draw_images(path, inputs):
         axes = figure.subplots()
         for number, (name, gains) in enumerate(networks.items()):
             places = [index + (number - (len(networks) - 1) / 2) * width for index in range(len(images))]
-            axes.bar(places, gains, width, color=MARKS[name][0], label=label_of(name), edgecolor="white", linewidth=0.4)
+            axes.bar(
+                places,
+                gains,
+                width,
+                color=MARKS[name][0],
+                label=model_label(name, {}),
+                edgecolor="white",
+                linewidth=0.4,
+            )
         axes.set_xticks(range(len(images)), [f"{name} ({base:.2f} dB)" for name, base in images.items()])
         axes.set(
             ylabel=f"比双三次提高的 PSNR (dB)，×{inputs['scale']}",
@@ -105,7 +108,7 @@ def draw_papers(path, inputs):
             text.set(va="center", bbox={"color": "white", "pad": 1})
         axes.axvline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         axes.axvline(inputs["t91_only"], color=GREEN, linestyle=":", linewidth=1.2, label="文献中只用 T91 的最高值")
-        axes.set_yticks(range(len(rows)), [label_of(name) for name in rows])
+        axes.set_yticks(range(len(rows)), [model_label(name, {}) for name in rows])
         axes.set(xlabel=f"{TEST_SET} ×{inputs['scale']} PSNR (dB)", ylim=(len(rows) - 0.5, -0.5))
         axes.set_xlim(right=axes.get_xlim()[1] + 0.9)  # room for the names of the training sets
         axes.grid(axis="x")

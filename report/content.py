@@ -21,6 +21,7 @@ SWITCHES = {  # groups of experiments that switch one thing off
     "recipe": "本项目的训练方案 (recipe)",
 }
 NONE = "—"
+COUNTS = {None: "无法判断", True: "是", False: "否"}  # whether a difference is more than the luck of the seed
 SCORE, TRAIN, BUILD = "python test.py --weights weights/*.pth", "python train.py --model …", "python report/build.py"
 EXPERIMENTS, SPEED, LIST = "python report/run_experiments.py", "python benchmarks/speed.py", "python train.py --list"
 COMMANDS = {  # table or figure: what made its numbers
@@ -73,6 +74,17 @@ def joined(labels):
     """A list in words: A、B 和 C."""
     labels = list(labels)
     return "、".join(labels[:-1]) + f" 和 {labels[-1]}" if len(labels) > 1 else "".join(labels)
+
+
+def gain(result, base):
+    """What a result of test.py has over another, in dB on the test set."""
+    return result["mean"]["psnr"] - base["mean"]["psnr"]
+
+
+def counts(facts, difference, name):
+    """Whether a difference between runs of a network is more than the luck of the seed; None where that is unknown."""
+    threshold = facts.threshold(name)
+    return None if threshold is None else abs(difference) > threshold
 
 
 def verdict(facts, difference, name, other=None):
@@ -267,42 +279,41 @@ def costs_table(facts):
     return Table("costs", f"精度与代价（用时：{TEST_SET} 平均，fp32，{hardware(facts)}）", columns, tuple(rows))
 
 
+def members_table(name, caption, members, title, shown):
+    """Experiments side by side: size and scores. shown: the first cell of an experiment and its result."""
+    psnrs = [result["mean"]["psnr"] for _, result in members]
+    rows = []
+    for (experiment, result), psnr in zip(members, mark_best(psnrs, map(number, psnrs)), strict=True):
+        parameters, giga = measured_size(experiment.model, **result["options"])
+        scores = (f"{result['trained']['val_psnr']:.2f}", psnr, f"{result['mean']['ssim']:.4f}")
+        rows.append((shown(experiment, result), f"{parameters:,}", f"{giga:,.1f}", *scores))
+    columns = (title, "参数量", "乘加次数 (G)", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", f"{TEST_SET} SSIM")
+    return Table(name, caption, columns, tuple(rows))
+
+
+def epochs_of(members):
+    """How long the experiments of a group were trained."""
+    return members[0][1]["trained"]["recipe"]["epochs"]
+
+
 def equal_table(facts):
     """The networks after the same number of steps."""
     members = facts.group("equal")
-    psnrs = [result["mean"]["psnr"] for _, result in members]
-    rows = []
-    for (experiment, result), psnr in zip(members, mark_best(psnrs, map(number, psnrs)), strict=True):
-        parameters, giga = measured_size(experiment.model)
-        scores = (f"{result['trained']['val_psnr']:.2f}", psnr, f"{result['mean']['ssim']:.4f}")
-        rows.append((model_label(experiment.model, {}), f"{parameters:,}", f"{giga:,.1f}", *scores))
-    columns = ("网络", "参数量", "乘加次数 (G)", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", f"{TEST_SET} SSIM")
-    epochs = members[0][1]["trained"]["recipe"]["epochs"]
-    return Table("equal", f"同样训练 {epochs} 轮的网络（{TEST_SET} ×{SCALE}）", columns, tuple(rows))
+    caption = f"同样训练 {epochs_of(members)} 轮的网络（{TEST_SET} ×{SCALE}）"
+    return members_table("equal", caption, members, "网络", lambda experiment, _: model_label(experiment.model, {}))
 
 
-def sizes_table(facts, group):
+def sizes_table(group, members):
     """One group of experiments that vary a size."""
-    members = facts.group(group)
     option, title = SIZES[group]
-    psnrs = [result["mean"]["psnr"] for _, result in members]
-    rows = []
-    for (experiment, result), psnr in zip(members, mark_best(psnrs, map(number, psnrs)), strict=True):
-        options = result["options"]
-        parameters, giga = measured_size(experiment.model, **options)
-        rows.append(
-            (
-                str(options[option]),
-                f"{parameters:,}",
-                f"{giga:,.1f}",
-                f"{result['trained']['val_psnr']:.2f}",
-                psnr,
-                f"{result['mean']['ssim']:.4f}",
-            )
-        )
-    columns = (title, "参数量", "乘加次数 (G)", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", f"{TEST_SET} SSIM")
-    epochs = members[0][1]["trained"]["recipe"]["epochs"]
-    return Table(group, f"{sized_label(members)}：{title}（各训练 {epochs} 轮）", columns, tuple(rows))
+    caption = f"{sized_label(members)}：{title}（各训练 {epochs_of(members)} 轮）"
+    return members_table(group, caption, members, title, lambda _, result: str(result["options"][option]))
+
+
+def sized(facts):
+    """{group: its members} of the experiments that vary a size, where there are several to compare."""
+    groups = {group: facts.group(group) for group in SIZES}
+    return {group: members for group, members in groups.items() if len(members) > 1}
 
 
 def sized_label(members):
@@ -317,9 +328,8 @@ def switches_table(facts):
     rows = []
     for group, title in SWITCHES.items():
         for (experiment, with_it), (_, without) in facts.pairs(group):
-            difference = with_it["mean"]["psnr"] - without["mean"]["psnr"]
+            difference = gain(with_it, without)
             held_out = with_it["trained"]["val_psnr"] - without["trained"]["val_psnr"]
-            threshold = facts.threshold(experiment.model)
             rows.append(
                 (
                     title,
@@ -328,7 +338,7 @@ def switches_table(facts):
                     f"{without['mean']['psnr']:.2f}",
                     signed(difference),
                     signed(held_out),
-                    "无法判断" if threshold is None else "是" if abs(difference) > threshold else "否",
+                    COUNTS[counts(facts, difference, experiment.model)],
                 )
             )
     columns = (
@@ -343,20 +353,18 @@ def pieces_table(facts):
     (default, base), *changed = members
     rows = [("本项目的方案", f"{base['trained']['val_psnr']:.2f}", f"{base['mean']['psnr']:.2f}", NONE, NONE)]
     for experiment, result in changed:
-        difference = result["mean"]["psnr"] - base["mean"]["psnr"]
-        threshold = facts.threshold(default.model)
+        difference = gain(result, base)
         rows.append(
             (
                 f"`{' '.join(RECIPES[experiment.recipe])}`",
                 f"{result['trained']['val_psnr']:.2f}",
                 f"{result['mean']['psnr']:.2f}",
                 signed(difference),
-                "无法判断" if threshold is None else "是" if abs(difference) > threshold else "否",
+                COUNTS[counts(facts, difference, default.model)],
             )
         )
     columns = ("训练方案", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", "差 (dB)", "超出随机波动")
-    epochs = base["trained"]["recipe"]["epochs"]
-    caption = f"{model_label(default.model, {})}：训练方案逐项更改（各训练 {epochs} 轮）"
+    caption = f"{model_label(default.model, {})}：训练方案逐项更改（各训练 {epochs_of(members)} 轮）"
     return Table("pieces", caption, columns, tuple(rows), ("训练方案", "超出随机波动"))
 
 
@@ -365,13 +373,13 @@ def seeds_table(facts):
     rows = [
         (
             model_label(name, {}),
-            str(len(runs)),
-            f"{runs.mean():.2f} ± {runs.std(ddof=1):.2f}",
-            f"{runs.min():.2f}–{runs.max():.2f}",
+            str(len(test)),
+            f"{test.mean():.2f} ± {test.std(ddof=1):.2f}",
+            f"{test.min():.2f}–{test.max():.2f}",
             f"{held_out.mean():.2f} ± {held_out.std(ddof=1):.2f}",
             f"{facts.threshold(name):.2f}",
         )
-        for (name, runs), held_out in zip(facts.seeds.items(), facts.held_out_seeds.values(), strict=True)
+        for name, (test, held_out) in facts.seeds.items()
     ]
     columns = (
         "网络", "种子数", f"{TEST_SET} PSNR (dB)", "最低–最高", "留出图像 PSNR (dB)", "两次运行之差的界限 (dB)",
@@ -435,7 +443,7 @@ def all_tables(facts):
         per_image_table(facts, "ssim", "{:.4f}", "SSIM"),
         costs_table(facts),
         *([equal_table(facts)] if len(facts.group("equal")) > 1 else []),
-        *(sizes_table(facts, group) for group in SIZES if len(facts.group(group)) > 1),
+        *(sizes_table(group, members) for group, members in sized(facts).items()),
         *([switches_table(facts)] if any(facts.pairs(group) for group in SWITCHES) else []),
         *([pieces_table(facts)] if has_pieces(facts) else []),
         *([seeds_table(facts)] if facts.seeds else []),
@@ -489,7 +497,7 @@ def chart_inputs(facts):
         for network in facts.networks
     }
     charts["papers"] = ("draw_papers", {"networks": papers, "t91_only": facts.literature["t91_only"]["psnr"], **common})
-    sizes = {group: size_points(facts, group) for group in SIZES if len(facts.group(group)) > 1}
+    sizes = {group: size_points(facts, group, members) for group, members in sized(facts).items()}
     if sizes:
         charts["sizes"] = ("draw_sizes", {"groups": sizes, "scale": SCALE})
     switches = {SWITCHES[group]: switch_bars(facts, group) for group in SWITCHES if facts.pairs(group)}
@@ -498,9 +506,8 @@ def chart_inputs(facts):
     return charts
 
 
-def size_points(facts, group):
+def size_points(facts, group, members):
     """One panel of draw_sizes."""
-    members = facts.group(group)
     option, title = SIZES[group]
     points = [[r["options"][option], r["mean"]["psnr"], r["trained"]["val_psnr"]] for _, r in members]
     error = facts.error(members[0][0].model)
@@ -509,10 +516,7 @@ def size_points(facts, group):
 
 def switch_bars(facts, group):
     """One group of draw_switches."""
-    return [
-        [model_label(on.model, {}), a["mean"]["psnr"] - b["mean"]["psnr"], facts.error(on.model)]
-        for (on, a), (_, b) in facts.pairs(group)
-    ]
+    return [[model_label(on.model, {}), gain(a, b), facts.error(on.model)] for (on, a), (_, b) in facts.pairs(group)]
 
 
 # ---------------------------------------------------------------- what the analysis says
@@ -532,19 +536,17 @@ def short_epochs(facts):
 
 def conclusions(facts):
     """The experiments whose difference is more than the luck of the seed, each in words."""
-    found = []
-    for group, title in SWITCHES.items():
-        for (experiment, a), (_, b) in facts.pairs(group):
-            difference = a["mean"]["psnr"] - b["mean"]["psnr"]
-            if abs(difference) > (facts.threshold(experiment.model) or float("inf")):
-                found.append(f"{model_label(experiment.model, {})} 采用{title}（{signed(difference)} dB）")
-    for group, (option, title) in SIZES.items():
-        members = facts.group(group)
-        if len(members) < 2:
-            continue
+    found = [
+        (on.model, gain(a, b), f"采用{title}")
+        for group, title in SWITCHES.items()
+        for (on, a), (_, b) in facts.pairs(group)
+    ]
+    for group, members in sized(facts).items():
+        option, title = SIZES[group]
         (first, a), (_, b) = members[0], members[-1]
-        difference = b["mean"]["psnr"] - a["mean"]["psnr"]
-        if abs(difference) > (facts.threshold(first.model) or float("inf")):
-            sizes = f"{a['options'][option]} → {b['options'][option]}"
-            found.append(f"{model_label(first.model, {})} 的{title} {sizes}（{signed(difference)} dB）")
-    return found
+        found.append((first.model, gain(b, a), f"的{title} {a['options'][option]} → {b['options'][option]}"))
+    return [
+        f"{model_label(name, {})} {what}（{signed(difference)} dB）"
+        for name, difference, what in found
+        if counts(facts, difference, name)
+    ]

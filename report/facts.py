@@ -12,17 +12,17 @@ import numpy as np
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, count_patches
 from models import (
-    MODELS,
     TRAINABLE,
     build_model,
     count_multiply_adds,
     count_parameters,
+    model_label,
     model_options,
     receptive_field,
 )
 from report.experiments import GROUPS, REPEATED
 from report.result_files import read_result
-from utils import UserError, protocol
+from utils import UserError
 
 SCALE = 4
 TEST_SET = "Set5"
@@ -42,7 +42,7 @@ class Network:
 
     @property
     def label(self):
-        return MODELS[self.name].__name__
+        return model_label(self.name, {})
 
     @property
     def parameters(self):
@@ -114,24 +114,15 @@ class Facts:
 
     @cached_property
     def seeds(self):
-        """{network: (runs,) Set5 PSNR in dB} of the networks that were trained with several seeds."""
+        """{network: (2, runs) PSNR in dB, on Set5 and on the held-out images} where there are several seeds."""
         runs = {name: [] for name in REPEATED}
         for experiment, result in self.group("seeds"):
-            runs[experiment.model].append(result["mean"]["psnr"])
-        return {name: np.array(values) for name, values in runs.items() if len(values) > 1}
-
-    @cached_property
-    def held_out_seeds(self):
-        """Likewise, the PSNR on the held-out images."""
-        runs = {name: [] for name in self.seeds}
-        for experiment, result in self.group("seeds"):
-            if experiment.model in runs:
-                runs[experiment.model].append(result["trained"]["val_psnr"])
-        return {name: np.array(values) for name, values in runs.items()}
+            runs[experiment.model].append((result["mean"]["psnr"], result["trained"]["val_psnr"]))
+        return {name: np.array(values).T for name, values in runs.items() if len(values) > 1}
 
     def spread(self, name):
         """Standard deviation in dB of the Set5 PSNR between seeds: the network's own, or the largest that is known."""
-        known = {model: float(values.std(ddof=1)) for model, values in self.seeds.items()}
+        known = {model: float(test.std(ddof=1)) for model, (test, _) in self.seeds.items()}
         return known.get(name, max(known.values(), default=None))
 
     def error(self, name, other=None):
@@ -164,6 +155,7 @@ def measured_field(name):
     return receptive_field(name, SCALE)
 
 
+@cache
 def patch_count():
     """T91's training patches, cut as prepare.py does by default."""
     return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, DEFAULT_STRIDE, SCALE)
@@ -183,17 +175,11 @@ def read_history(path):
     return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
-def is_shipped(result, path):
-    """Whether a result is of the network as the registry has it by default and of the weights in the repository."""
-    weights = (result.get("weights") or {}).get("path", "")
-    return weights == f"weights/{result['model']}_x{SCALE}.pth" and path.exists()
-
-
 def shipped(folder, name, suffix=""):
     """The result of a network's shipped weights; None where it has none, or the file is of a user's own run."""
-    path = Path(folder, "results", f"{TEST_SET}_x{SCALE}_{name}{suffix}.json")
-    result = result_of(path)
-    return result if result and is_shipped(result, path) else None
+    result = result_of(Path(folder, "results", f"{TEST_SET}_x{SCALE}_{name}{suffix}.json"))
+    weights = ((result or {}).get("weights") or {}).get("path")
+    return result if weights == f"weights/{name}_x{SCALE}.pth" else None
 
 
 def find_benchmark(folder):
@@ -304,8 +290,3 @@ def set_numbers():
         }
         for name, one in sets.items()
     }
-
-
-def protocol_numbers():
-    """The protocol with which every number was taken."""
-    return protocol("y", SCALE)

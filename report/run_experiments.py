@@ -3,7 +3,6 @@
 An experiment whose file is there is not trained again; one that was interrupted goes on where it stopped.
 """
 
-import csv
 import json
 import signal
 import subprocess
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.catalog import add_data_arguments
 from report.experiments import GROUPS
+from report.facts import read_history
 from utils import (
     ROOT,
     Interrupted,
@@ -84,10 +84,8 @@ def train_and_score(experiment, args):
         run("test.py", [*scored, *data, "--device", args.device], args.runs)
         (path,) = Path(out, "results").iterdir()
         document = json.loads(path.read_text(encoding="utf-8"))
-    with open(folder / "log.csv", encoding="utf-8") as file:
-        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     document["weights"]["path"] = f"{folder.name}/best.pth"  # of a machine that is not the reader's
-    return document | {"history": history}
+    return document | {"history": read_history(folder / "log.csv")}
 
 
 def main(argv=None):
