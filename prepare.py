@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
-from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
 from utils import (
     COLOURS,
     Parser,
     UserError,
     check_writable,
+    positive_float,
     positive_int,
     run_script,
     scale_factor,
@@ -40,6 +41,14 @@ def parse_args(argv=None):
     parser.add_argument(
         "--stride", type=positive_int, default=DEFAULT_STRIDE, help="distance between patches in HR pixels"
     )
+    parser.add_argument(
+        "--copies",
+        type=positive_float,
+        nargs="+",
+        default=DEFAULT_COPIES,
+        metavar="FACTOR",
+        help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent",
+    )
     add_data_arguments(parser)
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw 24 of the patch pairs into this picture")
@@ -48,6 +57,8 @@ def parse_args(argv=None):
         parser.error("--images DIR and --name NAME go together")
     if args.images and args.dataset:
         parser.error("--images takes the place of --dataset; give one of the two")
+    if args.copies[0] != 1 or max(args.copies) > 1 or len(set(args.copies)) < len(args.copies):
+        parser.error(f"--copies {' '.join(f'{c:g}' for c in args.copies)}: give 1 first, then other factors below 1")
     args.dataset = args.dataset or "T91"
     plain = args.name and args.name.isprintable() and Path(args.name).name == args.name
     if args.name in TRAIN_SETS or (args.name is not None and not plain):
@@ -82,6 +93,7 @@ def main(argv=None):
         args.colour,
         patch_size=args.patch_size,
         stride=args.stride,
+        copies=args.copies,
         images=args.images,
         data_dir=args.data_dir,
         source=args.source,

@@ -102,6 +102,7 @@ class Recipe:
     clip: float = 0.1
     average: float = 0.999
     augment: bool = True
+    negatives: bool = False
     precision: str = "auto"
     seed: int = 0
     val_set: str = HELD_OUT
@@ -182,6 +183,7 @@ def parse_args(argv=None):
         help="decay per step of the averaged weights that are scored and saved; 0: no averaging",
     )
     recipe.add_argument("--no-augment", dest="augment", action="store_false", help="no random flips and rotations")
+    recipe.add_argument("--negatives", action="store_true", help="half of the patches as their negatives, at random")
     recipe.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -225,15 +227,18 @@ def learning_rate_at(step, total_steps, recipe):
 # ---------------------------------------------------------------- data
 
 
-def load_patches(args, team, device, colour, scale, dataset, patch_size=None, stride=None):
+def load_patches(args, team, device, colour, scale, dataset, patch_size=None, stride=None, copies=None):
     """The patch file of the run, made on the spot when it is missing, and the team joined once it is there."""
     path = patch_file(dataset, scale, colour, args.data_dir)
     if not path.exists() and local_rank() == 0:
         print(f"{path} is missing: preparing it")
-        sizes = {"patch_size": patch_size} | ({"stride": stride} if stride else {})
+        sizes = {"patch_size": patch_size, "stride": stride, "copies": copies}
+        sizes = {name: value for name, value in sizes.items() if value}
         prepare_patches(dataset, scale, colour, data_dir=args.data_dir, source=args.source, **sizes)
     team.join(device)
-    return read_patches(path, dataset=dataset, scale=scale, colour=colour, patch_size=patch_size, stride=stride)
+    return read_patches(
+        path, dataset=dataset, scale=scale, colour=colour, patch_size=patch_size, stride=stride, copies=copies
+    )
 
 
 def split(patches, val_set, args):
@@ -448,7 +453,7 @@ def train_epoch(run, step, bar, after_step=lambda: None):
     order = shuffled(len(pairs), pairs.window, run.generator)
     views = torch.zeros(len(pairs), dtype=torch.uint8)
     if recipe.augment:
-        views.random_(0, 8, generator=run.generator)
+        views.random_(0, 16 if recipe.negatives else 8, generator=run.generator)
     taken = run.steps * recipe.batch_size  # before the run was resumed
     views = iter(views[taken:].to(pairs.device).split(recipe.batch_size))
     first_step = run.epoch * run.steps_per_epoch
@@ -718,7 +723,7 @@ def resume(args, device, team):
     try:
         recipe = Recipe(**checkpoint["recipe"])
         recipe.check()
-        settings = [data[key] for key in ("colour", "scale", "dataset", "patch_size", "stride")]
+        settings = [data[key] for key in ("colour", "scale", "dataset", "patch_size", "stride", "copies")]
         if (data["scale"], COLOURS[data["colour"]]) != (checkpoint["scale"], checkpoint["channels"]):
             raise ValueError("its data are of another scale or colour than its network")
         patches = load_patches(args, team, device, *settings)

@@ -93,16 +93,19 @@ def _read_rows(array, ascending, start, window):
 
 
 def augment(lr, hr, views):
-    """Turn each pair of a batch into the dihedral view of its number, uint8 (N,) from 0 to 7; 0 leaves it as it is.
+    """Turn each pair of a batch into the view of its number, uint8 (N,); 0 leaves it as it is.
 
-    lr, hr: (N, C, h, h) and (N, C, H, H), square; returns the same shapes.
+    0 to 7 are the dihedral views, 8 to 15 their negatives, 1 - x: bicubic is linear and its weights sum to 1, so that
+    the negative of an LR image is the LR image of the negative.
+    lr, hr: (N, C, h, h) and (N, C, H, H), square, in [0, 1]; returns the same shapes.
     """
     views = views[:, None, None, None]
-    across, down, transposed = ((views & bit).bool() for bit in (1, 2, 4))
+    across, down, transposed, negative = ((views & bit).bool() for bit in (1, 2, 4, 8))
 
     def view(batch):
         batch = torch.where(across, batch.flip(3), batch)
         batch = torch.where(down, batch.flip(2), batch)
-        return torch.where(transposed, batch.transpose(2, 3), batch)
+        batch = torch.where(transposed, batch.transpose(2, 3), batch)
+        return torch.where(negative, 1 - batch, batch)
 
     return view(lr), view(hr)

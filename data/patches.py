@@ -5,12 +5,13 @@ File layout (format version 1), one file per set, scale and colour:
     hr   (P, C, p, p)              uint8
     val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale)
 All values lie in [0, 255] (an unrounded lr may overshoot a little). Attributes: format, format_version, dataset,
-manifest, scale, patch_size, stride, colour, held_out.
+manifest, scale, patch_size, stride, copies, colour, held_out.
 """
 
 import io
 import shlex
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, manifest_hash
-from data.degradation import degrade
+from data.degradation import degrade, imresize
 from utils import (
     COLOURS,
     MAX_PIXELS,
@@ -33,9 +34,10 @@ from utils import (
 )
 
 FORMAT = "sr-patches"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_PATCH = 76  # HR pixels; rounded down to a multiple of the scale
 DEFAULT_STRIDE = 38
+DEFAULT_COPIES = (1.0,)  # factors by which each training image is scaled before its pair is made
 CHUNK = 64  # patches in one HDF5 chunk
 ATTRIBUTES = {  # others that a file may have are not read
     "format": str,
@@ -45,6 +47,7 @@ ATTRIBUTES = {  # others that a file may have are not read
     "scale": int,
     "patch_size": int,
     "stride": int,
+    "copies": list,
     "colour": str,
     "held_out": list,
 }
@@ -68,7 +71,7 @@ def patch_file(dataset, scale, colour, data_dir=DATA_DIR):
     return Path(data_dir) / f"{dataset}_x{scale}{'' if colour == 'y' else '_' + colour}.h5"
 
 
-def prepare_command(dataset, scale, colour, patch_size=None, stride=None, images=None):
+def prepare_command(dataset, scale, colour, patch_size=None, stride=None, copies=None, images=None):
     """The command line that builds the patch file of these settings."""
     command = ["python", "prepare.py"]
     if images is not None or dataset not in TRAIN_SETS:
@@ -79,16 +82,18 @@ def prepare_command(dataset, scale, colour, patch_size=None, stride=None, images
     command += ["--color", colour] if colour != "y" else []
     command += ["--patch-size", str(patch_size)] if patch_size else []
     command += ["--stride", str(stride)] if stride else []
+    command += ["--copies", *(f"{factor:g}" for factor in copies)] if copies else []
     return shlex.join(command)
 
 
 def patch_starts(length, patch_size, stride, scale):
     """Where patches begin along an axis of `length` HR pixels: every `stride`, and one flush with the far end.
 
-    Each start is rounded down to a multiple of the scale, so that a patch begins with a whole LR pixel.
+    Each start is rounded down to a multiple of the scale, so that a patch begins with a whole LR pixel. An axis shorter
+    than a patch has none.
     """
     last = length - patch_size
-    starts = {start - start % scale for start in (*range(0, last + 1, stride), last)}
+    starts = {start - start % scale for start in (*range(0, last + 1, stride), last) if last >= 0}
     return sorted(starts)
 
 
@@ -110,14 +115,15 @@ def cut_patches(lr, hr, patch_size, stride, scale):
     return np.stack(lr_patches), np.stack(hr_patches)
 
 
-def count_patches(image_set, patch_size, stride, scale):
+def count_patches(image_set, patch_size, stride, scale, copies=DEFAULT_COPIES):
     """How many patch pairs the training images of a catalogued set give; the images are not needed."""
 
-    def along(length):
+    def along(length, factor):
+        length = ceil(length * factor)
         return len(patch_starts(length - length % scale, patch_size, stride, scale))
 
     trained = [image for image in image_set.images if image.name not in image_set.held_out]
-    return sum(along(image.height) * along(image.width) for image in trained)
+    return sum(along(image.height, factor) * along(image.width, factor) for image in trained for factor in copies)
 
 
 def choose_held_out(names):
@@ -153,6 +159,7 @@ def prepare_patches(
     *,
     patch_size=None,
     stride=DEFAULT_STRIDE,
+    copies=DEFAULT_COPIES,
     images=None,
     data_dir=DATA_DIR,
     source=None,
@@ -161,7 +168,8 @@ def prepare_patches(
     """Build the patch file of a set, image by image: memory does not grow with their number. Returns its path.
 
     dataset: a key of TRAIN_SETS, or any name together with `images`, a folder of one's own. patch_size and stride in
-    HR pixels. The file is written under a temporary name and renamed when complete.
+    HR pixels. copies: each training image is taken at these sizes, as factors in (0, 1] that begin with 1; a copy
+    smaller than a patch is left out. The file is written under a temporary name and renamed when complete.
     Raises UserError for settings or images that cannot be used; nothing is left behind then.
     """
     patch_size = patch_size or DEFAULT_PATCH // scale * scale
@@ -188,13 +196,15 @@ def prepare_patches(
                     "remove it or lower --patch-size"
                 )
             described.append(describe_image(name, pixels))
-            lr, hr = degrade(pixels, scale, colour)
             if name in held_out:
-                file[f"val/{name}/lr"], file[f"val/{name}/hr"] = lr, hr
+                file[f"val/{name}/lr"], file[f"val/{name}/hr"] = degrade(pixels, scale, colour)
                 continue
-            lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
-            _append(lr_set, lr_patches)
-            _append(hr_set, hr_patches)
+            for factor in copies:
+                lr, hr = degrade(imresize(pixels, factor) if factor != 1 else pixels, scale, colour)
+                if min(hr.shape[1:]) >= patch_size:
+                    lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
+                    _append(lr_set, lr_patches)
+                    _append(hr_set, hr_patches)
             storage.check()
         file.attrs.update(
             format=FORMAT,
@@ -204,6 +214,7 @@ def prepare_patches(
             scale=scale,
             patch_size=patch_size,
             stride=stride,
+            copies=list(copies),
             colour=colour,
             held_out=list(held_out),
         )
@@ -256,13 +267,13 @@ def _append(dataset, rows):
     dataset[-len(rows) :] = rows
 
 
-def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
+def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None, copies=None):
     """Open a patch file, after checking that it is whole and what is asked for.
 
-    patch_size and stride are compared only when given. Raises UserError, naming the command that rebuilds the file,
-    for one that is missing, damaged, of another format version, or made with other settings or other images.
+    patch_size, stride and copies are compared only when given. Raises UserError, naming the command that rebuilds the
+    file, for one that is missing, damaged, of another format version, or made with other settings or other images.
     """
-    rebuild = f"rebuild it with: {prepare_command(dataset, scale, colour, patch_size, stride)}"
+    rebuild = f"rebuild it with: {prepare_command(dataset, scale, colour, patch_size, stride, copies)}"
     try:
         path = Path(path)
         file = h5py.File(path, "r")  # stays open as long as its datasets are held
@@ -272,12 +283,16 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None):
         wanted |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
         wanted |= {"patch_size": patch_size} if patch_size else {}
         wanted |= {"stride": stride} if stride else {}
+        wanted |= {"copies": list(copies)} if copies else {}
         for key, value in wanted.items():
             if attributes.get(key) != value:
                 raise UserError(f"{path}: its {key} is {_shown(attributes.get(key))}, asked for is {value}; {rebuild}")
         for key, kind in ATTRIBUTES.items():
-            texts = attributes[key] if kind is list else [attributes[key]]
-            if type(attributes[key]) is not kind or not all(type(t) is int or t.isprintable() for t in texts):
+            values = attributes[key] if kind is list else [attributes[key]]
+            printable = all(
+                value.isprintable() if type(value) is str else type(value) in (int, float) for value in values
+            )
+            if type(attributes[key]) is not kind or not printable:
                 raise ValueError(f"its {key} is {_shown(attributes[key])}")
         _check_layout(path, file, attributes, rebuild)
         val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]

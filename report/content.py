@@ -4,7 +4,7 @@ from collections import Counter
 
 from data.catalog import TRAIN_SETS
 from models import model_label, model_options
-from report.experiments import RECIPES
+from report.experiments import GROUPS, RECIPES
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, measured_size, patch_count, set_numbers
 from report.tables import Table, mark_best
 
@@ -529,9 +529,10 @@ def overfits(network):
 
 
 def short_epochs(facts):
-    """The epochs of the experiments, in words where they differ."""
-    epochs = sorted({result["trained"]["recipe"]["epochs"] for result in facts.experiments.values()})
-    return "、".join(map(str, epochs))
+    """The epochs of the short experiments: all but those on the variety of the data."""
+    longer = {experiment.name for experiment in GROUPS["variety"]}
+    epochs = {r["trained"]["recipe"]["epochs"] for name, r in facts.experiments.items() if name not in longer}
+    return "、".join(map(str, sorted(epochs)))
 
 
 def conclusions(facts):

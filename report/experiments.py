@@ -14,7 +14,16 @@ RECIPES = {  # how a training may differ from train.py's defaults
     "no-clip": ("--clip", "0"),
     "no-average": ("--average", "0"),
     "no-augment": ("--no-augment",),
+    "batch8": ("--batch-size", "8"),
+    "batch32": ("--batch-size", "32"),
+    "negatives": ("--negatives",),
 }  # fmt: skip
+SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
+PREPARATIONS = {  # how prepare.py cuts the patches
+    "": ("--stride", "38", "--copies", "1"),  # the images as they are: enough variety for a short training
+    "copies": ("--stride", "38", "--copies", *SIZES),
+    "sparse": ("--stride", "76", "--copies", *SIZES),
+}
 
 
 @dataclass(frozen=True)
@@ -25,19 +34,23 @@ class Experiment:
     options: dict = field(default_factory=dict)
     recipe: str = ""  # of RECIPES
     seed: int = 0
+    data: str = ""  # of PREPARATIONS
+    epochs: int = 3
 
     @property
     def name(self):
-        """In file names: vdsr_depth5, carn_plain, srcnn_seed1."""
+        """In file names: vdsr_depth5, carn_plain, srcnn_seed1, carn_copies_8epochs."""
         options = [f"{option}{value}" for option, value in non_default_options(self.model, self.options).items()]
-        recipe, seed = [self.recipe] * bool(self.recipe), [f"seed{self.seed}"] * bool(self.seed)
-        return "_".join([self.model, *options, *recipe, *seed])
+        rest = {self.recipe: self.recipe, self.data: self.data, f"seed{self.seed}": self.seed}
+        rest |= {f"{self.epochs}epochs": self.epochs != 3}
+        return "_".join([self.model, *options, *(part for part, wanted in rest.items() if wanted)])
 
     @property
     def flags(self):
         """For the command line of train.py."""
         options = [word for option, value in self.options.items() for word in ("--set", f"{option}={value}")]
-        return ["--model", self.model, *options, *RECIPES.get(self.recipe, ()), "--seed", str(self.seed)]
+        recipe = RECIPES.get(self.recipe, ())
+        return ["--model", self.model, *options, *recipe, "--epochs", str(self.epochs), "--seed", str(self.seed)]
 
 
 REPEATED = ("srcnn", "srresnet", "carn")  # the networks that train fastest, for what is asked of several
@@ -52,4 +65,10 @@ GROUPS = {
     "recursions": [Experiment("drrn", {"num_recursions": recursions, "num_features": 32}) for recursions in (1, 9, 25)],
     "pieces": [Experiment("carn", recipe=recipe) for recipe in ("", *RECIPES)],
     "seeds": [Experiment(name, seed=seed) for name in REPEATED for seed in (0, 1, 2)],
+    "variety": [  # long enough to use T91 up, after about the same number of steps
+        Experiment("carn", epochs=25),
+        Experiment("carn", data="copies", epochs=8),
+        Experiment("carn", data="sparse", epochs=19),
+        Experiment("carn", recipe="negatives", data="sparse", epochs=19),
+    ],
 }

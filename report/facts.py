@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.catalog import TEST_SETS, TRAIN_SETS
-from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, count_patches
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE, count_patches
 from models import (
     TRAINABLE,
     build_model,
@@ -76,7 +76,7 @@ class Network:
 
     @property
     def steps_per_epoch(self):
-        return math.ceil(patch_count() / self.trained["recipe"]["batch_size"])
+        return steps_per_epoch(self.trained)
 
 
 @dataclass
@@ -156,9 +156,16 @@ def measured_field(name):
 
 
 @cache
-def patch_count():
-    """T91's training patches, cut as prepare.py does by default."""
-    return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, DEFAULT_STRIDE, SCALE)
+def patch_count(stride=DEFAULT_STRIDE, copies=DEFAULT_COPIES):
+    """T91's training patches, cut as prepare.py does by default, or with another stride or other copies."""
+    return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, stride, SCALE, copies)
+
+
+def steps_per_epoch(trained):
+    """Steps in an epoch of a run on T91. trained: what a result of test.py says of it."""
+    data = trained["data"]
+    copies = tuple(data.get("copies", (1.0,)))  # absent: made before there were copies
+    return math.ceil(patch_count(data["stride"], copies) / trained["recipe"]["batch_size"])
 
 
 def result_of(path):
@@ -235,26 +242,21 @@ def load(folder, benchmarks):
 
 
 def check_experiments(results):
-    """Raise UserError unless every result is of the experiment that its name says, and those of a group as long.
+    """Raise UserError unless every result is of the experiment that its name says.
 
     results: {name: document}.
     """
-    for members in GROUPS.values():
-        there = [experiment for experiment in members if experiment.name in results]
-        for experiment in there:
-            model, options = (results[experiment.name][key] for key in ("model", "options"))
-            if (model, options) != (experiment.model, model_options(experiment.model) | experiment.options):
-                text = ", ".join(f"{option}={value}" for option, value in options.items())
-                raise UserError(
-                    f"experiments/{experiment.name}.json is of {model} with {text}; delete it and run "
-                    "python report/run_experiments.py"
-                )
-        epochs = sorted({results[experiment.name]["trained"]["recipe"]["epochs"] for experiment in there})
-        if len(epochs) > 1:
-            names = ", ".join(experiment.name for experiment in there)
+    for experiment in (experiment for members in GROUPS.values() for experiment in members):
+        if experiment.name not in results:
+            continue
+        result = results[experiment.name]
+        found = (result["model"], result["options"], result["trained"]["recipe"]["epochs"])
+        if found != (experiment.model, model_options(experiment.model) | experiment.options, experiment.epochs):
+            model, options, epochs = found
+            text = ", ".join(f"{option}={value}" for option, value in options.items())
             raise UserError(
-                f"experiments that are compared were trained for {', '.join(map(str, epochs))} epochs ({names}); "
-                "delete those of one length and run python report/run_experiments.py"
+                f"experiments/{experiment.name}.json is of {model} with {text} after {epochs} epochs; delete it "
+                "and run python report/run_experiments.py"
             )
 
 

@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.catalog import add_data_arguments
-from report.experiments import GROUPS
-from report.facts import read_history
+from data.patches import patch_file
+from report.experiments import GROUPS, PREPARATIONS
+from report.facts import SCALE, read_history
 from utils import (
     ROOT,
     Interrupted,
@@ -22,7 +23,6 @@ from utils import (
     UserError,
     add_device_argument,
     check_writable,
-    positive_int,
     run_script,
     write_json,
 )
@@ -32,7 +32,6 @@ def parse_args(argv=None):
     """The command line of report/run_experiments.py."""
     parser = Parser(description=__doc__)
     parser.add_argument("--groups", choices=GROUPS, nargs="+", default=list(GROUPS), help="what is asked")
-    parser.add_argument("--epochs", type=positive_int, default=3, help="of each run, with the whole schedule in them")
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
     parser.add_argument("--out", type=Path, default=ROOT / "report" / "experiments", help="folder for the JSON files")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "experiments", help="folder for the run folders")
@@ -44,16 +43,6 @@ def parse_args(argv=None):
 def chosen(groups):
     """The experiments of these groups by name; one that belongs to several comes once."""
     return {experiment.name: experiment for group in groups for experiment in GROUPS[group]}
-
-
-def is_done(path, epochs):
-    """Whether the file holds a run of so many epochs. Raises UserError where it holds one of another length."""
-    if not path.exists():
-        return False
-    there = json.loads(path.read_text(encoding="utf-8"))["trained"]["recipe"]["epochs"]
-    if there != epochs:
-        raise UserError(f"{path} holds a run of {there} epochs; give --epochs {there}, or another --out")
-    return True
 
 
 def run(script, arguments, folder):
@@ -69,19 +58,29 @@ def run(script, arguments, folder):
         raise UserError(f"{script} ended with status {status}; its own line above says why")
 
 
+def prepare(preparation, args):
+    """The folder with the patches of one preparation, made where it is missing; images come from args.data_dir too."""
+    folder = args.runs.resolve() / f"data_{preparation or 'plain'}"
+    if not patch_file(args.dataset, SCALE, "y", folder).exists():
+        source = Path(args.source or args.data_dir).resolve()
+        flags = [*PREPARATIONS[preparation], "--data-dir", folder, "--source", source]
+        run("prepare.py", ["--dataset", args.dataset, "--scale", SCALE, *flags], args.runs)
+    return folder
+
+
 def train_and_score(experiment, args):
     """The result document of test.py on Set5 for one experiment, with its log.csv as `history`."""
-    data = ["--data-dir", args.data_dir.resolve()]
-    data += ["--source", Path(args.source).resolve()] if args.source else []
     args.runs.mkdir(parents=True, exist_ok=True)
-    folder = args.runs.resolve() / f"{experiment.name}_{args.epochs}epochs"
+    folder = args.runs.resolve() / experiment.name
     started = (folder / "last.pth").exists()
-    how = ["--resume", folder / "last.pth"] if started else [*experiment.flags, "--epochs", args.epochs]
+    how = ["--resume", folder / "last.pth"] if started else [*experiment.flags, "--scale", SCALE]
     how += [] if started else ["--dataset", args.dataset, "--out", folder]
-    run("train.py", [*how, *data, "--device", args.device], args.runs)
+    run("train.py", [*how, "--data-dir", prepare(experiment.data, args), "--device", args.device], args.runs)
     with TemporaryDirectory() as out:
-        scored = ["--weights", folder / "best.pth", "--no-figures", "--out", out]
-        run("test.py", [*scored, *data, "--device", args.device], args.runs)
+        scored = ["--weights", folder / "best.pth", "--no-figures", "--out", out, "--device", args.device]
+        scored += ["--data-dir", args.data_dir.resolve()]
+        scored += ["--source", Path(args.source).resolve()] if args.source else []
+        run("test.py", scored, args.runs)
         (path,) = Path(out, "results").iterdir()
         document = json.loads(path.read_text(encoding="utf-8"))
     document["weights"]["path"] = f"{folder.name}/best.pth"  # of a machine that is not the reader's
@@ -94,7 +93,7 @@ def main(argv=None):
     check_writable(args.out)
     check_writable(args.runs)
     experiments = chosen(args.groups)
-    missing = {name: e for name, e in experiments.items() if not is_done(args.out / f"{name}.json", args.epochs)}
+    missing = {name: one for name, one in experiments.items() if not (args.out / f"{name}.json").exists()}
     for number, (name, experiment) in enumerate(missing.items(), start=1):
         print(f"\nexperiment {number} of {len(missing)}: {name}", flush=True)
         write_json(args.out / f"{name}.json", train_and_score(experiment, args))

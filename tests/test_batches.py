@@ -10,6 +10,7 @@ import torch
 
 from data import batches
 from data.batches import PatchPairs, augment, shuffled
+from data.degradation import imresize
 from data.patches import CHUNK
 from utils import UserError
 
@@ -131,18 +132,27 @@ def test_limit_too_small_even_for_streaming_is_refused_with_what_is_needed(store
 
 
 def draw_views(count=16):
-    """One pair many times over, augmented: a 3x3 lr whose every pixel differs, hr with each pixel repeated 2 x 2."""
-    lr = torch.arange(9.0).reshape(1, 3, 3).repeat(count, 1, 1, 1)
+    """One pair in each view: a 3x3 lr whose every pixel differs, hr with each pixel repeated 2 x 2."""
+    lr = (torch.arange(9.0) / 16).reshape(1, 3, 3).repeat(count, 1, 1, 1)
     hr = lr.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    return augment(lr, hr, torch.arange(count, dtype=torch.uint8) % 8)
+    return augment(lr, hr, torch.arange(count, dtype=torch.uint8))
 
 
 def test_the_eight_numbers_are_the_eight_dihedral_views_and_0_is_the_patch_itself():
-    pixels = np.arange(9.0).reshape(1, 3, 3)
+    pixels = np.arange(9.0).reshape(1, 3, 3) / 16
     views = [np.rot90(image, turns, (1, 2)) for image in (pixels, pixels[..., ::-1]) for turns in range(4)]
     drawn = draw_views()[0].numpy()
-    assert [sum(np.array_equal(lr, view) for lr in drawn) for view in views] == [2] * 8
+    assert [sum(np.array_equal(lr, view) for lr in drawn[:8]) for view in views] == [1] * 8
     assert np.array_equal(drawn[0], pixels)
+    assert np.array_equal(drawn[8:], 1 - drawn[:8])
+
+
+def test_lr_of_a_negative_is_the_negative_of_the_lr():
+    """With noise that uses the whole range."""
+    hr = np.random.default_rng(0).random((40, 40))
+    pair = [torch.from_numpy(image)[None, None] for image in (imresize(hr, 1 / 4), hr)]
+    lr, hr = (image[0, 0].numpy() for image in augment(*pair, torch.tensor([11], dtype=torch.uint8)))
+    np.testing.assert_allclose(lr, imresize(hr, 1 / 4), atol=1e-12)
 
 
 def test_augmentation_turns_lr_and_hr_alike():

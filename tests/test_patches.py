@@ -19,6 +19,7 @@ from data.degradation import imresize, modcrop
 from data.patches import (
     DEFAULT_PATCH,
     DEFAULT_STRIDE,
+    FORMAT_VERSION,
     count_patches,
     cut_patches,
     patch_file,
@@ -26,7 +27,7 @@ from data.patches import (
     prepare_patches,
     read_patches,
 )
-from utils import SCALES, UserError, read_image, rgb_to_ycbcr
+from utils import SCALES, UserError, read_image, rgb_to_ycbcr, write_png
 
 ASKED = {"dataset": "mine", "scale": 4, "colour": "y"}
 
@@ -55,6 +56,7 @@ def test_patches_cover_the_whole_axis_aligned_to_lr_pixels_and_flush_with_its_en
     assert all(start % scale == 0 for start in starts)
     assert (starts[0], starts[-1]) == (0, length - patch_size)
     assert all(after - before <= patch_size for before, after in pairwise(starts))
+    assert patch_starts(patch_size - scale, patch_size, 1, scale) == []
 
 
 def test_strides_of_the_default_patch_are_kept_up_to_the_rounding():
@@ -72,11 +74,35 @@ def test_hr_patch_shows_what_its_lr_patch_shows(patch_size, stride):
     np.testing.assert_array_equal(lr_patches[:, :, 0, 0], corners)
 
 
-def test_patches_of_a_catalogued_set_are_counted_as_they_are_cut(tmp_path):
-    prepare_patches("sample", 4, "y", data_dir=tmp_path)
-    path = patch_file("sample", 4, "y", tmp_path)
-    stored = read_patches(path, dataset="sample", scale=4, colour="y")
-    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_STRIDE, 4) == len(stored.lr)
+@pytest.mark.parametrize("copies", [(1,), (1, 0.7, 0.2, 0.1)])  # the smallest image is 303 pixels high
+def test_patches_of_a_catalogued_set_are_counted_as_they_are_cut(tmp_path, copies):
+    path = prepare_patches("sample", 4, "y", copies=copies, data_dir=tmp_path)
+    stored = read_patches(path, dataset="sample", scale=4, colour="y", copies=copies)
+    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_STRIDE, 4, copies) == len(stored.lr)
+
+
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+def test_copies_are_prepared_as_images_of_that_size_and_small_ones_and_held_out_ones_left_out(build, tmp_path, colour):
+    """A copy of half the size is what a folder with images of half the size gives; a quarter is below a patch."""
+    for name, factor in (("whole", 1), ("half", 0.5)):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 256, (96, 104, 3), np.uint8)
+            write_png(tmp_path / name / f"{number}.png", imresize(noise, factor) if factor < 1 else noise)
+    settings = {"patch_size": 40, "stride": 16}
+    parts = []
+    for name in ("whole", "half"):
+        path = build(4, colour, folder=tmp_path / name, **settings)
+        parts.append(read_patches(path, dataset="mine", scale=4, colour=colour))
+        parts[-1] = [array[:] for array in (parts[-1].lr, parts[-1].hr)]
+    path = build(4, colour, folder=tmp_path / "whole", copies=(1, 0.5, 0.25), **settings)
+    both = read_patches(path, dataset="mine", scale=4, colour=colour)
+    assert both.attributes["copies"] == [1, 0.5, 0.25]
+    assert [hr.shape[1:] for _, _, hr in both.val] == [(96, 104)]
+    for kind, array in enumerate((both.lr, both.hr)):
+        expected = {patch.tobytes() for part in parts for patch in part[kind]}
+        assert len(array) == len(parts[0][kind]) + len(parts[1][kind])
+        assert {patch.tobytes() for patch in array[:]} == expected
 
 
 # ---------------------------------------------------------------- the file
@@ -101,7 +127,7 @@ def test_patch_file_holds_crops_of_each_whole_images_lr_and_hr_and_the_held_out_
         attributes = dict(file.attrs)
         assert {key: attributes[key] for key in ("format", "format_version", "dataset", "scale", "colour")} == {
             "format": "sr-patches",
-            "format_version": 1,
+            "format_version": FORMAT_VERSION,
             "dataset": "mine",
             "scale": scale,
             "colour": colour,
@@ -240,6 +266,7 @@ def refusal(path, **asked):
     assert (rebuilt.name or rebuilt.dataset, rebuilt.scale, rebuilt.colour) == tuple(map(asked.get, ASKED))
     assert rebuilt.patch_size == asked.get("patch_size")
     assert rebuilt.stride == asked.get("stride", patches.DEFAULT_STRIDE)
+    assert tuple(rebuilt.copies) == asked.get("copies", patches.DEFAULT_COPIES)
     return message
 
 
@@ -250,6 +277,7 @@ def refusal(path, **asked):
         ({"colour": "rgb"}, "colour is y, asked for is rgb"),
         ({"patch_size": 48}, "patch_size is 76, asked for is 48"),
         ({"stride": 19}, "stride is 38, asked for is 19"),
+        ({"copies": (1, 0.35)}, f"copies is {list(patches.DEFAULT_COPIES)}, asked for is [1, 0.35]"),
         ({"dataset": "T91"}, "dataset is mine, asked for is T91"),
     ],
 )
@@ -298,7 +326,7 @@ def attribute(**values):
 
 
 EDITS = {
-    "of another format version": (attribute(format_version=2), "format_version is 2, asked for is 1"),
+    "of another format version": (attribute(format_version=1), f"format_version is 1, asked for is {FORMAT_VERSION}"),
     "of another format": (attribute(format="something else"), "format is something else"),
     "without its scale": (lambda file: file.attrs.__delitem__("scale"), "scale is None, asked for is 4"),
     "without lr": (removed("lr"), ""),

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 
 import models
 from models import TRAINABLE, model_options
+from prepare import parse_args as parse_prepare_args
 from report import build, content
 from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
-from report.experiments import GROUPS, Experiment
-from report.facts import HELD_OUT_FILE, load
+from report.experiments import GROUPS, PREPARATIONS, Experiment
+from report.facts import HELD_OUT_FILE, load, patch_count
 from utils import ROOT, UserError, write_json
 
 REPORT = ROOT / "report"
@@ -43,12 +45,12 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def experiment_result(experiment, psnr, epochs=3):
+def experiment_result(experiment, psnr):
     """A result of test.py for an experiment, made from a real one."""
     result = read_json(REPORT / "results" / "Set5_x4_srcnn.json")
     result |= {"model": experiment.model, "options": model_options(experiment.model) | experiment.options}
     result["mean"]["psnr"], result["trained"]["val_psnr"] = psnr, psnr - 5
-    result["trained"]["recipe"] |= {"epochs": epochs, "seed": experiment.seed}
+    result["trained"]["recipe"] |= {"epochs": experiment.epochs, "seed": experiment.seed}
     result["trained"]["recipe"]["schedule"] = "constant" if experiment.recipe == "plain" else "cosine"
     return result | {"history": []}
 
@@ -175,11 +177,11 @@ def test_network_without_weights_is_named_and_gets_no_number(folder):
     assert "CARN" in re.search(r"(\S.*)尚无权重", report.markdown)[1]
 
 
-def test_experiments_of_different_length_are_refused(folder):
+def test_experiment_of_another_length_than_its_name_says_is_refused(folder):
     experiment = GROUPS["depth"][0]
     path = folder / "experiments" / f"{experiment.name}.json"
-    write_json(path, experiment_result(experiment, 30.0, epochs=4))
-    with pytest.raises(UserError, match="trained for 3, 4 epochs"):
+    write_json(path, experiment_result(replace(experiment, epochs=4), 30.0))
+    with pytest.raises(UserError, match="after 4 epochs"):
         load(folder, BENCHMARKS)
 
 
@@ -405,19 +407,29 @@ def test_every_experiment_has_a_name_of_its_own():
     assert len(by_name) < len(experiments) + 1
     for name, same in by_name.items():
         described = {
-            (one.model, tuple(sorted((model_options(one.model) | one.options).items())), one.recipe, one.seed)
+            (*astuple(replace(one, options=None)), tuple(sorted((model_options(one.model) | one.options).items())))
             for one in same
         }
         assert len(described) == 1, name
+
+
+def count_patches_of(preparation):
+    """How many patches prepare.py cuts out of T91 with these flags."""
+    args = parse_prepare_args(PREPARATIONS[preparation])
+    return patch_count(args.stride, tuple(args.copies))
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_within_a_group_and_network_only_one_thing_differs(group):
     for name in TRAINABLE:
         members = [experiment for experiment in GROUPS[group] if experiment.model == name]
-        settings = [model_options(name) | one.options | {"recipe": one.recipe, "seed": one.seed} for one in members]
-        differing = {key for setting in settings for key in setting if setting[key] != settings[0][key]}
-        assert len(differing) <= 1
+        settings = [model_options(name) | one.options | asdict(one) | {"options": None} for one in members]
+        if group == "variety":  # a pass takes longer where there are more patches: the steps are about the same
+            steps = [one.epochs * count_patches_of(one.data) for one in members]
+            assert max(steps, default=0) <= 1.05 * min(steps, default=0)
+        else:
+            differing = {key for setting in settings for key in setting if setting[key] != settings[0][key]}
+            assert len(differing) <= 1
 
 
 @pytest.mark.parametrize("members", GROUPS.values(), ids=GROUPS)
@@ -428,25 +440,26 @@ def test_flags_are_those_of_train(members):
         args = train.parse_args(experiment.flags)
         assert (args.model, args.seed) == (experiment.model, experiment.seed)
         changed = {key for key, value in vars(args).items() if value != getattr(train.parse_args([]), key)}
-        recipe = changed - {"model", "seed", "assignments"}
+        assert args.epochs == experiment.epochs
+        recipe = changed - {"model", "seed", "assignments", "epochs"}
         assert len(recipe) == {"": 0, "plain": 6}.get(experiment.recipe, 1)
         assert len(args.assignments) == len(experiment.options)
 
 
 def test_experiments_are_trained_scored_and_kept(script, datasets, workplace, monkeypatch):
     """A tiny one, from the command line: its file, no second training, and a refusal of another length."""
-    tiny = Experiment("srcnn", {"num_features": 2, "num_mapped": 2})
+    tiny = Experiment("srcnn", {"num_features": 2, "num_mapped": 2}, data="sparse", epochs=1)
     monkeypatch.setitem(GROUPS, "seeds", [tiny])
     flags = ["--groups", "seeds", "--dataset", "sample", "--out", workplace / "out", "--source", datasets]
     flags += ["--data-dir", workplace / "data", "--device", "cpu"]
-    first = script("report.run_experiments", *flags, "--epochs", 1)
+    first = script("report.run_experiments", *flags)
     assert (first.status, first.err) == (0, "")
-    path = workplace / "out" / "srcnn_num_features2_num_mapped2.json"
+    path = workplace / "out" / "srcnn_num_features2_num_mapped2_sparse_1epochs.json"
     result = read_json(path)
     assert [row["epoch"] for row in result["history"]] == [1]
     assert (result["dataset"], len(result["images"])) == ("Set5", 5)
     assert result["trained"]["val_psnr"] == result["history"][0]["val_psnr"]
-    again = script("report.run_experiments", *flags, "--epochs", 1)
+    data = result["trained"]["data"]
+    assert (data["stride"], data["copies"]) == (76, [1, 0.9, 0.8, 0.7, 0.6])
+    again = script("report.run_experiments", *flags)
     assert again.out.startswith("0 trained, 1 were there")
-    other = script("report.run_experiments", *flags, "--epochs", 2)
-    assert other.status == 2 and "holds a run of 1 epochs; give --epochs 1" in other.err
