@@ -57,8 +57,6 @@ def parse_args(argv=None):
         parser.error("--images DIR and --name NAME go together")
     if args.images and args.dataset:
         parser.error("--images takes the place of --dataset; give one of the two")
-    if args.copies[0] != 1 or max(args.copies) > 1 or len(set(args.copies)) < len(args.copies):
-        parser.error(f"--copies {' '.join(f'{c:g}' for c in args.copies)}: give 1 first, then other factors below 1")
     args.dataset = args.dataset or "T91"
     plain = args.name and args.name.isprintable() and Path(args.name).name == args.name
     if args.name in TRAIN_SETS or (args.name is not None and not plain):

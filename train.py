@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from data.batches import PatchPairs, augment, shuffled
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
-from data.degradation import degrade
-from data.patches import cut_patches, patch_file, prepare_patches, read_patches
+from data.degradation import degrade, shrink
+from data.patches import copies_of, cut_patches, patch_file, prepare_patches, read_patches
 from models import (
     MODELS,
     TRAINABLE,
@@ -102,7 +102,7 @@ class Recipe:
     clip: float = 0.1
     average: float = 0.999
     augment: bool = True
-    negatives: bool = False
+    negatives: bool = True
     precision: str = "auto"
     seed: int = 0
     val_set: str = HELD_OUT
@@ -182,8 +182,10 @@ def parse_args(argv=None):
         default=default.average,
         help="decay per step of the averaged weights that are scored and saved; 0: no averaging",
     )
-    recipe.add_argument("--no-augment", dest="augment", action="store_false", help="no random flips and rotations")
-    recipe.add_argument("--negatives", action="store_true", help="half of the patches as their negatives, at random")
+    recipe.add_argument(
+        "--no-augment", dest="augment", action="store_false", help="each patch as it is: no flips, rotations, negatives"
+    )
+    recipe.add_argument("--no-negatives", dest="negatives", action="store_false", help="flips and rotations only")
     recipe.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -208,6 +210,7 @@ def parse_args(argv=None):
 
     if args.average >= 1:
         parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
+    args.negatives &= args.augment
     if args.resume:
         parser.refuse_beside("--resume", argv, RESUME_FLAGS)
     return args
@@ -244,18 +247,20 @@ def load_patches(args, team, device, colour, scale, dataset, patch_size=None, st
 def split(patches, val_set, args):
     """(parts, val): the patches that are trained on, and the pairs [(name, lr, hr)] that the best epoch is chosen on.
 
-    With a test set as val_set, the held-out images are cut into patches too.
+    With a test set as val_set, the held-out images and copies of them are cut into patches too.
     """
     parts = [(patches.lr, patches.hr)]
     if val_set == HELD_OUT:
         return parts, patches.val
     settings = patches.attributes
-    for _, lr, hr in patches.val:
-        cut = cut_patches(lr.numpy(), hr.numpy(), settings["patch_size"], settings["stride"], settings["scale"])
-        parts.append(tuple(map(torch.from_numpy, cut)))
+    patch_size, stride, scale = (settings[name] for name in ("patch_size", "stride", "scale"))
+    for _, _, hr in patches.val:
+        for copy in copies_of(hr.permute(1, 2, 0).numpy(), settings["copies"], patch_size, scale):
+            cut = cut_patches(*shrink(copy, scale), patch_size, stride, scale)
+            parts.append(tuple(map(torch.from_numpy, cut)))
     val = []
     for name, path in find_images(TEST_SETS[val_set], args.data_dir, args.source).items():
-        pair = degrade(read_image(path), settings["scale"], settings["colour"])
+        pair = degrade(read_image(path), scale, settings["colour"])
         val.append((name, *map(torch.from_numpy, pair)))
     return parts, val
 

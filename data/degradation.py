@@ -124,10 +124,15 @@ def degrade(image, scale, colour):
     Returns (lr, hr) as (C, h, w) and (C, h*scale, w*scale), both in [0, 255]: hr uint8; lr float32 and not rounded
     for "y", uint8 for "rgb". Raises ValueError for an image smaller than one pixel of LR.
     """
-    hr = modcrop(to_y(image)[..., None] if colour == "y" else to_rgb(image), scale)
+    return shrink(to_y(image)[..., None] if colour == "y" else to_rgb(image), scale)
+
+
+def shrink(planes, scale):
+    """The same pair from the planes that a network works on: uint8 (H, W, 1) of Y or (H, W, 3) of RGB."""
+    hr = modcrop(planes, scale)
     if 0 in hr.shape:
-        raise ValueError(f"a {image.shape[1]}x{image.shape[0]} image is too small for scale {scale}")
-    lr = imresize(hr if colour == "rgb" else hr.astype(np.float32), 1 / scale)
+        raise ValueError(f"a {planes.shape[1]}x{planes.shape[0]} image is too small for scale {scale}")
+    lr = imresize(hr if hr.shape[2] == 3 else hr.astype(np.float32), 1 / scale)
     return np.ascontiguousarray(lr.transpose(2, 0, 1)), np.ascontiguousarray(hr.transpose(2, 0, 1))
 
 

@@ -36,8 +36,9 @@ from utils import (
 FORMAT = "sr-patches"
 FORMAT_VERSION = 2
 DEFAULT_PATCH = 76  # HR pixels; rounded down to a multiple of the scale
-DEFAULT_STRIDE = 38
-DEFAULT_COPIES = (1.0,)  # factors by which each training image is scaled before its pair is made
+DEFAULT_STRIDE = 76
+DEFAULT_COPIES = (1.0, 0.9, 0.8, 0.7, 0.6)  # factors by which each training image is scaled before its pair is made
+MAX_COPIES = 100
 CHUNK = 64  # patches in one HDF5 chunk
 ATTRIBUTES = {  # others that a file may have are not read
     "format": str,
@@ -95,6 +96,26 @@ def patch_starts(length, patch_size, stride, scale):
     last = length - patch_size
     starts = {start - start % scale for start in (*range(0, last + 1, stride), last) if last >= 0}
     return sorted(starts)
+
+
+def check_copies(copies):
+    """Raise UserError unless these are sizes to take an image at: 1, then other factors below 1."""
+    sane = all(type(factor) in (int, float) and 0 < factor <= 1 for factor in copies)
+    if not sane or not len(set(copies)) == len(copies) <= MAX_COPIES or list(copies[:1]) != [1]:
+        raise UserError(
+            f"--copies {_shown(' '.join(map(str, copies)))}: give 1 first, then at most {MAX_COPIES - 1} other factors "
+            "between 0 and 1"
+        )
+
+
+def copies_of(image, copies, patch_size, scale):
+    """Yield an image, uint8 (H, W) or (H, W, C), at each size: those factors of its own, by imresize.
+
+    A copy that has no room for a patch of whole LR pixels is left out.
+    """
+    for factor in copies:
+        if min(ceil(side * factor) // scale * scale for side in image.shape[:2]) >= patch_size:
+            yield imresize(image, factor) if factor != 1 else image
 
 
 def cut_patches(lr, hr, patch_size, stride, scale):
@@ -176,6 +197,7 @@ def prepare_patches(
     if patch_size % scale:
         nearest = max(patch_size // scale, 1) * scale
         raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {nearest}")
+    check_copies(copies)
     target = patch_file(dataset, scale, colour, data_dir)
     check_writable(target.parent)
     paths, held_out = find_training_images(dataset, images, data_dir, source, say)
@@ -199,12 +221,10 @@ def prepare_patches(
             if name in held_out:
                 file[f"val/{name}/lr"], file[f"val/{name}/hr"] = degrade(pixels, scale, colour)
                 continue
-            for factor in copies:
-                lr, hr = degrade(imresize(pixels, factor) if factor != 1 else pixels, scale, colour)
-                if min(hr.shape[1:]) >= patch_size:
-                    lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
-                    _append(lr_set, lr_patches)
-                    _append(hr_set, hr_patches)
+            for copy in copies_of(pixels, copies, patch_size, scale):
+                lr_patches, hr_patches = cut_patches(*degrade(copy, scale, colour), patch_size, stride, scale)
+                _append(lr_set, lr_patches)
+                _append(hr_set, hr_patches)
             storage.check()
         file.attrs.update(
             format=FORMAT,
@@ -294,6 +314,7 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None, 
             )
             if type(attributes[key]) is not kind or not printable:
                 raise ValueError(f"its {key} is {_shown(attributes[key])}")
+        check_copies(attributes["copies"])
         _check_layout(path, file, attributes, rebuild)
         val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]
         val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]

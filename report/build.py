@@ -18,9 +18,9 @@ import torch
 
 from data.catalog import TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade
-from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE
 from models import TRAINABLE, build_model, model_label, model_options
-from report import charts, content
+from report import charts, content, trials
 from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
@@ -96,12 +96,41 @@ def analysis(facts):
         "best_ensemble": max(ensembles, key=lambda network: network.ensemble["mean"]["psnr"], default=None),
         "untrained": [network.label for network in facts.networks if not network.result],
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
+        "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
         "late": [network.label for network in facts.scored if content.overfits(network)],
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
         "short_epochs": content.short_epochs(facts),
         "seed_count": max((len(test) for test, _ in facts.seeds.values()), default=0),
     }
+
+
+def template(name):
+    """A template of this folder; what it names must be there."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
+
+
+def recipe_page(facts):
+    """The text of recipe.md: what was tried for the recipe; a trial that was not run is named with its command."""
+
+    def not_run(group):
+        return f"Not run yet: `python report/run_experiments.py --groups {group}`."
+
+    def trials_of(group, text):
+        return f"{text}\n\n{trials.trials_table(facts, group).markdown()}" if facts.group(group) else not_run(group)
+
+    def pairs_of(group):
+        return trials.pairs_table(facts, group).markdown() if facts.pairs(group) else not_run(group)
+
+    seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
+    return template("recipe.md.j2").render(facts=facts, trials=trials_of, pairs=pairs_of, seeds=seeds)
 
 
 class Document:
@@ -167,17 +196,10 @@ class Document:
 
     def render(self, comparison):
         """The text. comparison: per test image, its name and the paths of its figures."""
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
         words = ("number", "signed", "change", "duration", "joined")
         networks = {network.name: network for network in self.facts.networks}
         shares = self.facts.benchmark["training"]
-        text = environment.get_template("report.md.j2").render(
+        text = template("report.md.j2").render(
             **{word: getattr(content, word) for word in words},
             **{
                 name: getattr(self, name)
@@ -194,12 +216,14 @@ class Document:
             sets=set_numbers(),
             protocol=protocol("y", SCALE),
             patches=patch_count(),
+            plain_patches=patch_count(38, (1.0,)),
             hardware=content.hardware(self.facts),
             comparison=comparison,
             SCALE=SCALE,
             TEST_SET=TEST_SET,
             PATCH=DEFAULT_PATCH,
             STRIDE=DEFAULT_STRIDE,
+            COPIES=DEFAULT_COPIES,
             EPOCHS=content.EPOCHS,
         )
         parts = re.split(r"\n{2,}", text)  # of a paragraph the lines are joined: within Chinese an end shows as a space
@@ -311,7 +335,11 @@ class Report:
         self.markdown = document.render(self.comparison)
         self.shown = document.shown
         results = with_results(readme.read_text(encoding="utf-8"), content.readme_table(self.facts))
-        self.texts = {folder / "report.md": self.markdown, readme: results}
+        self.texts = {
+            folder / "report.md": self.markdown,
+            folder / "recipe.md": recipe_page(self.facts),
+            readme: results,
+        }
         for table in tables.values():
             self.texts |= {folder / "tables" / name: text for name, text in table.files().items()}
 
@@ -391,8 +419,8 @@ def main(argv=None):
         raise SystemExit(bool(stale))
     for line in report.build(args.all):
         print(f"note: {line}")
-    made = f"{len(report.texts) - 2} files of tables, {len(report.figures)} figures"
-    print(f"wrote {HERE / 'report.md'}, report.html, README's results, {made}")
+    made = f"{len(report.texts) - 3} files of tables, {len(report.figures)} figures"
+    print(f"wrote {HERE / 'report.md'}, recipe.md, report.html, README's results, {made}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,17 @@ from collections import Counter
 
 from data.catalog import TRAIN_SETS
 from models import model_label, model_options
-from report.experiments import GROUPS, RECIPES
-from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, measured_size, patch_count, set_numbers
+from report.experiments import GROUPS, PREPARATIONS, RECIPES
+from report.facts import (
+    HELD_OUT_FILE,
+    SCALE,
+    TEST_SET,
+    cutting,
+    measured_size,
+    patch_count,
+    set_numbers,
+    steps_per_epoch,
+)
 from report.tables import Table, mark_best
 
 EPOCHS = 200  # of a full training, the owner's wish
@@ -39,7 +48,7 @@ COMMANDS = {  # table or figure: what made its numbers
     "images": SCORE,
     "comparison": SCORE,
     "costs": f"{SCORE}; {LIST}; {SPEED}",
-    **dict.fromkeys(("seeds", "equal", "switches", "pieces", "sizes", *SIZES), EXPERIMENTS),
+    **dict.fromkeys(("seeds", "equal", "switches", "pieces", "variety", "sizes", *SIZES), EXPERIMENTS),
 }
 
 
@@ -144,7 +153,7 @@ def networks_table(facts):
 
 def recipe_table(facts):
     """The recipe, from what the shipped checkpoints say of themselves, beside the classroom's plain one."""
-    ours = facts.scored[0].trained["recipe"]
+    ours = facts.by_psnr[0].trained["recipe"]
     plain = next((result["trained"]["recipe"] for e, result in facts.group("recipe") if e.recipe), None)
     names = {
         "loss": ("损失函数", {"mse": "均方误差 (MSE)"}.get),
@@ -154,10 +163,14 @@ def recipe_table(facts):
         "warmup": ("预热步数 (warm-up)", str),
         "clip": ("梯度范数上限 (clipping)", lambda value: f"{value:g}" if value else "不限"),
         "augment": ("翻转与旋转 (8 种视图)", {True: "有", False: "无"}.get),
+        "negatives": ("负片 (1 − x)", {True: "一半", False: "无"}.get),
         "average": ("权重的指数平均 (EMA)", lambda value: f"每步 {value:g}" if value else "无"),
         "precision": ("卷积精度", str),
     }
-    rows = [(title, show(ours[key]), *([show(plain[key])] if plain else [])) for key, (title, show) in names.items()]
+    recipes = [
+        {"negatives": False} | recipe for recipe in (ours, plain) if recipe
+    ]  # absent: from before there were any
+    rows = [(title, *(show(recipe[key]) for recipe in recipes)) for key, (title, show) in names.items()]
     columns = ("项目", "本项目的方案", *(["课堂的朴素方案"] if plain else []))
     return Table("recipe", "训练方案", columns, tuple(rows), columns)
 
@@ -169,7 +182,7 @@ def training_table(facts):
         speed = network.speed and network.speed["patches_per_s"]
         hours = duration(EPOCHS * patch_count() / speed) if speed else NONE
         if not network.result:
-            rows.append((network.label, "未训练", NONE, NONE, NONE, number(speed, "{:.3g}"), hours))
+            rows.append((network.label, "未训练", NONE, NONE, NONE, NONE, number(speed, "{:.3g}"), hours))
             continue
         trained = network.trained
         done = len(network.history) or trained["epoch"]
@@ -177,6 +190,7 @@ def training_table(facts):
             (
                 network.label,
                 f"{done} / {trained['recipe']['epochs']}",
+                f"{patch_count(*cutting(trained)):,}",
                 f"{done * network.steps_per_epoch:,}",
                 str(trained["epoch"]),
                 f"{trained['val_psnr']:.2f}",
@@ -185,7 +199,7 @@ def training_table(facts):
             )
         )
     columns = (
-        "网络", "完成 / 计划轮数", "步数", "最佳轮", "留出图像 PSNR (dB)", "训练速度 (块/秒)",
+        "网络", "完成 / 计划轮数", "每轮图像块", "步数", "最佳轮", "留出图像 PSNR (dB)", "训练速度 (块/秒)",
         f"{EPOCHS} 轮用时（推算）",
     )  # fmt: skip
     return Table("training", "训练概况", columns, tuple(rows))
@@ -356,7 +370,7 @@ def pieces_table(facts):
         difference = gain(result, base)
         rows.append(
             (
-                f"`{' '.join(RECIPES[experiment.recipe])}`",
+                f"`{' '.join(RECIPES[experiment.recipe])}`" if RECIPES[experiment.recipe] else "加上负片",
                 f"{result['trained']['val_psnr']:.2f}",
                 f"{result['mean']['psnr']:.2f}",
                 signed(difference),
@@ -366,6 +380,38 @@ def pieces_table(facts):
     columns = ("训练方案", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", "差 (dB)", "超出随机波动")
     caption = f"{model_label(default.model, {})}：训练方案逐项更改（各训练 {epochs_of(members)} 轮）"
     return Table("pieces", caption, columns, tuple(rows), ("训练方案", "超出随机波动"))
+
+
+def variety_table(facts):
+    """More variety in the data, after about the same number of steps."""
+    members = facts.group("variety")
+    (first, base), *_ = members
+    rows = []
+    for experiment, result in members:
+        flags = (*PREPARATIONS[experiment.data], *experiment.recipe_flags)
+        steps, trained = steps_per_epoch(result["trained"]), result["trained"]
+        compared = [NONE, NONE]
+        if experiment != first:
+            difference = trained["val_psnr"] - base["trained"]["val_psnr"]
+            threshold = facts.threshold(first.model, held_out=True)
+            compared = [signed(difference), COUNTS[None if threshold is None else abs(difference) > threshold]]
+        rows.append(
+            (
+                f"`{' '.join(flags)}`",
+                f"{patch_count(*cutting(trained)):,}",
+                f"{steps * trained['recipe']['epochs']:,}",
+                f"{steps * trained['epoch']:,}",
+                f"{result['mean']['psnr']:.2f}",
+                f"{trained['val_psnr']:.2f}",
+                *compared,
+            )
+        )
+    columns = (
+        "数据", "图像块", "步数", "最佳轮的步数", f"{TEST_SET} PSNR (dB)", "留出图像 PSNR (dB)", "差 (dB)",
+        "超出随机波动",
+    )  # fmt: skip
+    caption = f"{model_label(first.model, {})}：训练数据的多样性（差值为留出图像上与第一行之差）"
+    return Table("variety", caption, columns, tuple(rows), ("数据", "超出随机波动"))
 
 
 def seeds_table(facts):
@@ -446,6 +492,7 @@ def all_tables(facts):
         *(sizes_table(group, members) for group, members in sized(facts).items()),
         *([switches_table(facts)] if any(facts.pairs(group) for group in SWITCHES) else []),
         *([pieces_table(facts)] if has_pieces(facts) else []),
+        *([variety_table(facts)] if len(facts.group("variety")) > 1 else []),
         *([seeds_table(facts)] if facts.seeds else []),
         sources_table(facts),
     ]
@@ -526,6 +573,11 @@ def overfits(network):
     """Whether the held-out PSNR was at its best well before the end while the loss went on falling."""
     rows, best = network.history, network.trained["epoch"]
     return best <= 0.9 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
+
+
+def has_variety(trained):
+    """Whether a run had what the default recipe has for variety: copies of other sizes, and negatives."""
+    return len(cutting(trained)[1]) > 1 and trained["recipe"].get("negatives", False)
 
 
 def short_epochs(facts):

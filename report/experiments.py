@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from models import TRAINABLE, non_default_options
 
-RECIPES = {  # how a training may differ from train.py's defaults
+SHORT = ("--no-negatives",)  # no experiment but those on variety is long enough to use T91 up
+RECIPES = {  # what an experiment may change beside that
     "plain": ("--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
               "--no-augment"),  # the classroom's
     "rate5e-4": ("--learning-rate", "5e-4"),
@@ -16,7 +17,7 @@ RECIPES = {  # how a training may differ from train.py's defaults
     "no-augment": ("--no-augment",),
     "batch8": ("--batch-size", "8"),
     "batch32": ("--batch-size", "32"),
-    "negatives": ("--negatives",),
+    "negatives": (),  # takes SHORT back
 }  # fmt: skip
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
@@ -28,7 +29,7 @@ PREPARATIONS = {  # how prepare.py cuts the patches
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training; everything not said here is train.py's default."""
+    """One training; everything not said here or in SHORT is train.py's default."""
 
     model: str
     options: dict = field(default_factory=dict)
@@ -49,8 +50,13 @@ class Experiment:
     def flags(self):
         """For the command line of train.py."""
         options = [word for option, value in self.options.items() for word in ("--set", f"{option}={value}")]
-        recipe = RECIPES.get(self.recipe, ())
-        return ["--model", self.model, *options, *recipe, "--epochs", str(self.epochs), "--seed", str(self.seed)]
+        length = ["--epochs", str(self.epochs), "--seed", str(self.seed)]
+        return ["--model", self.model, *options, *self.recipe_flags, *length]
+
+    @property
+    def recipe_flags(self):
+        """Those of them that are about the recipe."""
+        return () if self.recipe == "negatives" else (*SHORT, *RECIPES.get(self.recipe, ()))
 
 
 REPEATED = ("srcnn", "srresnet", "carn")  # the networks that train fastest, for what is asked of several

@@ -120,19 +120,22 @@ class Facts:
             runs[experiment.model].append((result["mean"]["psnr"], result["trained"]["val_psnr"]))
         return {name: np.array(values).T for name, values in runs.items() if len(values) > 1}
 
-    def spread(self, name):
-        """Standard deviation in dB of the Set5 PSNR between seeds: the network's own, or the largest that is known."""
-        known = {model: float(test.std(ddof=1)) for model, (test, _) in self.seeds.items()}
+    def spread(self, name, held_out=False):
+        """Standard deviation in dB of a network's PSNR between seeds, on Set5 or on the held-out images.
+
+        For a network with one seed only it is the largest that is known.
+        """
+        known = {model: float(psnrs[int(held_out)].std(ddof=1)) for model, psnrs in self.seeds.items()}
         return known.get(name, max(known.values(), default=None))
 
-    def error(self, name, other=None):
+    def error(self, name, other=None, held_out=False):
         """Standard deviation in dB of the difference between single runs of two networks, or two of one network's."""
-        spreads = [self.spread(name), self.spread(other or name)]
+        spreads = [self.spread(name, held_out), self.spread(other or name, held_out)]
         return None if None in spreads else math.hypot(*spreads)
 
-    def threshold(self, name, other=None):
+    def threshold(self, name, other=None, held_out=False):
         """Two such deviations: a smaller difference is not taken for one."""
-        error = self.error(name, other)
+        error = self.error(name, other, held_out)
         return None if error is None else 2 * error
 
 
@@ -161,11 +164,15 @@ def patch_count(stride=DEFAULT_STRIDE, copies=DEFAULT_COPIES):
     return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, stride, SCALE, copies)
 
 
-def steps_per_epoch(trained):
-    """Steps in an epoch of a run on T91. trained: what a result of test.py says of it."""
+def cutting(trained):
+    """(stride, copies) of the patches of a run. trained: what a result of test.py says of it."""
     data = trained["data"]
-    copies = tuple(data.get("copies", (1.0,)))  # absent: made before there were copies
-    return math.ceil(patch_count(data["stride"], copies) / trained["recipe"]["batch_size"])
+    return data["stride"], tuple(data.get("copies", (1.0,)))  # absent: from before there were copies
+
+
+def steps_per_epoch(trained):
+    """Steps in an epoch of a run on T91."""
+    return math.ceil(patch_count(*cutting(trained)) / trained["recipe"]["batch_size"])
 
 
 def result_of(path):

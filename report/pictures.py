@@ -11,7 +11,7 @@ from matplotlib.patches import ConnectionPatch, Rectangle
 
 from data.catalog import TRAIN_SETS
 from data.degradation import contributions, cubic, degrade, imresize, modcrop
-from data.patches import DEFAULT_PATCH, DEFAULT_STRIDE, count_patches, cut_patches, patch_starts
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE, count_patches, cut_patches, patch_starts
 from report.comparisons import GAP, MARK, choose_region
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, put_caption, show_image
 from utils import score, to_uint8, to_y
@@ -33,7 +33,8 @@ def draw_pictures(folder, images):
     path, inputs = files["degradation"]
     draw_degradation(path, DEGRADED, degradation_steps(images[DEGRADED], SCALE), inputs)
     path, inputs = files["held_out"]
-    draw_held_out(path, images, T91.held_out, count_patches(T91, DEFAULT_PATCH, DEFAULT_STRIDE, SCALE), inputs)
+    count = count_patches(T91, DEFAULT_PATCH, DEFAULT_STRIDE, SCALE, DEFAULT_COPIES)
+    draw_held_out(path, images, T91.held_out, count, inputs)
     return [path for path, _ in files.values()]
 
 
@@ -67,12 +68,12 @@ def patch_pairs_inputs():
 
 
 def _cutting():
-    sizes = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_STRIDE, "scale": SCALE}
+    sizes = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_STRIDE, "copies": list(DEFAULT_COPIES), "scale": SCALE}
     return {"dataset": T91.name, "manifest": T91.manifest, **sizes}
 
 
 def densest_pair(name, pixels, patch_size=DEFAULT_PATCH, stride=DEFAULT_STRIDE, scale=SCALE):
-    """Of an image's training pairs on Y the one whose HR patch varies most."""
+    """Of the training pairs on Y of an image at its own size the one whose HR patch varies most."""
     lr, hr = degrade(pixels, scale, "y")
     lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
     tops, lefts = (patch_starts(length, patch_size, stride, scale) for length in hr.shape[1:])
@@ -227,7 +228,7 @@ def draw_held_out(path, images, held_out, patches, made_from=None):
     with figure_file(path, PAGE_WIDTH, height, made_from=made_from) as figure:
         title = f"{T91.name} 的 {len(images)} 幅图像：{len(images) - len(held_out)} 幅训练，{len(held_out)} 幅留出"
         figure.text(0.5, 1 - 0.06 / height, f"{title} (held out)", ha="center", va="top", fontweight="bold")
-        note = f"训练图像切成 {patches:,} 个块对；带框的整幅留出，只用来选最优轮次"
+        note = f"训练图像连同缩小的副本切成 {patches:,} 个块对；带框的整幅留出，只用来选最优轮次"
         figure.text(0.5, 1 - 0.23 / height, note, ha="center", va="top", fontsize=7)
         for number, (name, pixels) in enumerate(images.items()):
             row, column = divmod(number, COLUMNS)

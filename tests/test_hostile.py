@@ -356,6 +356,8 @@ STATES = {
     "data of another colour": part("data", colour="rgb"),
     "data in ../../x": part("data", dataset="../../x"),
     "stride 0": part("data", stride=0),
+    "copies of 10^9 times the size": part("data", copies=[1.0, 1e9]),
+    "copies of words": part("data", copies=["whole"]),
     "tensor in the data": part("data", held_out=torch.zeros(2)),
     "complex moments": with_state(
         lambda c: c["training"]["optimizer"]["state"][0].update(exp_avg=torch.zeros(2, 1, 3, 3).cfloat())
@@ -453,6 +455,11 @@ PATCH_FILES = {
     "patch size of 2.5": (attribute(patch_size=20.0), "patch_size is 20.0"),
     "patch size of a table": (attribute(patch_size=np.zeros((9, 9))), "patch_size is [["),
     "stride of nothing": (attribute(stride=h5py.Empty("f")), "stride is"),
+    "copies of no size": (attribute(copies=[1.0, 0.0]), "copies"),
+    "copies of no number": (attribute(copies=[1.0, np.nan]), "copies"),
+    "copies of 10^9 times the size": (attribute(copies=[1.0, 1e9]), "copies"),
+    "copies of words": (attribute(copies=["whole", "half"]), "copies"),
+    "no copies": (attribute(copies=h5py.Empty("f")), "copies"),
     "escapes in a held-out name": (attribute(held_out=["\x1b[2J"]), "held_out is"),
     "lines in the manifest": (attribute(manifest="a\nb"), "manifest is"),
     "escapes in the colour": (attribute(colour="\x1b[2J" * 99), "colour is '\\x1b[2J"),
@@ -869,7 +876,7 @@ VALUES = st.recursive(
 FIELDS = {
     (): ["model", "options", "scale", "channels", "weights", "epoch", "val_psnr", "val_set", "recipe", "data", "new"],
     ("recipe",): ["loss", "epochs", "batch_size", "learning_rate", "warmup", "clip", "average", "seed", "val_set"],
-    ("data",): ["dataset", "scale", "colour", "patch_size", "stride", "held_out", "manifest"],
+    ("data",): ["dataset", "scale", "colour", "patch_size", "stride", "copies", "held_out", "manifest"],
     ("options",): ["depth", "num_features", "bicubic_skip", "width"],
     ("training",): ["model", "average_steps", "optimizer", "generator", "history", "best_psnr", "best_epoch"],
     ("training", "history", 0): list(train.LOG_COLUMNS),

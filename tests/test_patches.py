@@ -38,6 +38,7 @@ def build(photographs, tmp_path):
 
     def run(scale=4, colour="y", *, folder=None, **settings):
         folder = folder or photographs(tmp_path / "photos")
+        settings = {"stride": 38, "copies": (1.0,)} | settings
         return prepare_patches("mine", scale, colour, images=folder, data_dir=tmp_path / "data", **settings)
 
     return run
@@ -95,9 +96,9 @@ def test_copies_are_prepared_as_images_of_that_size_and_small_ones_and_held_out_
         path = build(4, colour, folder=tmp_path / name, **settings)
         parts.append(read_patches(path, dataset="mine", scale=4, colour=colour))
         parts[-1] = [array[:] for array in (parts[-1].lr, parts[-1].hr)]
-    path = build(4, colour, folder=tmp_path / "whole", copies=(1, 0.5, 0.25), **settings)
+    path = build(4, colour, folder=tmp_path / "whole", copies=(1, 0.5, 0.25, 1e-300), **settings)
     both = read_patches(path, dataset="mine", scale=4, colour=colour)
-    assert both.attributes["copies"] == [1, 0.5, 0.25]
+    assert both.attributes["copies"] == [1, 0.5, 0.25, 1e-300]
     assert [hr.shape[1:] for _, _, hr in both.val] == [(96, 104)]
     for kind, array in enumerate((both.lr, both.hr)):
         expected = {patch.tobytes() for part in parts for patch in part[kind]}
@@ -178,8 +179,10 @@ def test_one_in_ten_images_is_held_out_whole_and_never_among_the_patches(build, 
 
 
 def test_t91_patches_come_from_83_images_and_share_nothing_with_the_eight_held_out(datasets, tmp_path):
+    """Copies of other sizes included."""
     path = prepare_patches("T91", 4, data_dir=tmp_path, source=datasets)
-    read = read_patches(path, dataset="T91", scale=4, colour="y", patch_size=76, stride=38)
+    read = read_patches(path, dataset="T91", scale=4, colour="y", patch_size=76, stride=76)
+    assert read.attributes["copies"] == [1, 0.9, 0.8, 0.7, 0.6]
     assert read.attributes["manifest"] == TRAIN_SETS["T91"].manifest
     training = {patch.tobytes() for patch in read.hr[:]}
     assert sorted(name for name, *_ in read.val) == sorted(TRAIN_SETS["T91"].held_out)
@@ -277,7 +280,7 @@ def refusal(path, **asked):
         ({"colour": "rgb"}, "colour is y, asked for is rgb"),
         ({"patch_size": 48}, "patch_size is 76, asked for is 48"),
         ({"stride": 19}, "stride is 38, asked for is 19"),
-        ({"copies": (1, 0.35)}, f"copies is {list(patches.DEFAULT_COPIES)}, asked for is [1, 0.35]"),
+        ({"copies": (1, 0.35)}, "copies is [1.0], asked for is [1, 0.35]"),
         ({"dataset": "T91"}, "dataset is mine, asked for is T91"),
     ],
 )

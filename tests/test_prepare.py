@@ -59,7 +59,7 @@ def test_sample_set_is_prepared_with_no_image_anywhere(prepare, workplace):
     target = workplace / "data" / "sample_x4.h5"
     assert (run.status, run.err) == (0, "")
     assert everything_below(workplace).keys() == {target.parent, target}
-    read = read_patches(target, dataset="sample", scale=4, colour="y", patch_size=76, stride=38)
+    read = read_patches(target, dataset="sample", scale=4, colour="y", patch_size=76, stride=76)
     assert [name for name, *_ in read.val] == ["coins"]
     assert f"{len(read.hr)} patch pairs 19x19 -> 76x76 from 6 images, 1 images held out" in run.out
 
@@ -72,16 +72,20 @@ def test_own_folder_is_prepared_under_its_name(prepare, photos, workplace, scale
     assert (run.status, run.err) == (0, "")
     target = workplace / "data" / f"holiday_x{scale}{'_rgb' * (colour == 'rgb')}.h5"
     patch_size = 76 - 76 % scale
-    read = read_patches(target, dataset="holiday", scale=scale, colour=colour, patch_size=patch_size, stride=38)
-    channels = 3 if colour == "rgb" else 1
-    assert read.hr.shape == (8, channels, patch_size, patch_size)
-    assert read.lr.shape == (8, channels, patch_size // scale, patch_size // scale)
+    read = read_patches(target, dataset="holiday", scale=scale, colour=colour, patch_size=patch_size)
+    channels, count = 3 if colour == "rgb" else 1, len(read.hr)
+    assert count >= 2 * 4
+    assert read.hr.shape == (count, channels, patch_size, patch_size)
+    assert read.lr.shape == (count, channels, patch_size // scale, patch_size // scale)
 
 
-def test_patch_size_and_stride_are_those_asked_for(prepare, photos, workplace):
-    assert prepare("--images", photos, "--name", "own", "--patch-size", 48, "--stride", 24).status == 0
+@pytest.mark.parametrize(("copies", "count"), [((1,), 2 * 3 * 4), ((1, 0.5), 2 * (3 * 4 + 1 * 1))])
+def test_patch_size_stride_and_copies_are_those_asked_for(prepare, photos, workplace, copies, count):
+    flags = ("--patch-size", 48, "--stride", 24, "--copies", *copies)
+    assert prepare("--images", photos, "--name", "own", *flags).status == 0
     with h5py.File(workplace / "data" / "own_x4.h5") as file:
-        assert (file.attrs["patch_size"], file.attrs["stride"], len(file["hr"])) == (48, 24, 2 * 3 * 4)
+        assert (file.attrs["patch_size"], file.attrs["stride"], len(file["hr"])) == (48, 24, count)
+        assert tuple(file.attrs["copies"]) == copies
 
 
 @pytest.mark.parametrize("colour", ["y", "rgb"])
@@ -101,7 +105,7 @@ def test_second_run_replaces_the_file(prepare, photos, workplace):
     own = ("--images", photos, "--name", "own")
     prepare(*own)
     (photos / "photo0.png").unlink()
-    run = prepare(*own, "--patch-size", 80)
+    run = prepare(*own, "--patch-size", 80, "--copies", 1)
     assert run.status == 0
     with h5py.File(workplace / "data" / "own_x4.h5") as file:
         assert (file.attrs["patch_size"], len(file["hr"])) == (80, 4)
@@ -110,7 +114,7 @@ def test_second_run_replaces_the_file(prepare, photos, workplace):
 def test_course_sets_are_copied_verified_and_prepared(prepare, datasets, workplace):
     run = prepare("--source", datasets, "--test-sets")
     assert (run.status, run.err) == (0, "")
-    assert "2912 patch pairs 19x19 -> 76x76 from 83 images, 8 images held out" in run.out
+    assert "3880 patch pairs 19x19 -> 76x76 from 83 images, 8 images held out" in run.out
     assert "Set5: 5 images verified" in run.out
     assert "Set14: 14 images verified" in run.out
     sizes = {name: len(list((workplace / "data" / name).iterdir())) for name in ("T91", "Set5", "Set14")}
@@ -244,6 +248,9 @@ BAD_ARGUMENTS = [
     (("--images", "my\nphotos", "--name", "own"), "--images my photos: no such folder"),
     *((("--scale", scale), f"--scale: found '{scale}', allowed is 2, 3, 4, 8") for scale in (0, 5, -4, "x", 4.5)),
     *((("--patch-size", size), "--patch-size: found .* a whole number of at least 1") for size in (0, -76, "x", 7.6)),
+    *((("--copies", *copies), "--copies .*: give 1 first") for copies in ([0.5], [1, 1], [1, 2], [1, 0.5, 0.5])),
+    *((("--copies", *copies), "--copies: found .* a number above 0") for copies in ([1, 0], [1, -0.5], [1, "nan"])),
+    (("--copies", 1, *(number / 200 for number in range(1, 101))), "--copies .* at most 99 other factors"),
     *((("--stride", stride), "--stride: found .* a whole number of at least 1") for stride in (0, -1, "x")),
     (("--patch-size", 30), "patch size 30 is not a multiple of the scale 4; try 28"),
     (("--color", "cmyk"), "--color: invalid choice: 'cmyk'.*y.*rgb"),

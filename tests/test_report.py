@@ -442,7 +442,8 @@ def test_flags_are_those_of_train(members):
         changed = {key for key, value in vars(args).items() if value != getattr(train.parse_args([]), key)}
         assert args.epochs == experiment.epochs
         recipe = changed - {"model", "seed", "assignments", "epochs"}
-        assert len(recipe) == {"": 0, "plain": 6}.get(experiment.recipe, 1)
+        assert ("negatives" in recipe) == (experiment.recipe != "negatives")
+        assert len(recipe - {"negatives"}) == {"": 0, "negatives": 0, "plain": 6}.get(experiment.recipe, 1)
         assert len(args.assignments) == len(experiment.options)
 
 

@@ -50,6 +50,7 @@ def tiny(tmp_path_factory):
             images=folder / "images",
             patch_size=32,
             stride=16,
+            copies=(1.0,),
             data_dir=folder,
             say=lambda line: None,
         )
@@ -295,7 +296,8 @@ def test_resume_from_a_file_that_is_missing_or_cut_short_is_refused(script, stop
 def test_resume_on_other_patches_is_refused(script, stopped, tiny):
     other = shutil.copytree(tiny, stopped.parent / "other")
     Image.fromarray(data.coffee()[:64, :64]).save(other / "images" / "photo0.png")
-    prepare_patches("tiny", 4, images=other / "images", patch_size=32, stride=16, data_dir=other)
+    settings = {"patch_size": 32, "stride": 16, "copies": (1.0,), "data_dir": other}
+    prepare_patches("tiny", 4, images=other / "images", **settings)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", other]
     assert refused(script, "train", arguments, "other patches", unchanged=stopped.parent)
 
@@ -405,13 +407,26 @@ def plain_weights(tmp_path_factory, tiny):
         (*PLAIN, "--clip", 1e-3),
         (*PLAIN, "--average", 0.9),
         (*PLAIN, "--precision", "bf16"),
-        PLAIN[:-1],
+        (*PLAIN[:-1], "--no-negatives"),
     ],
     ids=["cosine", "warmup", "clip", "average", "bf16", "augment"],
 )
 def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_weights, flags):
     run_in(workplace, command(tiny, *VDSR, *flags, "--out", "run"))
     assert not equal(load_checkpoint(workplace / "run" / "last.pth")["weights"], plain_weights)
+
+
+def test_negatives_change_the_weights_and_go_with_augmentation(workplace, tiny, plain_weights):
+    """Off they leave flips and turns; without augmentation there are none."""
+    recipes, weights = [], []
+    for number, flags in enumerate([(), ("--no-negatives",)]):
+        run_in(workplace, command(tiny, *VDSR, *PLAIN[:-1], *flags, "--out", f"run{number}"))
+        checkpoint = load_checkpoint(workplace / f"run{number}" / "last.pth")
+        recipes.append((checkpoint["recipe"]["augment"], checkpoint["recipe"]["negatives"]))
+        weights.append(checkpoint["weights"])
+    assert recipes == [(True, True), (True, False)]
+    assert not equal(*weights)
+    assert train.parse_args([*map(str, PLAIN)]).negatives is False
 
 
 def test_averaged_weights_follow_the_formula_and_take_buffers_along():
@@ -448,7 +463,9 @@ def test_loss_that_is_not_finite_stops_naming_step_and_value_and_keeps_the_check
     assert re.fullmatch(r"train\.py: error: the loss is (nan|inf) at step 8; .*\n", result.err)
     for path in (workplace / "run" / "best.pth", workplace / "run" / "last.pth"):
         checkpoint = load_checkpoint(path)
-        assert psnr_of_held_out(model_from_checkpoint(checkpoint), tiny) == pytest.approx(checkpoint["val_psnr"])
+        assert psnr_of_held_out(model_from_checkpoint(checkpoint), tiny) == pytest.approx(
+            checkpoint["val_psnr"], abs=1e-3
+        )
     assert load_checkpoint(path)["epoch"] == len(read_log(workplace / "run")) == 2
 
 
@@ -510,6 +527,14 @@ def test_classroom_protocol_trains_on_all_images_and_the_checkpoint_says_so(work
     assert len(hr) == 27 and "27 patches" in out and "bicubic on sample" in out  # 9 of each photograph
     assert (hr == held_out[None, :, 16:48, 16:48]).flatten(1).all(1).sum() == 1
     assert load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "sample"
+
+
+def test_classroom_protocol_takes_copies_of_the_held_out_images_too(workplace, tiny):
+    settings = {"patch_size": 32, "stride": 16, "copies": (1.0, 0.75), "data_dir": workplace}
+    prepare_patches("copied", 4, images=tiny / "images", **settings)
+    flags = ("--dataset", "copied", "--data-dir", workplace, "--val-set", "sample", "--epochs", 1)
+    out = run_in(workplace, command(tiny, *VDSR, *flags, "--out", "run"))
+    assert f"{3 * (9 + 4)} patches" in out  # of 64x64 and of 48x48 pixels
 
 
 def test_missing_patch_file_is_prepared_on_the_spot(workplace):

@@ -1,0 +1,90 @@
+"""The tables of report/recipe.md: what was tried for the recipe, scored on T91's held-out images only."""
+
+from models import model_label
+from report.experiments import PREPARATIONS, RECIPES
+from report.facts import steps_per_epoch
+from report.tables import Table, mark_best
+
+ANSWERS = {True: "yes", False: "no", None: "unknown"}
+
+
+def held_out(result):
+    """The best PSNR of a run on the held-out images, in dB."""
+    return result["trained"]["val_psnr"]
+
+
+def signed(value):
+    """A difference in dB: +0.21, -0.05."""
+    return f"{value:+.2f}"
+
+
+def answer(facts, name, difference):
+    """Whether a difference on the held-out images is more than the luck of the seed, as far as that is known."""
+    threshold = facts.threshold(name, held_out=True)
+    return ANSWERS[None if threshold is None else abs(difference) > threshold]
+
+
+def changed(experiment, group):
+    """What an experiment of a group changes: the flags of prepare.py and train.py."""
+    if group == "variety":
+        return f"`{' '.join((*PREPARATIONS[experiment.data], *experiment.recipe_flags))}`"
+    flags = " ".join(RECIPES.get(experiment.recipe, ()))
+    return f"`{flags}`" if flags else f"negatives {'on' if experiment.recipe else 'off, nothing else changed'}"
+
+
+def trials_table(facts, group):
+    """Trainings of one network against the first of them."""
+    members = facts.group(group)
+    (first, base), *_ = members
+    psnrs = [held_out(result) for _, result in members]
+    rows = []
+    for (experiment, result), psnr in zip(members, mark_best(psnrs, [f"{psnr:.2f}" for psnr in psnrs]), strict=True):
+        steps, trained = steps_per_epoch(result["trained"]), result["trained"]
+        change = held_out(result) - held_out(base)
+        compared = ("", "") if experiment == first else (signed(change), answer(facts, experiment.model, change))
+        rows.append(
+            (
+                changed(experiment, group),
+                f"{steps * trained['recipe']['epochs']:,}",
+                f"{steps * trained['epoch']:,}",
+                psnr,
+                *compared,
+            )
+        )
+    columns = (
+        "flags", "steps", "best after", "held-out PSNR (dB)", "against the first (dB)", "more than luck",
+    )  # fmt: skip
+    return Table(group, "", columns, tuple(rows), columns[::5])
+
+
+def pairs_table(facts, group):
+    """Trainings with and without one thing, of several networks."""
+    rows = []
+    for (experiment, with_it), (_, without) in facts.pairs(group):
+        change = held_out(with_it) - held_out(without)
+        scores = (f"{held_out(with_it):.2f}", f"{held_out(without):.2f}", signed(change))
+        rows.append((model_label(experiment.model, {}), *scores, answer(facts, experiment.model, change)))
+    columns = ("network", "with (dB)", "without (dB)", "difference (dB)", "more than luck")
+    return Table(group, "", columns, tuple(rows), columns[::4])
+
+
+def seeds_table(facts):
+    """How far the seed alone moves the score."""
+    rows = [
+        (
+            model_label(name, {}),
+            str(len(values)),
+            f"{values.mean():.2f}",
+            f"{values.std(ddof=1):.3f}",
+            f"{facts.threshold(name, held_out=True):.2f}",
+        )
+        for name, (_, values) in facts.seeds.items()
+    ]
+    columns = (
+        "network",
+        "seeds",
+        "held-out PSNR, mean (dB)",
+        "standard deviation (dB)",
+        "a difference counts from (dB)",
+    )
+    return Table("seeds", "", columns, tuple(rows))
