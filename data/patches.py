@@ -98,14 +98,10 @@ def patch_starts(length, patch_size, stride, scale):
     return sorted(starts)
 
 
-def check_copies(copies):
-    """Raise UserError unless these are sizes to take an image at: 1, then other factors below 1."""
-    sane = all(type(factor) in (int, float) and 0 < factor <= 1 for factor in copies)
-    if not sane or not len(set(copies)) == len(copies) <= MAX_COPIES or list(copies[:1]) != [1]:
-        raise UserError(
-            f"--copies {_shown(' '.join(map(str, copies)))}: give 1 first, then at most {MAX_COPIES - 1} other factors "
-            "between 0 and 1"
-        )
+def are_copies(factors):
+    """Whether these are sizes to take an image at: 1, then other factors below 1, at most MAX_COPIES in all."""
+    sane = all(type(factor) in (int, float) and 0 < factor <= 1 for factor in factors)
+    return sane and len(set(factors)) == len(factors) <= MAX_COPIES and list(factors[:1]) == [1]
 
 
 def copies_of(image, copies, patch_size, scale):
@@ -197,7 +193,9 @@ def prepare_patches(
     if patch_size % scale:
         nearest = max(patch_size // scale, 1) * scale
         raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {nearest}")
-    check_copies(copies)
+    if not are_copies(copies):
+        found = _shown(" ".join(map(str, copies)))
+        raise UserError(f"--copies {found}: give 1 first, then at most {MAX_COPIES - 1} other factors between 0 and 1")
     target = patch_file(dataset, scale, colour, data_dir)
     check_writable(target.parent)
     paths, held_out = find_training_images(dataset, images, data_dir, source, say)
@@ -308,13 +306,14 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None, 
             if attributes.get(key) != value:
                 raise UserError(f"{path}: its {key} is {_shown(attributes.get(key))}, asked for is {value}; {rebuild}")
         for key, kind in ATTRIBUTES.items():
-            values = attributes[key] if kind is list else [attributes[key]]
+            values = attributes[key] if type(attributes[key]) is list else [attributes[key]]
             printable = all(
                 value.isprintable() if type(value) is str else type(value) in (int, float) for value in values
             )
             if type(attributes[key]) is not kind or not printable:
                 raise ValueError(f"its {key} is {_shown(attributes[key])}")
-        check_copies(attributes["copies"])
+        if not are_copies(attributes["copies"]):
+            raise ValueError(f"its copies is {_shown(attributes['copies'])}")
         _check_layout(path, file, attributes, rebuild)
         val = [(name, file[f"val/{name}/lr"][()], file[f"val/{name}/hr"][()]) for name in file["val"]]
         val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]

@@ -36,7 +36,7 @@ def flags(workplace, photographs):
     """A run of EPOCHS epochs of STEPS steps: averaging, augmentation, batch normalisation on; a ragged last batch."""
     photographs(workplace / "photos", count=3, size=(64, 64))
     where = {"images": workplace / "photos", "data_dir": workplace / "data"}
-    prepare_patches("tiny", patch_size=32, stride=16, say=lambda line: None, **where)  # 18 patches
+    prepare_patches("tiny", patch_size=32, stride=16, copies=(1.0,), say=lambda line: None, **where)  # 18 patches
     recipe = ("--epochs", EPOCHS, "--batch-size", 2, "--precision", "fp32", "--device", "cpu", "--clip", 0.05)
     return [str(word) for word in (*MODEL, "--dataset", "tiny", "--data-dir", workplace / "data", *recipe)]
 
