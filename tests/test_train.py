@@ -562,7 +562,7 @@ def change_version(folder):
         (truncate, (), ("not a whole patch file",)),
         (lambda folder: (folder / "tiny_x4.h5").write_bytes(b""), (), ("not a whole patch file",)),
         (lambda folder: (folder / "tiny_x4.h5").write_text("text"), (), ("not a whole patch file",)),
-        (change_version, (), ("format_version", "99", "1")),
+        (change_version, (), ("format_version is 99", "asked for is 2")),
         (lambda folder: (folder / "tiny_x4.h5").rename(folder / "tiny_x2.h5"), ("--scale", 2), ("scale is 4", "is 2")),
         (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is rgb", "is y")),
         (lambda folder: None, ("--stride", 20), ("stride is 16", "is 20")),
