@@ -1,6 +1,6 @@
 """Patch pairs: cutting them out of images, keeping them in HDF5, reading them back.
 
-File layout (format version 1), one file per set, scale and colour:
+File layout (format version 2), one file per set, scale and colour:
     lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
     hr   (P, C, p, p)              uint8
     val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale)

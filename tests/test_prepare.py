@@ -68,15 +68,15 @@ def test_sample_set_is_prepared_with_no_image_anywhere(prepare, workplace):
 @pytest.mark.parametrize("scale", SCALES)
 def test_own_folder_is_prepared_under_its_name(prepare, photos, workplace, scale, colour):
     """96x100 pixels: the default patch of 76 is rounded down to the scale."""
-    run = prepare("--images", photos, "--name", "holiday", "--scale", scale, "--color", colour)
+    own = ("--images", photos, "--name", "holiday", "--stride", 38, "--copies", 1)
+    run = prepare(*own, "--scale", scale, "--color", colour)
     assert (run.status, run.err) == (0, "")
     target = workplace / "data" / f"holiday_x{scale}{'_rgb' * (colour == 'rgb')}.h5"
     patch_size = 76 - 76 % scale
-    read = read_patches(target, dataset="holiday", scale=scale, colour=colour, patch_size=patch_size)
-    channels, count = 3 if colour == "rgb" else 1, len(read.hr)
-    assert count >= 2 * 4
-    assert read.hr.shape == (count, channels, patch_size, patch_size)
-    assert read.lr.shape == (count, channels, patch_size // scale, patch_size // scale)
+    read = read_patches(target, dataset="holiday", scale=scale, colour=colour, patch_size=patch_size, stride=38)
+    channels = 3 if colour == "rgb" else 1
+    assert read.hr.shape == (8, channels, patch_size, patch_size)
+    assert read.lr.shape == (8, channels, patch_size // scale, patch_size // scale)
 
 
 @pytest.mark.parametrize(("copies", "count"), [((1,), 2 * 3 * 4), ((1, 0.5), 2 * (3 * 4 + 1 * 1))])
