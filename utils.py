@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zipfile
@@ -106,6 +107,26 @@ def handling_signals(handler):
             signal.signal(number, previous)
 
 
+@contextmanager
+def insisting_on_interruptions():
+    """A context in which an Interrupted that fell into a destructor or a weakref's callback comes once more.
+
+    Python drops what is raised there: the script would go on as if nobody had asked it to end.
+    """
+
+    def insist(dropped):
+        if isinstance(dropped.exc_value, Interrupted):
+            threading.Timer(0.1, signal.raise_signal, [dropped.exc_value.number]).start()
+        else:
+            before(dropped)
+
+    before, sys.unraisablehook = sys.unraisablehook, insist
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 class HeldSignals:
     """A context in which Ctrl-C and SIGTERM are only noted in `received`, 0 so far; the second one interrupts."""
 
@@ -131,7 +152,7 @@ def run_script(main):
 
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
     """
-    with handling_signals(interrupt):
+    with handling_signals(interrupt), insisting_on_interruptions():
         try:
             main()
         except UserError as error:

@@ -174,6 +174,28 @@ def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkeypatch, capsys, number, status):
+    """Python drops what is raised in a destructor and goes on; it would print a traceback."""
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)  # the handler is called here
+
+    def main():
+        Dying()
+        print("goes on")
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit) as stop:
+        run_script(main)
+    assert stop.value.code == status
+    assert capsys.readouterr() == ("goes on\n", f"train.py: error: interrupted by {signal.Signals(number).name}\n")
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(workplace, flags, monkeypatch):
     assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
