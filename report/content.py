@@ -13,7 +13,7 @@ from report.facts import (
     measured_size,
     patch_count,
     set_numbers,
-    steps_per_epoch,
+    shown_steps,
 )
 from report.tables import Table, mark_best
 
@@ -88,12 +88,6 @@ def joined(labels):
 def gain(result, base):
     """What a result of test.py has over another, in dB on the test set."""
     return result["mean"]["psnr"] - base["mean"]["psnr"]
-
-
-def counts(facts, difference, name):
-    """Whether a difference between runs of a network is more than the luck of the seed; None where that is unknown."""
-    threshold = facts.threshold(name)
-    return None if threshold is None else abs(difference) > threshold
 
 
 def verdict(facts, difference, name, other=None):
@@ -352,7 +346,7 @@ def switches_table(facts):
                     f"{without['mean']['psnr']:.2f}",
                     signed(difference),
                     signed(held_out),
-                    COUNTS[counts(facts, difference, experiment.model)],
+                    COUNTS[facts.counts(difference, experiment.model)],
                 )
             )
     columns = (
@@ -374,7 +368,7 @@ def pieces_table(facts):
                 f"{result['trained']['val_psnr']:.2f}",
                 f"{result['mean']['psnr']:.2f}",
                 signed(difference),
-                COUNTS[counts(facts, difference, default.model)],
+                COUNTS[facts.counts(difference, default.model)],
             )
         )
     columns = ("训练方案", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", "差 (dB)", "超出随机波动")
@@ -389,18 +383,15 @@ def variety_table(facts):
     rows = []
     for experiment, result in members:
         flags = (*PREPARATIONS[experiment.data], *experiment.recipe_flags)
-        steps, trained = steps_per_epoch(result["trained"]), result["trained"]
-        compared = [NONE, NONE]
+        trained, compared = result["trained"], [NONE, NONE]
         if experiment != first:
             difference = trained["val_psnr"] - base["trained"]["val_psnr"]
-            threshold = facts.threshold(first.model, held_out=True)
-            compared = [signed(difference), COUNTS[None if threshold is None else abs(difference) > threshold]]
+            compared = [signed(difference), COUNTS[facts.counts(difference, first.model, held_out=True)]]
         rows.append(
             (
                 f"`{' '.join(flags)}`",
                 f"{patch_count(*cutting(trained)):,}",
-                f"{steps * trained['recipe']['epochs']:,}",
-                f"{steps * trained['epoch']:,}",
+                *shown_steps(trained),
                 f"{result['mean']['psnr']:.2f}",
                 f"{trained['val_psnr']:.2f}",
                 *compared,
@@ -601,5 +592,5 @@ def conclusions(facts):
     return [
         f"{model_label(name, {})} {what}（{signed(difference)} dB）"
         for name, difference, what in found
-        if counts(facts, difference, name)
+        if facts.counts(difference, name)
     ]

@@ -138,6 +138,11 @@ class Facts:
         error = self.error(name, other, held_out)
         return None if error is None else 2 * error
 
+    def counts(self, difference, name, held_out=False):
+        """Whether a difference between runs of a network is more than the luck of the seed; None: not known."""
+        threshold = self.threshold(name, held_out=held_out)
+        return None if threshold is None else abs(difference) > threshold
+
 
 @cache
 def measured_size(name, **options):
@@ -173,6 +178,11 @@ def cutting(trained):
 def steps_per_epoch(trained):
     """Steps in an epoch of a run on T91."""
     return math.ceil(patch_count(*cutting(trained)) / trained["recipe"]["batch_size"])
+
+
+def shown_steps(trained):
+    """(planned, those to the best epoch): the steps of a run on T91 as tables have them, 4,617."""
+    return tuple(f"{steps_per_epoch(trained) * epochs:,}" for epochs in (trained["recipe"]["epochs"], trained["epoch"]))
 
 
 def result_of(path):

@@ -2,7 +2,7 @@
 
 from models import model_label
 from report.experiments import PREPARATIONS, RECIPES
-from report.facts import steps_per_epoch
+from report.facts import shown_steps
 from report.tables import Table, mark_best
 
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
@@ -20,8 +20,7 @@ def signed(value):
 
 def answer(facts, name, difference):
     """Whether a difference on the held-out images is more than the luck of the seed, as far as that is known."""
-    threshold = facts.threshold(name, held_out=True)
-    return ANSWERS[None if threshold is None else abs(difference) > threshold]
+    return ANSWERS[facts.counts(difference, name, held_out=True)]
 
 
 def changed(experiment, group):
@@ -39,18 +38,9 @@ def trials_table(facts, group):
     psnrs = [held_out(result) for _, result in members]
     rows = []
     for (experiment, result), psnr in zip(members, mark_best(psnrs, [f"{psnr:.2f}" for psnr in psnrs]), strict=True):
-        steps, trained = steps_per_epoch(result["trained"]), result["trained"]
         change = held_out(result) - held_out(base)
         compared = ("", "") if experiment == first else (signed(change), answer(facts, experiment.model, change))
-        rows.append(
-            (
-                changed(experiment, group),
-                f"{steps * trained['recipe']['epochs']:,}",
-                f"{steps * trained['epoch']:,}",
-                psnr,
-                *compared,
-            )
-        )
+        rows.append((changed(experiment, group), *shown_steps(result["trained"]), psnr, *compared))
     columns = (
         "flags", "steps", "best after", "held-out PSNR (dB)", "against the first (dB)", "more than luck",
     )  # fmt: skip
