@@ -409,7 +409,7 @@ class TrainingStep:
 
     def __call__(self, lr, hr, weight=1.0):
         """lr, hr: (N, C, p/scale, p/scale) and (N, C, p, p) in [0, 1]; weight: of this process's loss."""
-        if self.recordable and self.graph is None and self.steps == EAGER_STEPS:
+        if self.recordable and self.steps >= EAGER_STEPS and len(lr) == self.run.recipe.batch_size:
             self.record(lr, hr)
         self.steps += 1
         if self.graph is None or lr.shape != self.lr.shape:

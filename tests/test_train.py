@@ -655,8 +655,10 @@ def random_run(**recipe):
     return train.start_run(model, recipe, {}, pairs, [], Team())
 
 
-def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_size_runs_as_written(monkeypatch):
+@pytest.mark.parametrize("eager", [train.EAGER_STEPS, 4])  # after 4 comes the small batch
+def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_size_runs_as_written(monkeypatch, eager):
     """CUDA's graphs, played by this processor: recording runs nothing, replaying reads and writes what was recorded."""
+    monkeypatch.setattr(train, "EAGER_STEPS", eager)
     written, recorded = random_run(), random_run()
     replayed = []
 
@@ -689,7 +691,7 @@ def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_siz
     ]
     assert losses[:2] == losses[2:]
     assert all(map(torch.equal, values(written), values(recorded)))
-    assert len(replayed) == 10 - train.EAGER_STEPS - 2  # all steps but the first and, in each epoch, the last
+    assert len(replayed) == 10 - eager - 2  # all steps but the first and, in each epoch, the last
     assert len({batch.sum().item() for batch in replayed}) == len(replayed)
 
 
