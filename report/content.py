@@ -1,6 +1,7 @@
 """The report's tables, the inputs of its charts, and the words in which its text compares numbers."""
 
 from collections import Counter
+from dataclasses import asdict
 
 from data.catalog import TRAIN_SETS
 from models import model_label, model_options
@@ -16,8 +17,9 @@ from report.facts import (
     shown_steps,
 )
 from report.tables import Table, mark_best
+from train import Recipe
 
-EPOCHS = 200  # of a full training, the owner's wish
+EPOCHS = Recipe().epochs  # of a full training
 SIZES = {  # groups of experiments that vary one size: its option, and how the report names it
     "depth": ("depth", "卷积层数 (depth)"),
     "blocks": ("num_blocks", "残差块数 (blocks)"),
@@ -146,8 +148,7 @@ def networks_table(facts):
 
 
 def recipe_table(facts):
-    """The recipe, from what the shipped checkpoints say of themselves, beside the classroom's plain one."""
-    ours = facts.by_psnr[0].trained["recipe"]
+    """The recipe, train.py's defaults, beside the classroom's plain one."""
     plain = next((result["trained"]["recipe"] for e, result in facts.group("recipe") if e.recipe), None)
     names = {
         "loss": ("损失函数", {"mse": "均方误差 (MSE)"}.get),
@@ -159,11 +160,11 @@ def recipe_table(facts):
         "augment": ("翻转与旋转 (8 种视图)", {True: "有", False: "无"}.get),
         "negatives": ("负片 (1 − x)", {True: "一半", False: "无"}.get),
         "average": ("权重的指数平均 (EMA)", lambda value: f"每步 {value:g}" if value else "无"),
-        "precision": ("卷积精度", str),
+        "precision": ("卷积精度", lambda value: "bf16（硬件支持时）" if value == "auto" else value),
     }
-    recipes = [
-        {"negatives": False} | recipe for recipe in (ours, plain) if recipe
-    ]  # absent: from before there were any
+    recipes = [asdict(Recipe())]
+    if plain:
+        recipes.append({"negatives": False} | plain)  # absent: from before there were any
     rows = [(title, *(show(recipe[key]) for recipe in recipes)) for key, (title, show) in names.items()]
     columns = ("项目", "本项目的方案", *(["课堂的朴素方案"] if plain else []))
     return Table("recipe", "训练方案", columns, tuple(rows), columns)
@@ -176,16 +177,16 @@ def training_table(facts):
         speed = network.speed and network.speed["patches_per_s"]
         hours = duration(EPOCHS * patch_count() / speed) if speed else NONE
         if not network.result:
-            rows.append((network.label, "未训练", NONE, NONE, NONE, NONE, number(speed, "{:.3g}"), hours))
+            rows.append((network.label, "未训练", NONE, NONE, NONE, NONE, NONE, number(speed, "{:.3g}"), hours))
             continue
         trained = network.trained
-        done = len(network.history) or trained["epoch"]
         rows.append(
             (
                 network.label,
-                f"{done} / {trained['recipe']['epochs']}",
+                f"{network.epochs} / {trained['recipe']['epochs']}",
                 f"{patch_count(*cutting(trained)):,}",
-                f"{done * network.steps_per_epoch:,}",
+                f"{network.steps:,}",
+                str(trained["recipe"]["batch_size"]),
                 str(trained["epoch"]),
                 f"{trained['val_psnr']:.2f}",
                 number(speed, "{:.3g}"),
@@ -193,8 +194,8 @@ def training_table(facts):
             )
         )
     columns = (
-        "网络", "完成 / 计划轮数", "每轮图像块", "步数", "最佳轮", "留出图像 PSNR (dB)", "训练速度 (块/秒)",
-        f"{EPOCHS} 轮用时（推算）",
+        "网络", "完成 / 计划轮数", "每轮图像块", "步数", "每步图像块", "最佳轮", "留出图像 PSNR (dB)",
+        "训练速度 (块/秒)", f"{EPOCHS} 轮用时（推算）",
     )  # fmt: skip
     return Table("training", "训练概况", columns, tuple(rows))
 
@@ -231,7 +232,7 @@ def test_table(facts):
 def readme_table(facts):
     """The main result as README has it, in English."""
     bicubic = facts.bicubic["mean"]
-    rows = [("Bicubic", "0", "", f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", "", "")]
+    rows = [("Bicubic", "0", "", "", f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", "", "")]
     for network in facts.networks:
         trained = network.trained
         rows.append(
@@ -239,6 +240,7 @@ def readme_table(facts):
                 network.label,
                 f"{network.parameters:,}",
                 f"{trained['epoch']} of {trained['recipe']['epochs']}" if trained else "no weights yet",
+                f"{network.steps:,} of {trained['recipe']['batch_size']}" if trained else NONE,
                 number(network.psnr),
                 number(network.ssim, "{:.4f}"),
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
@@ -246,7 +248,7 @@ def readme_table(facts):
             )
         )
     columns = (
-        "network", "parameters", "best epoch", "PSNR (dB)", "SSIM", "PSNR, self-ensemble",
+        "network", "parameters", "best epoch", "steps of patches", "PSNR (dB)", "SSIM", "PSNR, self-ensemble",
         "paper's PSNR, its training set",
     )  # fmt: skip
     return Table("readme", "", columns, tuple(rows), columns[-1:])
@@ -364,7 +366,7 @@ def pieces_table(facts):
         difference = gain(result, base)
         rows.append(
             (
-                f"`{' '.join(RECIPES[experiment.recipe])}`" if RECIPES[experiment.recipe] else "加上负片",
+                f"`{' '.join(RECIPES[experiment.recipe])}`" if experiment.recipe else "加上负片",
                 f"{result['trained']['val_psnr']:.2f}",
                 f"{result['mean']['psnr']:.2f}",
                 signed(difference),
@@ -571,9 +573,15 @@ def has_variety(trained):
     return len(cutting(trained)[1]) > 1 and trained["recipe"].get("negatives", False)
 
 
+def other_batches(facts):
+    """The networks whose steps were not of the recipe's number of patches, with theirs: VDSR（8）."""
+    sizes = [(network.label, network.trained["recipe"]["batch_size"]) for network in facts.scored]
+    return [f"{label}（{size}）" for label, size in sizes if size != Recipe().batch_size]
+
+
 def short_epochs(facts):
-    """The epochs of the short experiments: all but those on the variety of the data."""
-    longer = {experiment.name for experiment in GROUPS["variety"]}
+    """The epochs of the short experiments."""
+    longer = {experiment.name for group in ("variety", "long") for experiment in GROUPS[group]}
     epochs = {r["trained"]["recipe"]["epochs"] for name, r in facts.experiments.items() if name not in longer}
     return "、".join(map(str, sorted(epochs)))
 

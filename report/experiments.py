@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from models import TRAINABLE, non_default_options
 
-SHORT = ("--no-negatives",)  # no experiment but those on variety is long enough to use T91 up
-RECIPES = {  # what an experiment may change beside that
+RECIPES = {  # what an experiment may change
     "plain": ("--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
               "--no-augment"),  # the classroom's
     "rate5e-4": ("--learning-rate", "5e-4"),
@@ -17,7 +16,6 @@ RECIPES = {  # what an experiment may change beside that
     "no-augment": ("--no-augment",),
     "batch8": ("--batch-size", "8"),
     "batch32": ("--batch-size", "32"),
-    "negatives": (),  # takes SHORT back
 }  # fmt: skip
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
@@ -29,11 +27,12 @@ PREPARATIONS = {  # how prepare.py cuts the patches
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training; everything not said here or in SHORT is train.py's default."""
+    """One training; everything not said here is train.py's default."""
 
     model: str
     options: dict = field(default_factory=dict)
     recipe: str = ""  # of RECIPES
+    negatives: bool = False  # few experiments are long enough to use T91 up
     seed: int = 0
     data: str = ""  # of PREPARATIONS
     epochs: int = 3
@@ -42,8 +41,8 @@ class Experiment:
     def name(self):
         """In file names: vdsr_depth5, carn_plain, srcnn_seed1, carn_copies_8epochs."""
         options = [f"{option}{value}" for option, value in non_default_options(self.model, self.options).items()]
-        rest = {self.recipe: self.recipe, self.data: self.data, f"seed{self.seed}": self.seed}
-        rest |= {f"{self.epochs}epochs": self.epochs != 3}
+        rest = {self.recipe: self.recipe, "negatives": self.negatives, self.data: self.data}
+        rest |= {f"seed{self.seed}": self.seed, f"{self.epochs}epochs": self.epochs != 3}
         return "_".join([self.model, *options, *(part for part, wanted in rest.items() if wanted)])
 
     @property
@@ -56,7 +55,7 @@ class Experiment:
     @property
     def recipe_flags(self):
         """Those of them that are about the recipe."""
-        return () if self.recipe == "negatives" else (*SHORT, *RECIPES.get(self.recipe, ()))
+        return (*RECIPES.get(self.recipe, ()), *(() if self.negatives else ("--no-negatives",)))
 
 
 REPEATED = ("srcnn", "srresnet", "carn")  # the networks that train fastest, for what is asked of several
@@ -69,12 +68,13 @@ GROUPS = {
     "recipe": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("", "plain")],
     "dense": [Experiment("srdensenet", {"num_blocks": blocks}) for blocks in (2, 4, 8)],
     "recursions": [Experiment("drrn", {"num_recursions": recursions, "num_features": 32}) for recursions in (1, 9, 25)],
-    "pieces": [Experiment("carn", recipe=recipe) for recipe in ("", *RECIPES)],
+    "pieces": [*(Experiment("carn", recipe=recipe) for recipe in ("", *RECIPES)), Experiment("carn", negatives=True)],
     "seeds": [Experiment(name, seed=seed) for name in REPEATED for seed in (0, 1, 2)],
     "variety": [  # long enough to use T91 up, after about the same number of steps
         Experiment("carn", epochs=25),
         Experiment("carn", data="copies", epochs=8),
         Experiment("carn", data="sparse", epochs=19),
-        Experiment("carn", recipe="negatives", data="sparse", epochs=19),
+        Experiment("carn", negatives=True, data="sparse", epochs=19),
     ],
+    "long": [Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40) for recipe in ("", "batch8")],
 }

@@ -75,8 +75,17 @@ class Network:
         return self.result["trained"] if self.result else {}
 
     @property
+    def epochs(self):
+        """How many it was trained, up to when its run was ended."""
+        return len(self.history) or self.trained["epoch"]
+
+    @property
     def steps_per_epoch(self):
         return steps_per_epoch(self.trained)
+
+    @property
+    def steps(self):
+        return self.epochs * self.steps_per_epoch
 
 
 @dataclass

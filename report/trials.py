@@ -27,8 +27,11 @@ def changed(experiment, group):
     """What an experiment of a group changes: the flags of prepare.py and train.py."""
     if group == "variety":
         return f"`{' '.join((*PREPARATIONS[experiment.data], *experiment.recipe_flags))}`"
-    flags = " ".join(RECIPES.get(experiment.recipe, ()))
-    return f"`{flags}`" if flags else f"negatives {'on' if experiment.recipe else 'off, nothing else changed'}"
+    if experiment.recipe:
+        return f"`{' '.join(RECIPES[experiment.recipe])}`"
+    if group == "pieces":
+        return "negatives on" if experiment.negatives else "negatives off, nothing else changed"
+    return "nothing changed"
 
 
 def trials_table(facts, group):
