@@ -69,6 +69,7 @@ from utils import (
 HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 STALL_EPOCHS = 3
+EXPLODED_LOSS = 1.0  # no error of images in [0, 1] is larger
 STALL_DB = 0.01
 SAVE_SECONDS = 300  # between saves within an epoch
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
@@ -610,6 +611,11 @@ def report_epoch(run, bicubic, bar):
         f"epoch {run.epoch}/{epochs}  loss {row['loss']:.6f}  val {row['val_psnr']:.3f} dB  "
         f"best {row['best_psnr']:.3f}  {row['patches_per_s']:.0f} patches/s  left {left}"
     )
+    if row["loss"] > EXPLODED_LOSS:
+        bar.write(
+            "warning: the loss exploded in this epoch; if it does again, or does not come down, try a lower "
+            "--learning-rate or --clip"
+        )
     if stalls_at_bicubic(run.history, bicubic):
         bar.write(
             f"warning: for {STALL_EPOCHS} epochs the output has been no different from bicubic ({bicubic:.2f} dB): the "

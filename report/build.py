@@ -98,6 +98,7 @@ def analysis(facts):
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
         "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
         "other_batches": content.other_batches(facts),
+        "exploded": [network.label for network in facts.scored if content.exploded(network)],
         "late": [network.label for network in facts.scored if content.overfits(network)],
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],

@@ -1,10 +1,13 @@
 """The report's figures that are drawn from numbers: curves, cost against quality, per image, experiments."""
 
+import math
+
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from models import model_label
 from report.drawing import BLACK, BLUE, GREEN, MARKS, ORANGE, PAGE_WIDTH, PINK, YELLOW, draw_curve, figure_file
 from report.facts import TEST_SET
+from train import EXPLODED_LOSS
 
 
 def plain_log(axis, form="{:,g}".format, digits=(1, 3)):
@@ -25,14 +28,17 @@ def draw_run(path, inputs):
 
 
 def draw_curves(path, inputs):
-    """Loss and held-out PSNR of all runs over the steps. inputs: {network: [[steps, loss, psnr]]}, bicubic."""
+    """Loss and held-out PSNR of all runs over the steps. inputs: {network: [[steps, loss, psnr]]}, bicubic.
+
+    A loss above EXPLODED_LOSS, of an epoch with a step that exploded, is left out: it would leave no room for others.
+    """
     with figure_file(path, PAGE_WIDTH, 3.2, "constrained", inputs) as figure:
         left, right = figure.subplots(1, 2)
         for name, rows in inputs["networks"].items():
             colour, marker = MARKS[name]
             steps, losses, psnrs = zip(*rows, strict=True)
             best = psnrs.index(max(psnrs))
-            left.plot(steps, [1e3 * loss for loss in losses], color=colour)
+            left.plot(steps, [1e3 * loss if loss <= EXPLODED_LOSS else math.nan for loss in losses], color=colour)
             right.plot(steps, psnrs, color=colour, marker=marker, markevery=[best], label=model_label(name, {}))
         right.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE × 1000)", yscale="log", xscale="log")

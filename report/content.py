@@ -17,7 +17,7 @@ from report.facts import (
     shown_steps,
 )
 from report.tables import Table, mark_best
-from train import Recipe
+from train import EXPLODED_LOSS, Recipe
 
 EPOCHS = Recipe().epochs  # of a full training
 SIZES = {  # groups of experiments that vary one size: its option, and how the report names it
@@ -566,6 +566,11 @@ def overfits(network):
     """Whether the held-out PSNR was at its best well before the end while the loss went on falling."""
     rows, best = network.history, network.trained["epoch"]
     return best <= 0.9 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
+
+
+def exploded(network):
+    """Whether a step of its training went so far astray that the mean over an epoch tells."""
+    return any(row["loss"] > EXPLODED_LOSS for row in network.history)
 
 
 def has_variety(trained):

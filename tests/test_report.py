@@ -6,16 +6,18 @@ import math
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import models
 from models import TRAINABLE, model_options
 from prepare import parse_args as parse_prepare_args
-from report import build, content
+from report import build, charts, content
 from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
 from report.experiments import GROUPS, PREPARATIONS, Experiment
@@ -290,6 +292,20 @@ def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses,
     network.history = [{"loss": loss} for loss in losses]
     network.result["trained"]["epoch"] = best
     assert content.overfits(network) == expected
+
+
+def test_epoch_whose_loss_exploded_is_named_and_leaves_the_curves_of_the_others_readable(facts, monkeypatch):
+    network = facts.scored[0]
+    network.history = [{"loss": 0.003}, {"loss": 0.002}]
+    assert not content.exploded(network)
+    network.history[0]["loss"] = 9e8
+    assert content.exploded(network)
+
+    drawn = Figure()
+    monkeypatch.setattr(charts, "figure_file", lambda *arguments: nullcontext(drawn))
+    rows = {"srcnn": [[100, 0.003, 25.0], [200, 0.002, 26.0]], "drrn": [[100, 9e8, 25.0], [200, 0.002, 26.0]]}
+    charts.draw_curves("curves.png", {"networks": rows, "bicubic": 24.8})
+    assert drawn.axes[0].get_ylim()[1] < 5
 
 
 # ---------------------------------------------------------------- what is stale

@@ -500,6 +500,19 @@ def test_stall_is_three_epochs_within_a_hundredth_of_bicubic(psnrs, stalls):
     assert train.stalls_at_bicubic([{"val_psnr": psnr} for psnr in psnrs], bicubic=28.0) == stalls
 
 
+@pytest.mark.parametrize("loss", [0.5, 1e6])
+def test_epoch_with_a_loss_that_exploded_is_warned_of(workplace, tiny, monkeypatch, loss):
+    compute, steps = train.TrainingStep.compute, []
+
+    def computed(self, *arguments):
+        steps.append(compute(self, *arguments))
+        return torch.tensor(loss) if len(steps) == 1 else steps[-1]
+
+    monkeypatch.setattr(train.TrainingStep, "compute", computed)
+    out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
+    assert out.count("warning: the loss exploded") == (loss > train.EXPLODED_LOSS)
+
+
 # ---------------------------------------------------------------- data
 
 
