@@ -118,5 +118,8 @@ def draw_curve(path, history, bicubic, val_set, made_from=None):
         right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
         right.legend(loc="lower right", frameon=True, edgecolor="none")  # bicubic's line passes behind it
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(epochs) > 1:
+                axes.xaxis.get_major_locator().set_params(integer=True)
+            else:
+                axes.set_xticks(epochs)  # of a single number the locator makes decimals
             axes.grid(alpha=0.3)

@@ -22,3 +22,4 @@ def test_curve_fits_a_page_and_marks_bicubic_and_the_best_epoch(tmp_path, drawn,
     labels = [text.get_text() for text in psnr.get_legend().get_texts()]
     assert labels == ["network", "bicubic, 28.42 dB", f"best: epoch {best['epoch']}, {best['val_psnr']:.2f} dB"]
     assert "held-out" in psnr.get_ylabel()
+    assert all(float(tick).is_integer() for axes in (loss, psnr) for tick in axes.get_xticks())
