@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_command_in_readme_is_accepted_by_its_script(command):
     words = shlex.split(command)
     place = next(index for index, word in enumerate(words) if word.endswith(".py"))
     importlib.import_module(words[place].removesuffix(".py").replace("/", ".")).parse_args(words[place + 1 :])
+
+
+def test_repository_holds_at_its_top_level_what_was_agreed_and_nothing_that_was_left_lying():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: nothing says which files are the repository's")
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
+    agreed = ".ci .gitignore README.md benchmarks data models prepare.py pyproject.toml report requirements.txt"
+    agreed += " requirements-dev.txt test.py tests train.py utils.py weights"
+    assert {path.split("/")[0] for path in tracked} == set(agreed.split())
 
 
 def test_readme_has_the_two_set_up_commands():
