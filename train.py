@@ -100,7 +100,7 @@ class Recipe:
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     warmup: int = 200
-    clip: float = 0.1
+    clip: float = 0.01
     average: float = 0.999
     augment: bool = True
     negatives: bool = True

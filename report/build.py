@@ -218,7 +218,6 @@ class Document:
             sets=set_numbers(),
             protocol=protocol("y", SCALE),
             patches=patch_count(),
-            plain_patches=patch_count(38, (1.0,)),
             hardware=content.hardware(self.facts),
             comparison=comparison,
             SCALE=SCALE,

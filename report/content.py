@@ -83,8 +83,9 @@ def duration(seconds):
 
 def joined(labels):
     """A list in words: A、B 和 C."""
-    labels = list(labels)
-    return "、".join(labels[:-1]) + f" 和 {labels[-1]}" if len(labels) > 1 else "".join(labels)
+    *first, last = labels
+    space = "" if first and first[-1].endswith("）") else " "
+    return f"{'、'.join(first)}{space}和 {last}" if first else last
 
 
 def gain(result, base):
@@ -177,7 +178,7 @@ def training_table(facts):
         speed = network.speed and network.speed["patches_per_s"]
         hours = duration(EPOCHS * patch_count() / speed) if speed else NONE
         if not network.result:
-            rows.append((network.label, "未训练", NONE, NONE, NONE, NONE, NONE, number(speed, "{:.3g}"), hours))
+            rows.append((network.label, "未训练", *[NONE] * 6, number(speed, "{:.3g}"), hours))
             continue
         trained = network.trained
         rows.append(
@@ -187,6 +188,7 @@ def training_table(facts):
                 f"{patch_count(*cutting(trained)):,}",
                 f"{network.steps:,}",
                 str(trained["recipe"]["batch_size"]),
+                f"{trained['recipe']['clip']:g}",
                 str(trained["epoch"]),
                 f"{trained['val_psnr']:.2f}",
                 number(speed, "{:.3g}"),
@@ -194,8 +196,8 @@ def training_table(facts):
             )
         )
     columns = (
-        "网络", "完成 / 计划轮数", "每轮图像块", "步数", "每步图像块", "最佳轮", "留出图像 PSNR (dB)",
-        "训练速度 (块/秒)", f"{EPOCHS} 轮用时（推算）",
+        "网络", "完成 / 计划轮数", "每轮图像块", "步数", "每步图像块", "梯度范数上限", "最佳轮",
+        "留出图像 PSNR (dB)", "训练速度 (块/秒)", f"{EPOCHS} 轮用时（推算）",
     )  # fmt: skip
     return Table("training", "训练概况", columns, tuple(rows))
 
@@ -586,7 +588,7 @@ def other_batches(facts):
 
 def short_epochs(facts):
     """The epochs of the short experiments."""
-    longer = {experiment.name for group in ("variety", "long") for experiment in GROUPS[group]}
+    longer = {experiment.name for group in ("variety", "long", "deep") for experiment in GROUPS[group]}
     epochs = {r["trained"]["recipe"]["epochs"] for name, r in facts.experiments.items() if name not in longer}
     return "、".join(map(str, sorted(epochs)))
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from models import TRAINABLE, non_default_options
 
-RECIPES = {  # what an experiment may change
+BASE = ("--clip", "0.1")  # what the recipe's bound of the gradient was when the experiments were run
+PIECES = {  # of the recipe, changed one at a time
     "plain": ("--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
               "--no-augment"),  # the classroom's
     "rate5e-4": ("--learning-rate", "5e-4"),
@@ -12,11 +13,21 @@ RECIPES = {  # what an experiment may change
     "constant": ("--schedule", "constant"),
     "no-warmup": ("--warmup", "0"),
     "no-clip": ("--clip", "0"),
+    "clip0.01": ("--clip", "0.01"),
     "no-average": ("--average", "0"),
     "no-augment": ("--no-augment",),
     "batch8": ("--batch-size", "8"),
     "batch32": ("--batch-size", "32"),
 }  # fmt: skip
+DEEP = {  # for a deep network without normalisation, which takes too long here for large batches
+    "batch8": ("--batch-size", "8"),
+    "batch8_rate4e-4": ("--batch-size", "8", "--learning-rate", "4e-4"),
+    "batch8_rate2e-4": ("--batch-size", "8", "--learning-rate", "2e-4"),
+    "batch8_clip0.01": ("--batch-size", "8", "--clip", "0.01"),
+    "batch4": ("--batch-size", "4"),
+    "batch4_clip0.01": ("--batch-size", "4", "--clip", "0.01"),
+}
+RECIPES = PIECES | DEEP
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
     "": ("--stride", "38", "--copies", "1"),  # the images as they are: enough variety for a short training
@@ -50,7 +61,7 @@ class Experiment:
         """For the command line of train.py."""
         options = [word for option, value in self.options.items() for word in ("--set", f"{option}={value}")]
         length = ["--epochs", str(self.epochs), "--seed", str(self.seed)]
-        return ["--model", self.model, *options, *self.recipe_flags, *length]
+        return ["--model", self.model, *options, *BASE, *self.recipe_flags, *length]
 
     @property
     def recipe_flags(self):
@@ -66,9 +77,10 @@ GROUPS = {
     "depth": [Experiment("vdsr", {"depth": depth}) for depth in (5, 10, 20)],
     "skip": [Experiment(name, {"bicubic_skip": skip}) for name in REPEATED for skip in (True, False)],
     "recipe": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("", "plain")],
+    "clip": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("clip0.01", "")],
     "dense": [Experiment("srdensenet", {"num_blocks": blocks}) for blocks in (2, 4, 8)],
     "recursions": [Experiment("drrn", {"num_recursions": recursions, "num_features": 32}) for recursions in (1, 9, 25)],
-    "pieces": [*(Experiment("carn", recipe=recipe) for recipe in ("", *RECIPES)), Experiment("carn", negatives=True)],
+    "pieces": [*(Experiment("carn", recipe=recipe) for recipe in ("", *PIECES)), Experiment("carn", negatives=True)],
     "seeds": [Experiment(name, seed=seed) for name in REPEATED for seed in (0, 1, 2)],
     "variety": [  # long enough to use T91 up, after about the same number of steps
         Experiment("carn", epochs=25),
@@ -76,5 +88,6 @@ GROUPS = {
         Experiment("carn", data="sparse", epochs=19),
         Experiment("carn", negatives=True, data="sparse", epochs=19),
     ],
+    "deep": [Experiment("vdsr", recipe=recipe, negatives=True, data="sparse", epochs=1) for recipe in DEEP],
     "long": [Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40) for recipe in ("", "batch8")],
 }

@@ -20,7 +20,7 @@ from prepare import parse_args as parse_prepare_args
 from report import build, charts, content
 from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
-from report.experiments import GROUPS, PREPARATIONS, Experiment
+from report.experiments import GROUPS, PREPARATIONS, RECIPES, Experiment
 from report.facts import HELD_OUT_FILE, load, patch_count
 from utils import ROOT, UserError, write_json
 
@@ -460,7 +460,10 @@ def test_flags_are_those_of_train(members):
         assert args.epochs == experiment.epochs
         recipe = changed - {"model", "seed", "assignments", "epochs"}
         assert ("negatives" in recipe) != experiment.negatives
-        assert len(recipe - {"negatives"}) == {"": 0, "plain": 6}.get(experiment.recipe, 1)
+        flags = RECIPES.get(experiment.recipe, ())
+        named = {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags if "--" in flag}
+        assert recipe - {"negatives", "clip"} == named - {"clip"}
+        assert args.clip == (float(flags[flags.index("--clip") + 1]) if "clip" in named else 0.1)
         assert len(args.assignments) == len(experiment.options)
 
 
