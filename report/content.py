@@ -588,7 +588,7 @@ def other_batches(facts):
 
 def short_epochs(facts):
     """The epochs of the short experiments."""
-    longer = {experiment.name for group in ("variety", "long", "deep") for experiment in GROUPS[group]}
+    longer = {experiment.name for group in ("variety", "sizes", "long", "deep") for experiment in GROUPS[group]}
     epochs = {r["trained"]["recipe"]["epochs"] for name, r in facts.experiments.items() if name not in longer}
     return "、".join(map(str, sorted(epochs)))
 

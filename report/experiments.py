@@ -33,6 +33,7 @@ PREPARATIONS = {  # how prepare.py cuts the patches
     "": ("--stride", "38", "--copies", "1"),  # the images as they are: enough variety for a short training
     "copies": ("--stride", "38", "--copies", *SIZES),
     "sparse": ("--stride", "76", "--copies", *SIZES),
+    "sizes": ("--stride", "76", "--copies", *(f"{percent / 100:g}" for percent in range(100, 45, -5))),
 }
 
 
@@ -87,6 +88,10 @@ GROUPS = {
         Experiment("carn", data="copies", epochs=8),
         Experiment("carn", data="sparse", epochs=19),
         Experiment("carn", negatives=True, data="sparse", epochs=19),
+    ],
+    "sizes": [  # all that was found for it so far against the above
+        Experiment("carn", negatives=True, data="sparse", epochs=40),
+        Experiment("carn", recipe="clip0.01", negatives=True, data="sizes", epochs=24),
     ],
     "deep": [Experiment("vdsr", recipe=recipe, negatives=True, data="sparse", epochs=1) for recipe in DEEP],
     "long": [Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40) for recipe in ("", "batch8")],
