@@ -580,10 +580,10 @@ def has_variety(trained):
     return len(cutting(trained)[1]) > 1 and trained["recipe"].get("negatives", False)
 
 
-def other_batches(facts):
-    """The networks whose steps were not of the recipe's number of patches, with theirs: VDSR（8）."""
-    sizes = [(network.label, network.trained["recipe"]["batch_size"]) for network in facts.scored]
-    return [f"{label}（{size}）" for label, size in sizes if size != Recipe().batch_size]
+def deviating(facts, piece):
+    """The networks trained with another value of a piece of the recipe, with theirs: VDSR（4）."""
+    values = [(network.label, network.trained["recipe"][piece]) for network in facts.scored]
+    return [f"{label}（{value:g}）" for label, value in values if value != getattr(Recipe(), piece)]
 
 
 def short_epochs(facts):
