@@ -24,6 +24,7 @@ from report import charts, content, trials
 from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
+from report.experiments import Experiment
 from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, set_numbers
 from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
@@ -103,7 +104,7 @@ def analysis(facts):
         "late": [network.label for network in facts.scored if content.overfits(network)],
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
-        "short_epochs": content.short_epochs(facts),
+        "short_epochs": Experiment.epochs,
         "seed_count": max((len(test) for test, _ in facts.seeds.values()), default=0),
     }
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from data.catalog import TRAIN_SETS
 from models import model_label, model_options
-from report.experiments import GROUPS, PREPARATIONS, RECIPES
+from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (
     HELD_OUT_FILE,
     SCALE,
@@ -584,13 +584,6 @@ def deviating(facts, piece):
     """The networks trained with another value of a piece of the recipe, with theirs: VDSR（4）."""
     values = [(network.label, network.trained["recipe"][piece]) for network in facts.scored]
     return [f"{label}（{value:g}）" for label, value in values if value != getattr(Recipe(), piece)]
-
-
-def short_epochs(facts):
-    """The epochs of the short experiments."""
-    longer = {experiment.name for group in ("variety", "sizes", "long", "deep") for experiment in GROUPS[group]}
-    epochs = {r["trained"]["recipe"]["epochs"] for name, r in facts.experiments.items() if name not in longer}
-    return "、".join(map(str, sorted(epochs)))
 
 
 def conclusions(facts):

@@ -23,7 +23,7 @@ import train
 from data.patches import prepare_patches
 from utils import held_by_one, load_checkpoint, run_script
 
-KILLS = int(os.environ.get("KILLS", 12))
+KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
 MODEL = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
 TIMES = ("patches_per_s", "seconds")
