@@ -54,8 +54,8 @@ from utils import (
 )
 
 SSIM_WINDOW = 11
-# what a result repeats of its checkpoint; the last four are missing in the oldest ones
-TRAINED = ("epoch", "val_psnr", "val_set", "recipe", "data", "protocol", "device", "commit", "clean")
+# what a result repeats of its checkpoint; the last five are missing in the oldest ones
+TRAINED = ("epoch", "val_psnr", "val_set", "recipe", "data", "protocol", "device", "commit", "clean", "started_from")
 PIXELS_AT_ONCE = 2**19  # pixels of enlarged rows whose colours are computed at a time
 
 
@@ -332,14 +332,18 @@ def print_warnings(dataset, networks):
         trained = network.description.get("trained")
         if not trained:
             continue
-        if trained["val_set"] != "held-out":
+        stages = trained.get("started_from", [])
+        for stage in stages:
+            dataset = stage["data"].get("dataset")
+            print(f"note: {network.label}: its training began with the weights of {stage['label']} after {dataset}")
+        for val_set in sorted({run["val_set"] for run in (*stages, trained)} - {"held-out"}):
             print(
-                f"note: {network.label}: its best epoch was chosen on {trained['val_set']} (classroom protocol), "
+                f"note: {network.label}: its best epoch was chosen on {val_set} (classroom protocol), "
                 "so its number there is not one of an unseen test set"
             )
-        name, manifest = trained["data"].get("dataset"), trained["data"].get("manifest")
-        if name in TRAIN_SETS and manifest != TRAIN_SETS[name].manifest:
-            print(f"note: {network.label}: it was trained on other images than those that {name} stands for here")
+        for name, manifest in {(run["data"].get("dataset"), run["data"].get("manifest")) for run in (*stages, trained)}:
+            if name in TRAIN_SETS and manifest != TRAIN_SETS[name].manifest:
+                print(f"note: {network.label}: it was trained on other images than those that {name} stands for here")
         if trained.get("protocol") not in (None, protocol(network.colour, network.scale)):
             print(f"note: {network.label}: it was trained under another protocol than it is scored by here")
 

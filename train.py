@@ -37,6 +37,7 @@ from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
     PLAIN_SECONDS,
+    STAGE_FIELDS,
     HeldSignals,
     Interrupted,
     Parser,
@@ -61,11 +62,13 @@ from utils import (
     save_checkpoint,
     scale_factor,
     score,
+    sha256_of_file,
     to_uint8,
     whole_number,
     written_whole,
 )
 
+MODEL, SCALE, COLOUR = "srcnn", 4, "y"  # where neither the command line nor --weights says
 HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 STALL_EPOCHS = 3
@@ -125,12 +128,21 @@ def parse_args(argv=None):
     """The command line of train.py, checked as far as possible before any data is touched."""
     default = Recipe()
     parser = Parser(description=__doc__)
-    parser.add_argument("--model", choices=TRAINABLE, default="srcnn", help="network")
+    theirs = "or as --weights"
+    parser.add_argument("--model", choices=TRAINABLE, help=f"network (default: {MODEL}, {theirs})")
     add_options_argument(parser)
     parser.add_argument(
-        "--scale", type=scale_factor, default=4, metavar="{2,3,4,8}", help="how many times larger SR is than LR"
+        "--scale",
+        type=scale_factor,
+        metavar="{2,3,4,8}",
+        help=f"how many times larger SR is than LR (default: {SCALE}, {theirs})",
     )
-    parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="luma (1 channel) or RGB (3)")
+    parser.add_argument(
+        "--color", dest="colour", choices=COLOURS, help=f"luma (1 channel) or RGB (3) (default: {COLOUR}, {theirs})"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="BEST.pth", help="begin with these trained weights, not with random ones"
+    )
     parser.add_argument("--list", action="store_true", help="print all networks with their size and options, and stop")
 
     data = parser.add_argument_group("data")
@@ -533,11 +545,16 @@ def fit(run, folder, epochs):
     recipe, scale, device, team = run.recipe, run.description["scale"], run.pairs.device, run.team
     bicubic = build_model("bicubic", scale, run.description["channels"]).to(device)
     bicubic = validate(bicubic, run.val, scale, device, team)
+    begun = ""
+    if run.description.get("started_from") and not run.epoch:
+        psnr = validate(run.average.model, run.val, scale, device, team)
+        begun = f", of the weights it begins with: {psnr:.2f} dB"
     step = TrainingStep(run)
     together = f" in {team.size} processes" if team.size > 1 else ""
     print(
         f"{len(run.pairs)} patches{', streamed' if run.pairs.streamed else ''}, {run.steps_per_epoch} steps an epoch, "
-        f"{device} in {recipe.precision}{together}; bicubic on {recipe.val_set}: {bicubic:.2f} dB; writing {folder}",
+        f"{device} in {recipe.precision}{together}; bicubic on {recipe.val_set}: {bicubic:.2f} dB{begun}; "
+        f"writing {folder}",
         flush=True,
     )
     drawn = time.perf_counter()
@@ -690,13 +707,54 @@ def run_on(patches, model, recipe, description, args, device, team):
     return start_run(model, recipe, description, pairs, val, team)
 
 
+def load_start(args):
+    """(checkpoint, network) of --weights, ({}, None) without; what args leave open of the network is filled in."""
+    start = load_checkpoint(args.weights) if args.weights else {}
+    source = model_from_checkpoint(start, args.weights) if start else None
+    if start.get("model", MODEL) not in TRAINABLE:
+        raise UserError(f"{args.weights}: {start['model']} cannot be trained; allowed are {', '.join(TRAINABLE)}")
+    args.model = args.model or start.get("model", MODEL)
+    args.scale = args.scale or start.get("scale", SCALE)
+    theirs = next((colour for colour, channels in COLOURS.items() if channels == start.get("channels")), COLOUR)
+    args.colour = args.colour or theirs
+    return start, source
+
+
+def label_of(checkpoint):
+    """The network of a checkpoint in words: CARN x4."""
+    return f"{model_label(checkpoint['model'], checkpoint['options'], checkpoint['channels'])} x{checkpoint['scale']}"
+
+
+def stage_of(checkpoint, path):
+    """What the checkpoints of a run that begins with this one, the contents of `path`, say of it in started_from."""
+    fields = (*STAGE_FIELDS, "command", "device", "commit", "clean")
+    known = {name: checkpoint[name] for name in fields if name in checkpoint}
+    return known | {"label": label_of(checkpoint), "sha256": sha256_of_file(path)}
+
+
+def take_weights(model, source, label, path):
+    """Give a network the weights of another one, described by its label; UserError where they do not fit."""
+    try:
+        model.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: its weights, of {label}, do not fit the network asked for; leave out --model, --set, --scale and "
+            "--color to train the same one"
+        ) from error
+
+
 def begin(args, device, team):
     """A new run, and its folder, which is the first process's and None for the others."""
+    start, source = load_start(args)
     options = parse_options(args.model, args.assignments)
+    if start.get("model") == args.model:
+        options = start["options"] | options
     args.precision = choose_precision(args.precision, device)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
+    if source:
+        take_weights(model, source, label_of(start), args.weights)
     if team.rank == 0:
         check_folder(args)
     patches = load_patches(args, team, device, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
@@ -712,12 +770,11 @@ def begin(args, device, team):
         "data": patches.attributes,
         "protocol": protocol(args.colour, args.scale),
         "deterministic": args.deterministic,
+        "started_from": [*start.get("started_from", []), stage_of(start, args.weights)] if start else [],
         **provenance(device),
     }
-    print(
-        f"{model_label(args.model, options, COLOURS[args.colour])} x{args.scale}: "
-        f"{count_parameters(model):,} parameters, trained on {args.dataset}"
-    )
+    begun = f", beginning with the weights of {args.weights}, {label_of(start)}" if start else ""
+    print(f"{label_of(description)}: {count_parameters(model):,} parameters, trained on {args.dataset}{begun}")
     run = run_on(patches, model, recipe, description, args, device, team)
     return run, make_folder(args) if team.rank == 0 else None
 
@@ -759,12 +816,12 @@ def resume(args, device, team):
 
 def print_registry(args):
     """Print each network's parameters, multiply-adds for a 1280x720 output, and options."""
-    channels = COLOURS[args.colour]
-    print(f"scale {args.scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
+    scale, channels = args.scale or SCALE, COLOURS[args.colour or COLOUR]
+    print(f"scale {scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
     print(f"{'model':<12}{'parameters':>12}{'multiply-adds':>15}  options")
     for name in MODELS:
-        parameters = count_parameters(build_model(name, args.scale, channels))
-        giga = count_multiply_adds(name, args.scale, channels) / 1e9
+        parameters = count_parameters(build_model(name, scale, channels))
+        giga = count_multiply_adds(name, scale, channels) / 1e9
         options = " ".join(f"{option}={default}" for option, default in model_options(name).items())
         print(f"{name:<12}{parameters:>12,}{giga:>13,.1f} G  {options}")
 

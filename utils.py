@@ -708,7 +708,15 @@ CHECKPOINT_FIELDS = {
     "data": dict,
     "versions": dict,
 }
-
+STAGE_FIELDS = {  # of a member of started_from: the checkpoints that a run began with, the oldest first
+    "label": str,
+    "sha256": str,
+    "options": dict,
+    "epoch": int,
+    "val_set": str,
+    "recipe": dict,
+    "data": dict,
+}
 
 MAX_PICKLE = 10_000_000  # bytes of a checkpoint without its tensors; train.py's largest network has less
 MAX_ITEMS = 3_000_000  # values and characters in it; a pickle can name one list a million times
@@ -752,11 +760,15 @@ def load_checkpoint(path):
     if checkpoint.get("format_version") != CHECKPOINT_VERSION:
         found = checkpoint.get("format_version")
         raise UserError(f"{path}: checkpoint format {found!s:.100}, allowed is {CHECKPOINT_VERSION}; train it again")
-    for name, kind in CHECKPOINT_FIELDS.items():
-        value = checkpoint.get(name)
-        plain = name == "weights" or not any(map(torch.is_tensor, _values(value)))
-        if not (isinstance(value, dict) if kind is dict else type(value) is kind) or not plain:
-            raise UserError(f"{path}: the checkpoint's {name} is missing or of the wrong kind; train it again")
+    stages = checkpoint.get("started_from", [])  # absent: from before a run could start from weights
+    if type(stages) is not list or not all(isinstance(stage, dict) for stage in stages):
+        raise UserError(f"{path}: the checkpoint's started_from is of the wrong kind; train it again")
+    for document, fields in [(checkpoint, CHECKPOINT_FIELDS), *((stage, STAGE_FIELDS) for stage in stages)]:
+        for name, kind in fields.items():
+            value = document.get(name)
+            plain = name == "weights" or not any(map(torch.is_tensor, _values(value)))
+            if not (isinstance(value, dict) if kind is dict else type(value) is kind) or not plain:
+                raise UserError(f"{path}: the checkpoint's {name} is missing or of the wrong kind; train it again")
     return checkpoint
 
 

@@ -84,8 +84,11 @@ class Network:
         return steps_per_epoch(self.trained)
 
     @property
-    def steps(self):
-        return self.epochs * self.steps_per_epoch
+    def stages(self):
+        """The runs that its weights come from, the oldest first, each as (steps, patches in a step); most have one."""
+        begun = [(steps_per_epoch(run) * run["epoch"], run) for run in self.trained.get("started_from", [])]
+        runs = [*begun, (self.steps_per_epoch * self.epochs, self.trained)]
+        return [(steps, run["recipe"]["batch_size"]) for steps, run in runs]
 
 
 @dataclass

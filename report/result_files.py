@@ -145,6 +145,11 @@ def read_result(path):
         for key in ("recipe", "data"):
             check(f"trained.{key}", trained.get(key), is_object, "an object")
         check("trained.recipe.seed", trained["recipe"].get("seed", 0), is_whole, "a whole number")
+        stages = trained.get("started_from", [])
+        check("trained.started_from", stages, lambda value: isinstance(value, list), "a list of runs")
+        for number, stage in enumerate(stages):
+            check(f"trained.started_from[{number}]", stage, is_object, "an object")
+            check(f"trained.started_from[{number}].label", stage.get("label"), is_text, "a text")
     images = document.get("images")
     check("images", images, lambda value: isinstance(value, list) and value, "a list of images")
     for number, image in enumerate(images):
@@ -179,6 +184,7 @@ def measured_on(result):
 def training_of(result):
     """How a network was trained, but for the seed, and the precision, which follows the machine."""
     fields = {f"recipe.{key}": value for key, value in result.recipe.items() if key not in ("seed", "precision")}
+    fields["started_from"] = [stage["label"] for stage in result.trained.get("started_from", [])]
     return fields | {f"data.{key}": value for key, value in result.trained.get("data", {}).items()}
 
 

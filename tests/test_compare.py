@@ -30,7 +30,12 @@ def document(psnr=BASE, ssim=None, *, seed=0, model="srcnn", **changes):
         "weights": {"path": "best.pth", "sha256": f"{model}{recipe}"},
         "self_ensemble": False,
         "precision": "fp32",
-        "trained": {"val_set": changes.pop("val_set", "held-out"), "recipe": recipe, "data": changes.pop("data", {})},
+        "trained": {
+            "val_set": changes.pop("val_set", "held-out"),
+            "recipe": recipe,
+            "data": changes.pop("data", {}),
+            "started_from": changes.pop("started_from", []),
+        },
         "label": model.upper(),
         "dataset": "Set5",
         "dataset_manifest": "abc",
@@ -299,6 +304,7 @@ def test_infinite_psnr_is_compared_per_image_and_gives_no_mean(compared, runs):
         ({"recipe": {"precision": "fp32"}}, "different precisions of the training: bf16, fp32"),
         ({"val_set": "Set5"}, "B: its best epoch was chosen on Set5"),
         ({"recipe": {"epochs": 25}}, "trained differently: recipe.epochs 200 and 25"),
+        ({"started_from": [{"label": "SRCNN x4"}]}, "trained differently: started_from [] and ['SRCNN x4']"),
         ({}, None),
     ],
 )
@@ -396,6 +402,9 @@ def test_file_that_is_missing_or_no_json_object_is_refused(script, workplace, co
     assert refused(script, "report.compare", arguments, "b0.json", word, unchanged=workplace)
 
 
+TRAINED = {"val_set": "held-out", "recipe": {}, "data": {}}
+
+
 def image(**changes):
     return {"images": [{"name": "baby", "psnr": 30, "ssim": 0.9} | changes]}
 
@@ -414,10 +423,12 @@ def image(**changes):
         ({"weights": "best.pth"}, "weights is 'best.pth'"),
         ({"weights": {}}, "weights.sha256 is None"),
         ({"trained": 1}, "trained is 1"),
-        ({"trained": {"val_set": "held-out", "recipe": {}, "data": 1}}, "trained.data is 1"),
-        ({"trained": {"val_set": 0, "recipe": {}, "data": {}}}, "trained.val_set is 0"),
-        ({"trained": {"val_set": "held-out", "recipe": [], "data": {}}}, "trained.recipe is []"),
-        ({"trained": {"val_set": "held-out", "recipe": {"seed": "0"}, "data": {}}}, "seed is '0'"),
+        ({"trained": TRAINED | {"data": 1}}, "trained.data is 1"),
+        ({"trained": TRAINED | {"val_set": 0}}, "trained.val_set is 0"),
+        ({"trained": TRAINED | {"recipe": []}}, "trained.recipe is []"),
+        ({"trained": TRAINED | {"started_from": {}}}, "trained.started_from is {}"),
+        ({"trained": TRAINED | {"started_from": [{"label": 3}]}}, "trained.started_from[0].label is 3"),
+        ({"trained": TRAINED | {"recipe": {"seed": "0"}}}, "seed is '0'"),
         ({"images": []}, "images is []"),
         ({"images": {}}, "images is {}"),
         ({"images": [1]}, "images[0] is 1"),

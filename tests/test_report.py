@@ -179,6 +179,23 @@ def test_network_without_weights_is_named_and_gets_no_number(folder):
     assert "CARN" in re.search(r"(\S.*)尚无权重", report.markdown)[1]
 
 
+def test_weights_that_a_training_began_with_are_counted_and_named(folder):
+    path = folder / "results" / "Set5_x4_carn.json"
+    result = read_json(path)
+    (stages,) = (network.stages for network in load(folder, BENCHMARKS).scored if network.name == "carn")
+    ((steps, _),) = stages
+    recipe = result["trained"]["recipe"] | {"batch_size": 4}
+    began = {"label": "CARN (num_groups=2) x4", "epoch": 3, "recipe": recipe, "data": result["trained"]["data"]}
+    write_json(path, result | {"trained": result["trained"] | {"started_from": [began]}})
+    report = built(folder)
+    (row,) = (row for row in content.readme_table(report.facts).rows if row[0] == "CARN")
+    assert row[3] == f"2,910 of 4, then {steps:,} of 16"
+    (row,) = (row for row in content.all_tables(report.facts)["training"].rows if row[0] == "CARN")
+    assert row[3:5] == (f"2,910 + {steps:,}", "4、16")
+    assert "接着 CARN (num_groups=2) x4 的权重" in report.markdown
+    assert "接着 CARN" not in built(REPORT).markdown
+
+
 def test_experiment_of_another_length_than_its_name_says_is_refused(folder):
     experiment = GROUPS["depth"][0]
     path = folder / "experiments" / f"{experiment.name}.json"

@@ -395,6 +395,22 @@ def test_checkpoint_of_other_data_or_protocol_gets_a_note_under_the_table(script
     assert document["protocol"] == protocol("y", 4)
 
 
+def test_weights_that_a_training_began_with_get_a_note_and_those_that_they_deserve(script, workplace):
+    stage = {"label": "VDSR (depth=3) x4", "sha256": "0" * 64, "options": {}, "epoch": 2, "val_set": "Set5"}
+    stage |= {"recipe": {}, "data": T91 | {"manifest": "0" * 64}}
+    path = small_checkpoint(workplace / "best.pth")
+    save_checkpoint(path, load_checkpoint(path) | {"data": T91, "started_from": [stage, stage]})
+    small_set(workplace / "shots")
+    result = run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
+    notes = [line for line in result.out.splitlines() if line.startswith(f"note: {LABEL}: ")]
+    for note, word in zip(
+        notes, ["began with the weights of VDSR (depth=3) x4 after T91"] * 2 + ["Set5", "other images"], strict=True
+    ):
+        assert word in note
+    document = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
+    assert document["trained"]["started_from"] == [stage, stage]
+
+
 @pytest.mark.parametrize(("scales", "flags"), [((4, 2), ()), ((4,), ("--scale", 3))])
 def test_scales_that_differ_are_refused(script, workplace, scales, flags):
     paths = [small_checkpoint(workplace / f"x{scale}.pth", scale=scale) for scale in scales]

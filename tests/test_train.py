@@ -23,7 +23,7 @@ from data.batches import PatchPairs
 from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
-from utils import Team, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint
+from utils import Team, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
 
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
@@ -634,6 +634,115 @@ def test_bad_command_line_is_refused_in_one_line(script, workplace, tiny, flags,
 def test_out_folder_that_holds_a_run_is_refused(script, stopped, tiny):
     arguments = command(tiny, *VDSR, "--out", stopped)
     assert refused(script, "train", arguments, str(stopped), "--resume", unchanged=stopped.parent)
+
+
+# ---------------------------------------------------------------- a run that begins with trained weights
+
+FROZEN = ("--epochs", 1, "--learning-rate", 1e-12, "--average", 0)  # a run that changes nothing that can be seen
+
+
+def test_weights_are_what_a_run_begins_with_and_say_which_network_it_is(workplace, finished, tiny):
+    weights = finished.folder / "best.pth"
+    out = run_in(workplace, command(tiny, *FROZEN, "--weights", weights, "--out", "run"))
+    before, after = load_checkpoint(weights), load_checkpoint(workplace / "run" / "best.pth")
+    assert [after[key] for key in ("model", "options", "scale", "channels")] == [
+        before[key] for key in ("model", "options", "scale", "channels")
+    ]
+    for name, value in before["weights"].items():
+        assert torch.allclose(value, after["weights"][name], rtol=0, atol=1e-8)
+    assert after["val_psnr"] == pytest.approx(before["val_psnr"], abs=1e-3)
+    label = "VDSR (depth=3, num_features=8) x4"
+    first, second, *_ = out.splitlines()
+    assert first.endswith(f"trained on tiny, beginning with the weights of {weights}, {label}")
+    assert f"of the weights it begins with: {before['val_psnr']:.2f} dB" in second
+    assert "begin" not in finished.out
+
+
+def test_weights_that_a_run_began_with_are_on_record_with_theirs(workplace, finished, tiny):
+    run_in(workplace, command(tiny, *FROZEN, "--weights", finished.folder / "best.pth", "--out", "second"))
+    run_in(workplace, command(tiny, *FROZEN, "--weights", "second/best.pth", "--seed", 1, "--out", "third"))
+    runs = [finished.folder, workplace / "second", workplace / "third"]
+    first, second, third = (load_checkpoint(run / "best.pth") for run in runs)
+    assert first["started_from"] == []
+    assert [stage["sha256"] for stage in third["started_from"]] == [
+        sha256_of_file(run / "best.pth") for run in runs[:2]
+    ]
+    assert second["started_from"] == third["started_from"][:1]
+    for stage, checkpoint in zip(third["started_from"], (first, second), strict=True):
+        assert stage["label"] == "VDSR (depth=3, num_features=8) x4"
+        for key in ("options", "epoch", "val_set", "recipe", "data", "command", "commit"):
+            assert stage[key] == checkpoint[key]
+
+
+def test_run_that_began_with_weights_is_resumed_to_the_bit_without_them(workplace, finished, tiny):
+    weights = shutil.copy(finished.folder / "best.pth", workplace / "start.pth")
+    flags = command(tiny, "--weights", weights)
+    run_in(workplace, [*flags, "--out", "straight"])
+    run_in(workplace, [*flags, "--out", "legs", "--stop-after", "1"])
+    (workplace / "start.pth").unlink()
+    out = run_in(workplace, ["--resume", "legs/last.pth", "--data-dir", str(tiny)])
+    assert "begins with" not in out
+    straight, legs = (load_checkpoint(workplace / run / "last.pth") for run in ("straight", "legs"))
+    assert equal(straight["weights"], legs["weights"]) and equal(straight["started_from"], legs["started_from"])
+
+
+def test_more_recursions_begin_with_the_weights_of_fewer(workplace, tiny):
+    """DRRN's recursions share their weights, so that a long training may begin with few of them."""
+    few = ("--model", "drrn", "--set", "num_features=4", "--set", "num_recursions=2")
+    run_in(workplace, command(tiny, *few, "--epochs", 1, "--out", "few"))
+    more = ("--weights", "few/best.pth", "--set", "num_recursions=5")
+    run_in(workplace, command(tiny, *FROZEN, *more, "--out", "more"))
+    before, after = (load_checkpoint(workplace / run / "best.pth") for run in ("few", "more"))
+    assert after["options"] == before["options"] | {"num_recursions": 5}
+    for name, value in before["weights"].items():
+        assert torch.allclose(value, after["weights"][name], rtol=0, atol=1e-8)
+
+
+def test_weights_of_another_scale_and_colour_name_those_of_the_run(workplace, tiny):
+    small = ("--set", "num_features=8", "--color", "rgb")
+    run_in(workplace, command(tiny, *small, "--epochs", 1, "--out", "run"))
+    run_in(workplace, command(tiny, *FROZEN, "--weights", "run/best.pth"))
+    checkpoint = load_checkpoint(workplace / "runs" / "srcnn_x4_rgb" / "best.pth")
+    assert (checkpoint["model"], checkpoint["channels"], checkpoint["data"]["colour"]) == ("srcnn", 3, "rgb")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model", "carn"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--model"]),
+        (["--set", "depth=4"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--set"]),
+        (["--color", "rgb"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--color"]),
+        (["--set", "blocks=4"], ["'blocks'", "depth=20"]),
+        (["--resume", "last.pth"], ["--weights", "--resume"]),
+    ],
+    ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
+)
+def test_weights_that_do_not_fit_are_refused(script, workplace, finished, tiny, flags, words):
+    weights = shutil.copy(finished.folder / "best.pth", workplace / "start.pth")
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", weights, *flags]
+    assert refused(script, "train", arguments, *words, unchanged=workplace)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda c: {"model": "bicubic", "options": {}, "weights": {}}, ["bicubic cannot be trained", "srcnn"]),
+        (lambda c: {"weights": {name: value * torch.nan for name, value in c["weights"].items()}}, ["finite"]),
+        (lambda c: {"started_from": 5}, ["started_from"]),
+        (lambda c: {"started_from": [{"label": "VDSR x4"}]}, ["sha256"]),
+    ],
+    ids=["bicubic", "not numbers", "no list", "incomplete"],
+)
+def test_weights_of_an_unusable_checkpoint_are_refused(script, workplace, finished, tiny, spoil, words):
+    checkpoint = load_checkpoint(finished.folder / "best.pth")
+    save_checkpoint(workplace / "start.pth", checkpoint | spoil(checkpoint))
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", "start.pth"]
+    assert refused(script, "train", arguments, "start.pth", *words, unchanged=workplace)
+
+
+def test_missing_weights_are_refused(script, workplace, tiny):
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", "start.pth"]
+    assert refused(script, "train", arguments, "start.pth", "no such checkpoint", unchanged=workplace)
 
 
 # ---------------------------------------------------------------- memory
