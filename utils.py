@@ -713,6 +713,7 @@ STAGE_FIELDS = {  # of a member of started_from: the checkpoints that a run bega
     "sha256": str,
     "options": dict,
     "epoch": int,
+    "val_psnr": float,
     "val_set": str,
     "recipe": dict,
     "data": dict,

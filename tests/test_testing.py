@@ -396,8 +396,8 @@ def test_checkpoint_of_other_data_or_protocol_gets_a_note_under_the_table(script
 
 
 def test_weights_that_a_training_began_with_get_a_note_and_those_that_they_deserve(script, workplace):
-    stage = {"label": "VDSR (depth=3) x4", "sha256": "0" * 64, "options": {}, "epoch": 2, "val_set": "Set5"}
-    stage |= {"recipe": {}, "data": T91 | {"manifest": "0" * 64}}
+    stage = {"label": "VDSR (depth=3) x4", "sha256": "0" * 64, "options": {}, "epoch": 2, "val_psnr": 29.0}
+    stage |= {"val_set": "Set5", "recipe": {}, "data": T91 | {"manifest": "0" * 64}}
     path = small_checkpoint(workplace / "best.pth")
     save_checkpoint(path, load_checkpoint(path) | {"data": T91, "started_from": [stage, stage]})
     small_set(workplace / "shots")

@@ -670,7 +670,7 @@ def test_weights_that_a_run_began_with_are_on_record_with_theirs(workplace, fini
     assert second["started_from"] == third["started_from"][:1]
     for stage, checkpoint in zip(third["started_from"], (first, second), strict=True):
         assert stage["label"] == "VDSR (depth=3, num_features=8) x4"
-        for key in ("options", "epoch", "val_set", "recipe", "data", "command", "commit"):
+        for key in ("options", "epoch", "val_psnr", "val_set", "recipe", "data", "command", "commit"):
             assert stage[key] == checkpoint[key]
 
 
