@@ -94,5 +94,8 @@ GROUPS = {
         Experiment("carn", recipe="clip0.01", negatives=True, data="sizes", epochs=24),
     ],
     "deep": [Experiment("vdsr", recipe=recipe, negatives=True, data="sparse", epochs=1) for recipe in DEEP],
-    "long": [Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40) for recipe in ("", "batch8")],
+    "long": [
+        Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40)
+        for recipe in ("", "batch8", "clip0.01")
+    ],
 }
