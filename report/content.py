@@ -503,9 +503,7 @@ def chart_inputs(facts):
     held_out = facts.held_out["mean"]["psnr"]
     with_history = [network for network in facts.scored if network.history]
     curves = {
-        network.name: [
-            [row["epoch"] * network.steps_per_epoch, row["loss"], row["val_psnr"]] for row in network.history
-        ]
+        network.name: [[network.steps_at(row["epoch"]), row["loss"], row["val_psnr"]] for row in network.history]
         for network in with_history
     }
     if curves:

@@ -90,6 +90,10 @@ class Network:
         runs = [*begun, (self.steps_per_epoch * self.epochs, self.trained)]
         return [(steps, run["recipe"]["batch_size"]) for steps, run in runs]
 
+    def steps_at(self, epoch):
+        """Steps of all its training at the end of an epoch of the last run."""
+        return sum(steps for steps, _ in self.stages[:-1]) + epoch * self.steps_per_epoch
+
 
 @dataclass
 class Facts:

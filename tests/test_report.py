@@ -192,6 +192,8 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     assert row[3] == f"2,910 of 4, then {steps:,} of 16"
     (row,) = (row for row in content.all_tables(report.facts)["training"].rows if row[0] == "CARN")
     assert row[3:5] == (f"2,910 + {steps:,}", "4、16")
+    curves = content.chart_inputs(report.facts)["curves"][1]["networks"]["carn"]
+    assert (curves[0][0], curves[-1][0]) == (2910 + steps // len(curves), 2910 + steps)
     assert "接着 CARN (num_groups=2) x4 的权重" in report.markdown
     assert "接着 CARN" not in built(REPORT).markdown
 
