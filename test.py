@@ -326,7 +326,7 @@ def print_table(dataset, networks, scale):
             name = ""
 
 
-def print_warnings(dataset, networks):
+def print_warnings(networks):
     """Say under the table what a reader must know of a number before comparing it."""
     for network in networks:
         trained = network.description.get("trained")
@@ -334,15 +334,20 @@ def print_warnings(dataset, networks):
             continue
         stages = trained.get("started_from", [])
         for stage in stages:
-            dataset = stage["data"].get("dataset")
-            print(f"note: {network.label}: its training began with the weights of {stage['label']} after {dataset}")
+            print(
+                f"note: {network.label}: its training began with the weights of {stage['label']} "
+                f"after {stage['data'].get('dataset')}"
+            )
         for val_set in sorted({run["val_set"] for run in (*stages, trained)} - {"held-out"}):
             print(
                 f"note: {network.label}: its best epoch was chosen on {val_set} (classroom protocol), "
                 "so its number there is not one of an unseen test set"
             )
-        for name, manifest in {(run["data"].get("dataset"), run["data"].get("manifest")) for run in (*stages, trained)}:
-            if name in TRAIN_SETS and manifest != TRAIN_SETS[name].manifest:
+        for name in TRAIN_SETS:
+            manifests = {
+                run["data"].get("manifest") for run in (*stages, trained) if run["data"].get("dataset") == name
+            }
+            if manifests - {TRAIN_SETS[name].manifest}:
                 print(f"note: {network.label}: it was trained on other images than those that {name} stands for here")
         if trained.get("protocol") not in (None, protocol(network.colour, network.scale)):
             print(f"note: {network.label}: it was trained under another protocol than it is scored by here")
@@ -419,7 +424,7 @@ def evaluate(args, networks, device):
         if args.figures:
             figures += draw_figures(folder["figures"], documents({}), name, pixels, rows, outputs, args.zoom)
     print_table(dataset, rows, scale)
-    print_warnings(dataset, networks)
+    print_warnings(networks)
     for key, document in documents(provenance(device)).items():
         path = folder["results"] / f"{dataset}_x{scale}_{key}.json"
         write_json(path, document)

@@ -546,7 +546,7 @@ def fit(run, folder, epochs):
     bicubic = build_model("bicubic", scale, run.description["channels"]).to(device)
     bicubic = validate(bicubic, run.val, scale, device, team)
     begun = ""
-    if run.description.get("started_from") and not run.epoch:
+    if run.description.get("started_from") and not run.epoch and not run.steps:
         psnr = validate(run.average.model, run.val, scale, device, team)
         begun = f", of the weights it begins with: {psnr:.2f} dB"
     step = TrainingStep(run)
