@@ -63,7 +63,7 @@ class Bench:
             for image, side in sides.items():
                 size = [DEFAULT_PATCH * count for count in side]
                 write_png(images / f"{image}.png", random.integers(0, 256, size, np.uint8))
-            settings = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH}
+            settings = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH, "copies": (1,)}
             prepare_patches(name, SCALE, "y", images=images, data_dir=self.folder, say=lambda line: None, **settings)
         return read_patches(path, dataset=name, scale=SCALE, colour="y")
 
@@ -271,11 +271,12 @@ def measure_memory(bench):
 
 
 def measure_preparation(bench):
-    """Seconds to make the patch file of T91 out of images at hand, against only decoding these."""
+    """Seconds to make the patch file of T91 out of images at hand, with and without copies, against only decoding."""
     paths = find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
     quiet = {"data_dir": bench.folder, "source": bench.args.data_dir, "say": lambda line: None}
     actions = {
         "preparation": lambda: prepare_patches("T91", SCALE, "y", **quiet),
+        "without_copies": lambda: prepare_patches("T91", SCALE, "y", copies=(1,), **quiet),
         "decoding": lambda: [read_image(path) for path in paths.values()],
     }
     for action in actions.values():  # warm-up; the first preparation also copies the images
@@ -283,8 +284,7 @@ def measure_preparation(bench):
     times = measure.in_turn(actions, bench.device, seconds=0, at_least=REPETITIONS)
     return {
         "seconds": times,
-        "preparation": measure.spread(times["preparation"]),
-        "decoding": measure.spread(times["decoding"]),
+        **{name: measure.spread(row) for name, row in times.items()},
         "ratio": measure.ratios(times["preparation"], times["decoding"]),
     }
 

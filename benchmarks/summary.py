@@ -49,9 +49,13 @@ def show_inference(inference, targets):
 
 def show_preparation(row, targets):
     """The patch file of T91."""
-    prepared, decoded = (spread_text(row[key], "{:.2f}") for key in ("preparation", "decoding"))
+    keys = ("preparation", "without_copies", "decoding")
+    prepared, without_copies, decoded = (spread_text(row[key], "{:.2f}") for key in keys)
     ratio = spread_text(row["ratio"], "{:.1f}")
-    print(f"T91: prepared in {prepared} s, only decoded in {decoded} s, ratio {ratio}, n {row['ratio']['n']}")
+    print(
+        f"T91: prepared in {prepared} s, without copies of other sizes in {without_copies} s, only decoded in "
+        f"{decoded} s; ratio of the first to the last {ratio}, n {row['ratio']['n']}"
+    )
 
 
 def show_start(row, targets):

@@ -166,6 +166,17 @@ def test_watched_process_that_fails_is_named_with_its_last_line(tmp_path):
 # ---------------------------------------------------------------- speed.py
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_epoch_of_random_patches_has_as_many_steps_as_it_is_counted_with(tmp_path, steps):
+    bench = parts.Bench(
+        args=None, device=torch.device("cpu"), precision="fp32", options={"vdsr": SMALL}, folder=tmp_path
+    )
+    run, _ = bench.run("vdsr", steps)
+    assert len(bench.patches(steps).lr) == steps * reference.BATCH == len(run.pairs)
+    with h5py.File(bench.pairs(steps)) as file:
+        assert len(file["lr"]) == len(file["hr"]) == steps * reference.BATCH
+
+
 def test_small_run_writes_measurements_hardware_and_a_plot(speed, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "EPOCH_SECONDS", 0.01)
     monkeypatch.setattr(parts, "GROWTH_STEPS", (1, 2))
@@ -231,7 +242,9 @@ def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_pa
     result = json.loads(path.read_text(encoding="utf-8"))
     assert list(result["inference"]["vdsr"]["seconds"]["fp32"]) == ["baby", "bird", "butterfly", "head", "woman"]
     assert result["preparation"]["ratio"]["median"] > 1
-    (whole,), (decoding,) = result["preparation"]["seconds"].values()
+    (whole,), (without_copies,), (decoding,) = result["preparation"]["seconds"].values()
+    assert decoding < without_copies < whole
+    assert "without copies of other sizes in " in ran.out
     assert result["preparation"]["ratio"]["median"] == pytest.approx(whole / decoding)
 
 
