@@ -1,7 +1,9 @@
 """Does speed cost accuracy? The same training in two ways, side by side: bf16 and fp32, one process and two.
 
 Both runs of a pair have the same seed, patches, steps and schedule; what is compared is the PSNR on the held-out
-images after the last epoch. Each run is train.py itself, started as a user would.
+images after the last epoch. Each run is train.py itself, started as a user would. A few epochs from random weights
+leave a deep network so far from its end that chance alone moves it by more than what is looked for: with --continued
+every run begins with the trained weights of its network instead.
 """
 
 import sys
@@ -38,6 +40,9 @@ def parse_args(argv=None):
     parser.add_argument("--models", choices=TRAINABLE, nargs="+", default=["srcnn", "srresnet"], help="networks")
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
     parser.add_argument("--epochs", type=positive_int, default=3, help="of each run, with the whole schedule in them")
+    parser.add_argument(
+        "--continued", action="store_true", help="begin with the weights in weights/, not with random ones"
+    )
     add_device_argument(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the JSON file")
     add_data_arguments(parser)
@@ -49,6 +54,7 @@ def train(args, model, flags, processes, folder):
     arguments = ["--model", model, "--epochs", args.epochs, *flags]
     arguments += ["--dataset", args.dataset, "--data-dir", args.data_dir.resolve(), "--device", args.device]
     arguments += ["--source", Path(args.source).resolve()] if args.source else []
+    arguments += ["--weights", ROOT / "weights" / f"{model}_x4.pth"] if args.continued else []
     return [float(row["val_psnr"]) for row in measure.train_in_processes(processes, arguments, folder)]
 
 
@@ -72,8 +78,9 @@ def main(argv=None):
         for model, row in rows.items():
             ways = " and ".join(row["psnr"])
             print(f"{kind} {ways}, {model}: {row['difference']:+.4f} dB (at most {row['allowed']} wanted)")
-    document = measure.origin(choose_device(args.device)) | {"epochs": args.epochs, **results}
-    path = args.out / f"{measure.slug(document['hardware'])}_agreement.json"
+    document = measure.origin(choose_device(args.device))
+    document |= {"epochs": args.epochs, "continued": args.continued, **results}
+    path = args.out / f"{measure.slug(document['hardware'])}_agreement{'_continued' if args.continued else ''}.json"
     write_json(path, document)
     print(f"wrote {path}")
 

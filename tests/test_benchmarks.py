@@ -10,6 +10,7 @@ import torch
 from helpers import refused
 from PIL import Image
 
+import train
 from benchmarks import measure, parts, reference, watch
 from models import TRAINABLE, build_model
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
@@ -267,3 +268,29 @@ def test_bad_flags_end_in_one_line(script, workplace, arguments, words):
 def test_scripts_find_the_project_from_anywhere(name, tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / name, "--help"]
     assert "usage" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+
+# ---------------------------------------------------------------- agreement.py
+
+
+@pytest.mark.parametrize("continued", [False, True])
+def test_agreement_trains_both_of_a_pair_alike_and_compares_their_last_epochs(script, tmp_path, monkeypatch, continued):
+    started = []
+
+    def train_in_processes(count, arguments, folder):
+        args = train.parse_args([*map(str, arguments)])
+        started.append((count, args.precision, args.model, args.epochs, args.weights))
+        return [{"val_psnr": "20.0"}, {"val_psnr": str(25 + len(started) / 64)}]
+
+    monkeypatch.setattr(measure, "train_in_processes", train_in_processes)
+    flags = ("--models", "srcnn", "--epochs", 2, "--device", "cpu", "--out", tmp_path)
+    ran = script("benchmarks.agreement", *flags, *["--continued"] * continued)
+    assert (ran.status, ran.err) == (0, "")
+    same = ("srcnn", 2, ROOT / "weights" / "srcnn_x4.pth" if continued else None)
+    assert started == [(1, "fp32", *same), (1, "bf16", *same), (1, "auto", *same), (2, "auto", *same)]
+    (path,) = tmp_path.glob("*_agreement_continued.json" if continued else "*_agreement.json")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert (result["epochs"], result["continued"]) == (2, continued)
+    assert result["precision"]["srcnn"]["psnr"] == {"fp32": [20, 25 + 1 / 64], "bf16": [20, 25 + 2 / 64]}
+    assert result["processes"]["srcnn"]["difference"] == 1 / 64
+    assert "processes 1 and 2, srcnn: +0.0156 dB (at most 0.02 wanted)" in ran.out
