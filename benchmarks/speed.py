@@ -1,6 +1,6 @@
 """Speed, measured side by side: training against a plain reference loop, arithmetic rate, memory, growth of cost.
 
-All parts in one run take about 12 minutes on two cores. Training uses patches of random pixels: what is computed does
+All parts in one run take about 15 minutes on two cores. Training uses patches of random pixels: what is computed does
 not depend on them. The networks' weights are untrained for the same reason.
 """
 

@@ -502,14 +502,14 @@ def chart_inputs(facts):
     charts = {}
     held_out = facts.held_out["mean"]["psnr"]
     with_history = [network for network in facts.scored if network.history]
-    curves = {
-        network.name: [[network.steps_at(row["epoch"]), row["loss"], row["val_psnr"]] for row in network.history]
-        for network in with_history
-    }
+    curves = {network.name: network.points for network in with_history}
     if curves:
         charts["curves"] = ("draw_curves", {"networks": curves, "bicubic": held_out})
     for network in with_history:
         charts[f"curve_{network.name}"] = ("draw_run", {"history": network.history, "bicubic": held_out})
+        for run, history in enumerate(network.histories[:-1], 1):
+            if history:
+                charts[f"curve_{network.name}_run{run}"] = ("draw_run", {"history": history, "bicubic": held_out})
     bicubic = facts.bicubic["mean"]["psnr"]
     common = {"bicubic": bicubic, "scale": SCALE}
     costs = {
@@ -570,7 +570,7 @@ def overfits(network):
 
 def exploded(network):
     """Whether a step of its training went so far astray that the mean over an epoch tells."""
-    return any(row["loss"] > EXPLODED_LOSS for row in network.history)
+    return any(row["loss"] > EXPLODED_LOSS for history in network.histories for row in history)
 
 
 def has_variety(trained):

@@ -37,7 +37,7 @@ class Network:
     paper: dict  # psnr in dB, training_set, cite
     result: dict | None  # of test.py, with the shipped weights
     ensemble: dict | None  # likewise, with --self-ensemble
-    history: list  # rows of its run's log.csv
+    histories: list  # rows of the log.csv of each run that its weights come from, the oldest first
     speed: dict | None  # patches_per_s and seconds per image, of benchmarks/speed.py
 
     @property
@@ -75,24 +75,35 @@ class Network:
         return self.result["trained"] if self.result else {}
 
     @property
+    def history(self):
+        """The rows of the last run."""
+        return self.histories[-1]
+
+    @property
     def epochs(self):
         """How many it was trained, up to when its run was ended."""
         return len(self.history) or self.trained["epoch"]
 
     @property
-    def steps_per_epoch(self):
-        return steps_per_epoch(self.trained)
+    def runs(self):
+        """[(what is known of a run, its epochs)] of the runs that the weights come from, the oldest first."""
+        begun = [(run, run["epoch"]) for run in self.trained.get("started_from", [])]
+        return [*begun, (self.trained, self.epochs)]
 
     @property
     def stages(self):
-        """The runs that its weights come from, the oldest first, each as (steps, patches in a step); most have one."""
-        begun = [(steps_per_epoch(run) * run["epoch"], run) for run in self.trained.get("started_from", [])]
-        runs = [*begun, (self.steps_per_epoch * self.epochs, self.trained)]
-        return [(steps, run["recipe"]["batch_size"]) for steps, run in runs]
+        """The same runs as (steps, patches in a step)."""
+        return [(steps_per_epoch(run) * epochs, run["recipe"]["batch_size"]) for run, epochs in self.runs]
 
-    def steps_at(self, epoch):
-        """Steps of all its training at the end of an epoch of the last run."""
-        return sum(steps for steps, _ in self.stages[:-1]) + epoch * self.steps_per_epoch
+    @property
+    def points(self):
+        """[steps of all its training, loss, held-out PSNR] at the end of each epoch that its weights went through."""
+        points, before = [], 0
+        for history, (run, epochs) in zip(self.histories, self.runs, strict=True):
+            steps = steps_per_epoch(run)
+            points += [[before + steps * row["epoch"], row["loss"], row["val_psnr"]] for row in history[:epochs]]
+            before += steps * epochs
+        return points
 
 
 @dataclass
@@ -215,6 +226,13 @@ def read_history(path):
     return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
+def read_histories(folder, name, result):
+    """The rows of each run that a network's weights come from, the oldest first; [] for one that has no log here."""
+    begun = len(result["trained"].get("started_from", [])) if result else 0
+    suffixes = [*(f"_run{number}" for number in range(1, begun + 1)), ""]
+    return [read_history(folder / f"{name}_x{SCALE}{suffix}.csv") for suffix in suffixes]
+
+
 def shipped(folder, name, suffix=""):
     """The result of a network's shipped weights; None where it has none, or the file is of a user's own run."""
     result = result_of(Path(folder, "results", f"{TEST_SET}_x{SCALE}_{name}{suffix}.json"))
@@ -244,18 +262,12 @@ def load(folder, benchmarks):
     literature = json.loads((folder / "literature.json").read_text(encoding="utf-8"))
     file, benchmark = find_benchmark(benchmarks)
     held_out = json.loads((folder / "results" / HELD_OUT_FILE).read_text(encoding="utf-8"))
-    networks = [
-        Network(
-            name,
-            literature["networks"][name],
-            shipped(folder, name),
-            shipped(folder, name, "_ensemble"),
-            read_history(folder / "logs" / f"{name}_x{SCALE}.csv"),
-            speed_of(benchmark, name),
-        )
-        for name in TRAINABLE
-        if name in literature["networks"]
-    ]
+    networks = []
+    for name in [name for name in TRAINABLE if name in literature["networks"]]:
+        result = shipped(folder, name)
+        ensemble, histories = shipped(folder, name, "_ensemble"), read_histories(folder / "logs", name, result)
+        speed = speed_of(benchmark, name)
+        networks.append(Network(name, literature["networks"][name], result, ensemble, histories, speed))
     scored = [network.result for network in networks if network.result]
     if not scored:
         raise UserError(

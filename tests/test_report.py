@@ -100,10 +100,13 @@ def test_everything_in_the_repository_is_up_to_date(shipped):
 
 @pytest.mark.parametrize("path", sorted(REPORT.glob("logs/*.csv")), ids=lambda path: path.stem)
 def test_log_is_of_the_run_whose_weights_are_shipped(path, shipped):
-    result = read_json(REPORT / "results" / f"Set5_x4_{path.stem.removesuffix('_x4')}.json")
+    name, run = path.stem.split("_x4")
+    trained = read_json(REPORT / "results" / f"Set5_x4_{name}.json")["trained"]
+    if run:
+        trained = trained["started_from"][int(run.removeprefix("_run")) - 1]
     with open(path, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[result["trained"]["epoch"] - 1]["val_psnr"]) == result["trained"]["val_psnr"]
+    assert float(rows[trained["epoch"] - 1]["val_psnr"]) == trained["val_psnr"]
 
 
 def test_epochs_of_a_log_are_whole_numbers(shipped):
@@ -112,10 +115,13 @@ def test_epochs_of_a_log_are_whole_numbers(shipped):
         assert all(type(row["epoch"]) is int for row in network.history)
 
 
-def test_every_shipped_network_has_its_log_and_its_result(shipped):
+def test_every_shipped_network_has_its_result_and_the_logs_of_all_its_runs(shipped):
     names = {path.stem.removesuffix("_x4") for path in ROOT.glob("weights/*.pth")}
-    assert {path.stem.removesuffix("_x4") for path in REPORT.glob("logs/*.csv")} == names
-    assert {network.name for network in load(REPORT, BENCHMARKS).scored} == names
+    scored = load(REPORT, BENCHMARKS).scored
+    assert {network.name for network in scored} == names
+    begun = [(network.name, run) for network in scored for run in range(1, len(network.runs))]
+    logs = {f"{name}_x4" for name in names} | {f"{name}_x4_run{run}" for name, run in begun}
+    assert {path.stem for path in REPORT.glob("logs/*.csv")} == logs
 
 
 def test_text_shows_every_figure_and_table_that_is_made(shipped):
@@ -192,10 +198,19 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     assert row[3] == f"2,910 of 4, then {steps:,} of 16"
     (row,) = (row for row in content.all_tables(report.facts)["training"].rows if row[0] == "CARN")
     assert row[3:5] == (f"2,910 + {steps:,}", "4、16")
-    curves = content.chart_inputs(report.facts)["curves"][1]["networks"]["carn"]
-    assert (curves[0][0], curves[-1][0]) == (2910 + steps // len(curves), 2910 + steps)
+    charts = content.chart_inputs(report.facts)
+    points = charts["curves"][1]["networks"]["carn"]
+    assert (points[0][0], points[-1][0]) == (2910 + steps // len(points), 2910 + steps)
+    assert "curve_carn" in charts and "curve_carn_run1" not in charts
     assert "接着 CARN (num_groups=2) x4 的权重" in report.markdown
     assert "接着 CARN" not in built(REPORT).markdown
+
+    log = "epoch,loss,val_psnr\n1,0.5,20\n2,0.25,21\n3,0.125,22\n4,0.0625,21.5\n"
+    (folder / "logs" / "carn_x4_run1.csv").write_text(log, encoding="utf-8")
+    charts = content.chart_inputs(load(folder, BENCHMARKS))
+    before = [[970, 0.5, 20], [1940, 0.25, 21], [2910, 0.125, 22]]  # its weights went on from epoch 3
+    assert charts["curves"][1]["networks"]["carn"] == before + points
+    assert [row["epoch"] for row in charts["curve_carn_run1"][1]["history"]] == [1, 2, 3, 4]
 
 
 def test_experiment_of_another_length_than_its_name_says_is_refused(folder):
@@ -308,17 +323,17 @@ def test_duration_in_words(seconds, words):
 @pytest.mark.parametrize(("best", "losses", "expected"), [(2, [3, 2, 1, 0.5], True), (4, [3, 2, 1, 0.5], False)])
 def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses, expected):
     network = facts.scored[0]
-    network.history = [{"loss": loss} for loss in losses]
+    network.histories = [[{"loss": loss} for loss in losses]]
     network.result["trained"]["epoch"] = best
     assert content.overfits(network) == expected
 
 
 def test_epoch_whose_loss_exploded_is_named_and_leaves_the_curves_of_the_others_readable(facts, monkeypatch):
     network = facts.scored[0]
-    network.history = [{"loss": 0.003}, {"loss": 0.002}]
-    assert not content.exploded(network)
-    network.history[0]["loss"] = 9e8
-    assert content.exploded(network)
+    fine, astray = [{"loss": 0.003}, {"loss": 0.002}], [{"loss": 9e8}, {"loss": 0.002}]
+    for histories, expected in (([fine], False), ([astray], True), ([astray, fine], True)):
+        network.histories = histories
+        assert content.exploded(network) == expected
 
     drawn = Figure()
     monkeypatch.setattr(charts, "figure_file", lambda *arguments: nullcontext(drawn))
