@@ -174,6 +174,21 @@ def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_run_resumed_within_its_first_epoch_does_not_take_its_weights_for_those_it_began_with(
+    workplace, flags, resume, monkeypatch
+):
+    assert train_here(workplace, [*flags, "--epochs", "1", "--out", "start"])[0] == 0
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert train_here(workplace, [*flags, "--weights", "start/best.pth", "--out", "run"])[0] == 130
+    said = (workplace / "out.txt").read_text()
+    assert train_here(workplace, resume) == (0, "")
+    said_again = (workplace / "out.txt").read_text().removeprefix(said)
+    assert "of the weights it begins with: " in said
+    assert "bicubic on held-out: " in said_again and "begins with" not in said_again
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkeypatch, capsys, number, status):
     """Python drops what is raised in a destructor and goes on; it would print a traceback."""
