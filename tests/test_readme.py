@@ -12,6 +12,7 @@ import pytest
 from utils import ROOT, sha256_of_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEED = re.search(r"<!-- speed -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [
     command.strip() for block in BLOCKS for line in block.splitlines() for command in line.partition("#")[0].split("&&")
@@ -50,10 +51,14 @@ def test_result_file_is_of_the_weights_in_the_repository(path):
     assert sha256_of_file(ROOT / weights["path"]) == weights["sha256"]
 
 
+def benchmark(suffix=""):
+    path = ROOT / "benchmarks" / "results" / f"amd-epyc-2-cores{suffix}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def test_speed_table_in_readme_is_made_of_the_benchmarks_result_file():
-    result = json.loads((ROOT / "benchmarks" / "results" / "amd-epyc-2-cores.json").read_text(encoding="utf-8"))
-    block = re.search(r"<!-- speed -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)[1]
-    rows = {label.lower(): rest for label, rest in re.findall(r"^\| (\w+) \| (.*) \|$", block, flags=re.MULTILINE)}
+    result = benchmark()
+    rows = {label.lower(): rest for label, rest in re.findall(r"^\| (\w+) \| (.*) \|$", SPEED, flags=re.MULTILINE)}
     assert {*result["training"]} <= {*rows}
     for name, row in result["training"].items():
         ratio, seconds = row["ratio"], result["inference"][name]["mean_seconds"]
@@ -62,3 +67,31 @@ def test_speed_table_in_readme_is_made_of_the_benchmarks_result_file():
             f"{ratio['high']:.2f}) | {row['share']['median']:.0%} | {seconds['fp32']['median']:.3g} / "
             f"{seconds['bf16']['median']:.3g}"
         )
+
+
+def test_speeds_beside_the_table_are_those_of_the_benchmarks_result_file():
+    text, result = " ".join(SPEED.split()), benchmark()
+    prepared, without_copies, decoded = (
+        result["preparation"][key]["median"] for key in ("preparation", "without_copies", "decoding")
+    )
+    peaks = ", ".join(f"{row['peak_bytes'] / 2**20:.0f}" for row in result["memory"]["test"])
+    sizes = ", ".join(f"{row['megapixels']:.3g}" for row in result["memory"]["test"])
+    assert f"first step of SRCNN comes {result['start']['median']:.1f} s after the start" in text
+    assert f"prepared in {prepared:.2f} s, without copies of other sizes in {without_copies:.2f} s" in text
+    assert f"takes {2 * decoded:.2f} s" in text
+    assert f"peaks at {peaks} MiB for {sizes} megapixels" in text
+
+
+def test_differences_between_ways_to_train_are_those_of_the_agreement_files():
+    text = " ".join(SPEED.split())
+    said = re.findall(r"(\w+) ([+-]\d\.\d{3}) dB from (fp32|one process) to (?:bf16|two)", text)
+    kinds = {"fp32": "precision", "one process": "processes"}
+    results = (benchmark("_agreement_continued"), benchmark("_agreement"))
+    wanted = [
+        (name, f"{row['difference']:+.3f}", kind)
+        for result in results
+        for kind in ("precision", "processes")
+        for name, row in result[kind].items()
+    ]
+    assert [(name.lower(), difference, kinds[first]) for name, difference, first in said] == wanted
+    assert [f"After {result['epochs']} epochs" in text for result in results] == [True, True]
