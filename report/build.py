@@ -98,7 +98,6 @@ def analysis(facts):
         "untrained": [network.label for network in facts.networks if not network.result],
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
         "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
-        "begun": [network for network in facts.scored if network.trained.get("started_from")],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
         "exploded": [network.label for network in facts.scored if content.exploded(network)],

@@ -124,6 +124,11 @@ class Facts:
         return [network for network in self.networks if network.result]
 
     @property
+    def begun(self):
+        """Those whose training began with trained weights."""
+        return [network for network in self.scored if len(network.runs) > 1]
+
+    @property
     def by_psnr(self):
         """Those, the best first."""
         return sorted(self.scored, key=lambda network: network.psnr, reverse=True)

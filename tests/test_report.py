@@ -191,7 +191,8 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     (stages,) = (network.stages for network in load(folder, BENCHMARKS).scored if network.name == "carn")
     ((steps, _),) = stages
     recipe = result["trained"]["recipe"] | {"batch_size": 4}
-    began = {"label": "CARN (num_groups=2) x4", "epoch": 3, "recipe": recipe, "data": result["trained"]["data"]}
+    began = {"label": "CARN (num_groups=2) x4", "epoch": 3, "val_psnr": 22.0, "recipe": recipe}
+    began["data"] = result["trained"]["data"]
     write_json(path, result | {"trained": result["trained"] | {"started_from": [began]}})
     report = built(folder)
     (row,) = (row for row in content.readme_table(report.facts).rows if row[0] == "CARN")
@@ -204,6 +205,8 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     assert "curve_carn" in charts and "curve_carn_run1" not in charts
     assert "接着 CARN (num_groups=2) x4 的权重" in report.markdown
     assert "接着 CARN" not in built(REPORT).markdown
+    run = f"- CARN (num_groups=2) x4: epoch 3 of {recipe['epochs']} in batches of 4, peak rate 0.001: 22.00 dB"
+    assert run in build.recipe_page(report.facts) and run not in build.recipe_page(load(REPORT, BENCHMARKS))
 
     log = "epoch,loss,val_psnr\n1,0.5,20\n2,0.25,21\n3,0.125,22\n4,0.0625,21.5\n"
     (folder / "logs" / "carn_x4_run1.csv").write_text(log, encoding="utf-8")
