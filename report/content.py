@@ -506,10 +506,9 @@ def chart_inputs(facts):
     if curves:
         charts["curves"] = ("draw_curves", {"networks": curves, "bicubic": held_out})
     for network in with_history:
-        charts[f"curve_{network.name}"] = ("draw_run", {"history": network.history, "bicubic": held_out})
-        for run, history in enumerate(network.histories[:-1], 1):
+        for suffix, history in network.histories.items():
             if history:
-                charts[f"curve_{network.name}_run{run}"] = ("draw_run", {"history": history, "bicubic": held_out})
+                charts[f"curve_{network.name}{suffix}"] = ("draw_run", {"history": history, "bicubic": held_out})
     bicubic = facts.bicubic["mean"]["psnr"]
     common = {"bicubic": bicubic, "scale": SCALE}
     costs = {
@@ -570,7 +569,7 @@ def overfits(network):
 
 def exploded(network):
     """Whether a step of its training went so far astray that the mean over an epoch tells."""
-    return any(row["loss"] > EXPLODED_LOSS for history in network.histories for row in history)
+    return any(row["loss"] > EXPLODED_LOSS for history in network.histories.values() for row in history)
 
 
 def has_variety(trained):

@@ -37,7 +37,7 @@ class Network:
     paper: dict  # psnr in dB, training_set, cite
     result: dict | None  # of test.py, with the shipped weights
     ensemble: dict | None  # likewise, with --self-ensemble
-    histories: list  # rows of the log.csv of each run that its weights come from, the oldest first
+    histories: dict  # end of a log's name ("_run1", … of earlier runs, "" of the last), in order: its rows
     speed: dict | None  # patches_per_s and seconds per image, of benchmarks/speed.py
 
     @property
@@ -77,7 +77,7 @@ class Network:
     @property
     def history(self):
         """The rows of the last run."""
-        return self.histories[-1]
+        return self.histories[""]
 
     @property
     def epochs(self):
@@ -99,7 +99,7 @@ class Network:
     def points(self):
         """[steps of all its training, loss, held-out PSNR] at the end of each epoch that its weights went through."""
         points, before = [], 0
-        for history, (run, epochs) in zip(self.histories, self.runs, strict=True):
+        for history, (run, epochs) in zip(self.histories.values(), self.runs, strict=True):
             steps = steps_per_epoch(run)
             points += [[before + steps * row["epoch"], row["loss"], row["val_psnr"]] for row in history[:epochs]]
             before += steps * epochs
@@ -232,10 +232,10 @@ def read_history(path):
 
 
 def read_histories(folder, name, result):
-    """The rows of each run that a network's weights come from, the oldest first; [] for one that has no log here."""
+    """Network.histories of a network's weights; [] for a run that has no log here."""
     begun = len(result["trained"].get("started_from", [])) if result else 0
     suffixes = [*(f"_run{number}" for number in range(1, begun + 1)), ""]
-    return [read_history(folder / f"{name}_x{SCALE}{suffix}.csv") for suffix in suffixes]
+    return {suffix: read_history(folder / f"{name}_x{SCALE}{suffix}.csv") for suffix in suffixes}
 
 
 def shipped(folder, name, suffix=""):

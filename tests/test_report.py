@@ -331,7 +331,7 @@ def test_duration_in_words(seconds, words):
 @pytest.mark.parametrize(("best", "losses", "expected"), [(2, [3, 2, 1, 0.5], True), (4, [3, 2, 1, 0.5], False)])
 def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses, expected):
     network = facts.scored[0]
-    network.histories = [[{"loss": loss} for loss in losses]]
+    network.histories = {"": [{"loss": loss} for loss in losses]}
     network.result["trained"]["epoch"] = best
     assert content.overfits(network) == expected
 
@@ -339,7 +339,7 @@ def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses,
 def test_epoch_whose_loss_exploded_is_named_and_leaves_the_curves_of_the_others_readable(facts, monkeypatch):
     network = facts.scored[0]
     fine, astray = [{"loss": 0.003}, {"loss": 0.002}], [{"loss": 9e8}, {"loss": 0.002}]
-    for histories, expected in (([fine], False), ([astray], True), ([astray, fine], True)):
+    for histories, expected in (({"": fine}, False), ({"": astray}, True), ({"_run1": astray, "": fine}, True)):
         network.histories = histories
         assert content.exploded(network) == expected
 
