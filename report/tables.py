@@ -2,6 +2,9 @@
 
 import csv
 import io
+import math
+import re
+import unicodedata
 from dataclasses import dataclass
 
 LATEX = str.maketrans(
@@ -23,6 +26,12 @@ LATEX = str.maketrans(
     }
 )
 
+# code may break after "/" and "_", and its "--" is not to become a dash
+LATEX_CODE = LATEX | str.maketrans({"/": r"/\allowbreak{}", "_": r"\_\allowbreak{}", "-": "-{}"})
+CODE = re.compile("`([^`]*)`")
+PAGE = 62  # half ems that surely fit in a line of LaTeX's article, about as many letters
+LONGEST, SHORTEST = 44, 8  # lines of a cell; of a header that is broken
+
 
 class Bold(str):
     """A cell that stands out: the best of its column."""
@@ -30,7 +39,10 @@ class Bold(str):
 
 @dataclass(frozen=True)
 class Table:
-    """name: of its files. columns: headers; the first is text, the others, unless named in `texts`, are numbers."""
+    """name: of its files. columns: headers; the first is text, the others, unless named in `texts`, are numbers.
+
+    rows: of cells, whose code is in backticks as in Markdown.
+    """
 
     name: str
     caption: str
@@ -52,27 +64,47 @@ class Table:
     def csv(self):
         """Comma-separated, numbers as shown."""
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        rows = [[CODE.sub(r"\1", cell) for cell in row] for row in self.rows]
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *rows])
         return out.getvalue()
 
     def latex(self):
-        r"""A table environment for \usepackage{booktabs} (and ctex, the text being Chinese)."""
-        rows = [[_bold(cell.translate(LATEX), r"\textbf{{{}}}", cell) for cell in row] for row in self.rows]
+        r"""A table environment for \usepackage{array,booktabs,graphicx} (and ctex, the text being Chinese).
+
+        One that is wider than a page has its headers and long cells broken and, where that is not enough, is shrunk.
+        """
+        rows = [[_bold(_latex(cell), r"\textbf{{{}}}", cell) for cell in row] for row in self.rows]
+        natural = [max(_width(cell) for cell in column) for column in zip(self.columns, *self.rows, strict=True)]
+        wide = sum(natural) + 2 * len(natural) > PAGE
+        smaller = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
         lines = [
             r"\begin{table}[htbp]",
             r"  \centering",
-            rf"  \caption{{{self.caption.translate(LATEX)}}}",
+            rf"  \caption{{{_latex(self.caption)}}}",
             rf"  \label{{tab:{self.name}}}",
-            rf"  \begin{{tabular}}{{{''.join(self.alignment)}}}",
+            *([f"  {smaller}"] if wide else []),
+            rf"  \begin{{tabular}}{{{''.join(self.broken_columns() if wide else self.alignment)}}}",
             r"    \toprule",
-            "    " + " & ".join(column.translate(LATEX) for column in self.columns) + r" \\",
+            "    " + " & ".join(_latex(column) for column in self.columns) + r" \\",
             r"    \midrule",
             *("    " + " & ".join(row) + r" \\" for row in rows),
             r"    \bottomrule",
-            r"  \end{tabular}",
+            r"  \end{tabular}" + "}" * wide,
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
+
+    def broken_columns(self):
+        """The columns of a LaTeX tabular in which headers take two lines and cells as many as they need."""
+        sides = {"l": r"\raggedright", "r": r"\raggedleft"}
+        cells = [max(_width(cell) for cell in column) for column in zip(*self.rows, strict=True)]
+        lines = [longest / math.ceil(longest / LONGEST) for longest in cells]
+        headers = [max(_width(header) / 2, min(_width(header), SHORTEST)) for header in self.columns]
+        widths = [max(line, header) for line, header in zip(lines, headers, strict=True)]
+        return [
+            rf">{{{sides[side]}\arraybackslash}}p{{{0.55 * width:.1f}em}}"
+            for side, width in zip(self.alignment, widths, strict=True)
+        ]
 
     def files(self):
         """{file name: text} of its three forms."""
@@ -82,6 +114,19 @@ class Table:
 def _bold(text, form, cell=None):
     """The text in bold where it, or the cell that it was made of, is."""
     return form.format(text) if isinstance(text if cell is None else cell, Bold) else str(text)
+
+
+def _width(text):
+    """Of a text in half ems: 2 for a Chinese character, 1 for others."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _latex(text):
+    """The text for LaTeX, its code in typewriter type."""
+    words = CODE.split(text)  # plain, code, plain, ..., plain
+    words[::2] = [word.translate(LATEX) for word in words[::2]]
+    words[1::2] = [rf"\texttt{{{word.translate(LATEX_CODE)}}}" for word in words[1::2]]
+    return "".join(words)
 
 
 def mark_best(values, texts, best=max):

@@ -42,6 +42,25 @@ def test_latex_escapes_what_latex_reads_as_code():
     assert r"SRCNN\_x4 & \textbf{30.40} & T91 \& BSD200 \#1 \\" in lines
 
 
+def test_code_is_typewriter_type_in_latex_and_plain_in_csv():
+    table = Table("t", "", ("文件", "命令"), (("`a_1/b.json`（2 个）", "`python x.py --tile 9`"),), ("命令",))
+    row = r"\texttt{a\_\allowbreak{}1/\allowbreak{}b.json}（2 个） & \texttt{python x.py -{}-{}tile 9} \\"
+    assert row in table.latex()
+    assert "a_1/b.json（2 个）,python x.py --tile 9" in table.csv().splitlines()
+    assert "| `a_1/b.json`（2 个） | `python x.py --tile 9` |" in table.markdown()
+
+
+def test_latex_table_wider_than_a_page_has_its_headers_and_cells_broken_and_is_shrunk():
+    columns = ("networks", "PSNR of all held-out images (dB)", "options")
+    table = Table("t", "", columns, (("VDSR", "26.56", "depth=20, " * 8),), ("options",))
+    text = table.latex()
+    left, right = r">{\raggedright\arraybackslash}p{%sem}", r">{\raggedleft\arraybackslash}p{%sem}"
+    assert rf"\begin{{tabular}}{{{left % 4.4}{right % 8.8}{left % 22.0}}}" in text  # 8, 32 / 2 and 80 / 2 letters
+    assert r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" in text
+    assert text.count("{") == text.count("}")
+    assert "resizebox" not in TABLE.latex()
+
+
 @pytest.mark.parametrize("character", list("\\&%$#_{}~^"))
 def test_every_special_character_of_latex_is_escaped(character):
     table = Table("t", "", ("a",), ((f"x{character}y",),))
