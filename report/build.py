@@ -134,7 +134,8 @@ def recipe_page(facts):
         return trials.pairs_table(facts, group).markdown() if facts.pairs(group) else not_run(group)
 
     seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
-    return template("recipe.md.j2").render(facts=facts, trials=trials_of, pairs=pairs_of, seeds=seeds)
+    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds, "overfits": content.overfits}
+    return template("recipe.md.j2").render(facts=facts, **given)
 
 
 class Document:
