@@ -417,7 +417,7 @@ def evaluate(args, networks, device):
         shared = (dataset, manifest, args.zoom, origin)
         return {network.key: result(network, baselines[network.colour], *shared) for network in networks or rows}
 
-    figures = []
+    origin, figures = provenance(device), []  # of the working tree before this run's own files are in it
     for name, path in progress(paths.items(), dataset, "images"):
         pixels = read_test_image(path, scale)
         outputs = [score_image(network, name, pixels, device) for network in rows]
@@ -425,7 +425,7 @@ def evaluate(args, networks, device):
             figures += draw_figures(folder["figures"], documents({}), name, pixels, rows, outputs, args.zoom)
     print_table(dataset, rows, scale)
     print_warnings(networks)
-    for key, document in documents(provenance(device)).items():
+    for key, document in documents(origin).items():
         path = folder["results"] / f"{dataset}_x{scale}_{key}.json"
         write_json(path, document)
         print(f"wrote {path}")

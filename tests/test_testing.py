@@ -229,6 +229,14 @@ def test_bicubic_alone_has_figures_too(script, workplace):
         assert fingerprint_of(path) == fingerprint(inputs)
 
 
+def test_a_tree_is_clean_in_which_only_this_run_has_drawn_figures(script, workplace, monkeypatch):
+    monkeypatch.setattr("utils.git_state", lambda: ("abc", not any((workplace / "out").rglob("*.*"))))
+    run(script, "--dataset", small_set(workplace / "shots"), "--out", "out")
+    assert read_json(workplace / "out" / "results" / "shots_x4_bicubic.json")["clean"]
+    run(script, "--dataset", "shots", "--out", "out")
+    assert not read_json(workplace / "out" / "results" / "shots_x4_bicubic.json")["clean"]
+
+
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
 def test_bicubic_on_set5_gives_the_numbers_of_the_literature(script, workplace, datasets, scale, psnr, ssim):
     """As printed in the tables of SRCNN, VDSR and all since: Set5, Y, MATLAB's bicubic."""
