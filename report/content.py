@@ -564,7 +564,7 @@ def switch_bars(facts, group):
 def overfits(network):
     """Whether the held-out PSNR was at its best well before the end while the loss went on falling."""
     rows, best = network.history, network.trained["epoch"]
-    return best <= 0.9 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
+    return best < 0.9 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
 
 
 def exploded(network):
