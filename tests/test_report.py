@@ -328,7 +328,10 @@ def test_duration_in_words(seconds, words):
     assert content.duration(seconds) == words
 
 
-@pytest.mark.parametrize(("best", "losses", "expected"), [(2, [3, 2, 1, 0.5], True), (4, [3, 2, 1, 0.5], False)])
+@pytest.mark.parametrize(
+    ("best", "losses", "expected"),
+    [(2, [3, 2, 1, 0.5], True), (4, [3, 2, 1, 0.5], False), (8, range(10, 0, -1), True), (9, range(10, 0, -1), False)],
+)
 def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses, expected):
     network = facts.scored[0]
     network.histories = {"": [{"loss": loss} for loss in losses]}
