@@ -98,6 +98,11 @@ def analysis(facts):
         "untrained": [network.label for network in facts.networks if not network.result],
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
         "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
+        "varied_later": [
+            network.label
+            for network in facts.begun
+            if len({content.has_variety(run) for run, _ in network.runs}) > 1 and content.has_variety(network.trained)
+        ],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
         "exploded": [network.label for network in facts.scored if content.exploded(network)],

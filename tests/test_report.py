@@ -213,6 +213,13 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     run = f"- CARN (num_groups=2) x4: {plan}: 22.00 dB"
     assert run in build.recipe_page(report.facts) and run not in build.recipe_page(alone.facts)
 
+    other = "最后一段才有缩小的图像和负片"
+    assert other not in report.markdown.split("CARN 的训练不是")[1].split("\n\n")[0]
+    plain = began | {"recipe": recipe | {"negatives": False}}
+    write_json(path, result | {"trained": result["trained"] | {"started_from": [plain]}})
+    assert other in built(folder).markdown.split("CARN 的训练不是")[1].split("\n\n")[0]
+    write_json(path, result | {"trained": result["trained"] | {"started_from": [began]}})
+
     log = "epoch,loss,val_psnr\n1,0.5,20\n2,0.25,21\n3,0.125,22\n4,0.0625,21.5\n"
     (folder / "logs" / "carn_x4_run1.csv").write_text(log, encoding="utf-8")
     charts = content.chart_inputs(load(folder, BENCHMARKS))
