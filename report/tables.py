@@ -29,7 +29,8 @@ LATEX = str.maketrans(
 # code may break after "/" and "_", and its "--" is not to become a dash
 LATEX_CODE = LATEX | str.maketrans({"/": r"/\allowbreak{}", "_": r"\_\allowbreak{}", "-": "-{}"})
 CODE = re.compile("`([^`]*)`")
-PAGE = 62  # half ems that surely fit in a line of LaTeX's article, about as many letters
+# in half ems, about as many letters
+PAGE = 62  # surely fit in a line of LaTeX's article
 LONGEST, SHORTEST = 44, 8  # lines of a cell; of a header that is broken
 
 
@@ -98,7 +99,7 @@ class Table:
         """The columns of a LaTeX tabular in which headers take two lines and cells as many as they need."""
         sides = {"l": r"\raggedright", "r": r"\raggedleft"}
         cells = [max(_width(cell) for cell in column) for column in zip(*self.rows, strict=True)]
-        lines = [longest / math.ceil(longest / LONGEST) for longest in cells]
+        lines = [longest / max(math.ceil(longest / LONGEST), 1) for longest in cells]
         headers = [max(_width(header) / 2, min(_width(header), SHORTEST)) for header in self.columns]
         widths = [max(line, header) for line, header in zip(lines, headers, strict=True)]
         return [

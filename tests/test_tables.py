@@ -59,6 +59,8 @@ def test_latex_table_wider_than_a_page_has_its_headers_and_cells_broken_and_is_s
     assert r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" in text
     assert text.count("{") == text.count("}")
     assert "resizebox" not in TABLE.latex()
+    empty = Table("t", "", ("x" * 30, "y" * 40), (("", ""),))
+    assert "p{8.2em}" in empty.latex() and "p{11.0em}" in empty.latex()
 
 
 @pytest.mark.parametrize("character", list("\\&%$#_{}~^"))
