@@ -99,9 +99,9 @@ def analysis(facts):
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
         "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
         "varied_later": [
-            network.label
-            for network in facts.begun
-            if len({content.has_variety(run) for run, _ in network.runs}) > 1 and content.has_variety(network.trained)
+            n.label
+            for n in facts.begun
+            if content.has_variety(n.trained) and not all(content.has_variety(run) for run, _ in n.runs)
         ],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
