@@ -180,15 +180,15 @@ def training_table(facts):
         if not network.result:
             rows.append((network.label, "未训练", *[NONE] * 6, number(speed, "{:.3g}"), hours))
             continue
-        trained = network.trained
+        trained, runs = network.trained, [run for run, _ in network.runs]
         rows.append(
             (
                 network.label,
                 f"{network.epochs} / {trained['recipe']['epochs']}",
-                f"{patch_count(*cutting(trained)):,}",
+                "、".join(dict.fromkeys(f"{patch_count(*cutting(run)):,}" for run in runs)),
                 " + ".join(f"{steps:,}" for steps, _ in network.stages),
-                "、".join(dict.fromkeys(str(size) for _, size in network.stages)),
-                f"{trained['recipe']['clip']:g}",
+                "、".join(dict.fromkeys(str(run["recipe"]["batch_size"]) for run in runs)),
+                "、".join(dict.fromkeys(f"{run['recipe']['clip']:g}" for run in runs)),
                 str(trained["epoch"]),
                 f"{trained['val_psnr']:.2f}",
                 number(speed, "{:.3g}"),

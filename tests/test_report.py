@@ -194,7 +194,7 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     alone = built(folder)
     (stages,) = (network.stages for network in alone.facts.scored if network.name == "carn")
     ((steps, _),) = stages
-    recipe = result["trained"]["recipe"] | {"batch_size": 4}
+    recipe = result["trained"]["recipe"] | {"batch_size": 4, "clip": 0.5}
     began = {"label": "CARN (num_groups=2) x4", "epoch": 3, "val_psnr": 22.0, "recipe": recipe}
     began["data"] = result["trained"]["data"]
     write_json(path, result | {"trained": result["trained"] | {"started_from": [began]}})
@@ -202,7 +202,7 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     (row,) = (row for row in content.readme_table(report.facts).rows if row[0] == "CARN")
     assert row[3] == f"2,910 of 4, then {steps:,} of 16"
     (row,) = (row for row in content.all_tables(report.facts)["training"].rows if row[0] == "CARN")
-    assert row[3:5] == (f"2,910 + {steps:,}", "4、16")
+    assert row[3:6] == (f"2,910 + {steps:,}", "4、16", f"0.5、{result['trained']['recipe']['clip']:g}")
     charts = content.chart_inputs(report.facts)
     points = charts["curves"][1]["networks"]["carn"]
     assert (points[0][0], points[-1][0]) == (2910 + steps // len(points), 2910 + steps)
