@@ -105,6 +105,7 @@ def analysis(facts):
         ],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
+        "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "exploded": [network.label for network in facts.scored if content.exploded(network)],
         "late": [network.label for network in facts.scored if content.overfits(network)],
         "conclusions": content.conclusions(facts),
@@ -139,8 +140,9 @@ def recipe_page(facts):
         return trials.pairs_table(facts, group).markdown() if facts.pairs(group) else not_run(group)
 
     seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
-    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds, "overfits": content.overfits}
-    return template("recipe.md.j2").render(facts=facts, **given)
+    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds}
+    words = {"overfits": content.overfits, "batch_of": content.batch_of}
+    return template("recipe.md.j2").render(facts=facts, **given, **words)
 
 
 class Document:

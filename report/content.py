@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import asdict
+from itertools import groupby
 
 from data.catalog import TRAIN_SETS
+from data.patches import DEFAULT_PATCH
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (
@@ -186,8 +188,8 @@ def training_table(facts):
                 network.label,
                 f"{network.epochs} / {trained['recipe']['epochs']}",
                 "、".join(dict.fromkeys(f"{patch_count(*cutting(run)):,}" for run in runs)),
-                " + ".join(f"{steps:,}" for steps, _ in network.stages),
-                "、".join(dict.fromkeys(str(run["recipe"]["batch_size"]) for run in runs)),
+                " + ".join(f"{steps:,}" for steps, *_ in network.stages),
+                "、".join(dict.fromkeys(batch_of(*batch) for _, *batch in network.stages)),
                 "、".join(dict.fromkeys(f"{run['recipe']['clip']:g}" for run in runs)),
                 str(trained["epoch"]),
                 f"{trained['val_psnr']:.2f}",
@@ -231,6 +233,17 @@ def test_table(facts):
     return Table("test", caption, columns, tuple(rows), ("论文的训练集",))
 
 
+def batch_of(batch_size, patch_size):
+    """The patches of a step, with their size where it is not prepare.py's own: 16, or 8 (40×40)."""
+    return f"{batch_size}" + (f" ({patch_size}×{patch_size})" if patch_size != DEFAULT_PATCH else "")
+
+
+def steps_of_patches(network):
+    """The steps of a network's training, those with batches of one kind in a row added up: 2,910 of 4, then …"""
+    kinds = groupby(network.stages, key=lambda stage: batch_of(*stage[1:]))
+    return ", then ".join(f"{sum(steps for steps, *_ in stages):,} of {batch}" for batch, stages in kinds)
+
+
 def readme_table(facts):
     """The main result as README has it, in English."""
     bicubic = facts.bicubic["mean"]
@@ -242,7 +255,7 @@ def readme_table(facts):
                 network.label,
                 f"{network.parameters:,}",
                 f"{trained['epoch']} of {trained['recipe']['epochs']}" if trained else "no weights yet",
-                ", then ".join(f"{steps:,} of {size}" for steps, size in network.stages) if trained else NONE,
+                steps_of_patches(network) if trained else NONE,
                 number(network.psnr),
                 number(network.ssim, "{:.4f}"),
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
@@ -574,7 +587,8 @@ def exploded(network):
 
 def has_variety(trained):
     """Whether a run had what the default recipe has for variety: copies of other sizes, and negatives."""
-    return len(cutting(trained)[1]) > 1 and trained["recipe"].get("negatives", False)
+    _, _, copies = cutting(trained)
+    return len(copies) > 1 and trained["recipe"].get("negatives", False)
 
 
 def deviating(facts, piece):

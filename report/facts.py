@@ -92,8 +92,11 @@ class Network:
 
     @property
     def stages(self):
-        """The same runs as (steps, patches in a step)."""
-        return [(steps_per_epoch(run) * epochs, run["recipe"]["batch_size"]) for run, epochs in self.runs]
+        """The same runs as (steps, patches in a step, the patches' size)."""
+        return [
+            (steps_per_epoch(run) * epochs, run["recipe"]["batch_size"], run["data"]["patch_size"])
+            for run, epochs in self.runs
+        ]
 
     @property
     def points(self):
@@ -196,15 +199,16 @@ def measured_field(name):
 
 
 @cache
-def patch_count(stride=DEFAULT_STRIDE, copies=DEFAULT_COPIES):
-    """T91's training patches, cut as prepare.py does by default, or with another stride or other copies."""
-    return count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, stride, SCALE, copies)
+def patch_count(patch_size=DEFAULT_PATCH, stride=DEFAULT_STRIDE, copies=DEFAULT_COPIES):
+    """T91's training patches, cut as prepare.py does by default, or in another size, stride or other copies."""
+    return count_patches(TRAIN_SETS["T91"], patch_size, stride, SCALE, copies)
 
 
 def cutting(trained):
-    """(stride, copies) of the patches of a run. trained: what a result of test.py says of it."""
+    """(patch_size, stride, copies) of the patches of a run. trained: what a result of test.py says of it."""
     data = trained["data"]
-    return data["stride"], tuple(data.get("copies", (1.0,)))  # absent: from before there were copies
+    copies = data.get("copies", (1.0,))  # absent: from before there were any
+    return data["patch_size"], data["stride"], tuple(copies)
 
 
 def steps_per_epoch(trained):

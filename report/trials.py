@@ -25,7 +25,7 @@ def answer(facts, name, difference):
 
 def changed(experiment, group):
     """What an experiment of a group changes: the flags of prepare.py and train.py."""
-    if group in ("variety", "sizes"):
+    if group in ("variety", "sizes", "patches"):
         return f"`{' '.join((*PREPARATIONS[experiment.data], *experiment.recipe_flags))}`"
     if experiment.recipe:
         return f"`{' '.join(RECIPES[experiment.recipe])}`"

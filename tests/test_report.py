@@ -15,6 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import models
+from data.patches import DEFAULT_PATCH
 from models import TRAINABLE, model_options
 from prepare import parse_args as parse_prepare_args
 from report import build, charts, content
@@ -193,7 +194,7 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     (folder / "logs" / "carn_x4_run1.csv").unlink(missing_ok=True)  # of the shipped weights
     alone = built(folder)
     (stages,) = (network.stages for network in alone.facts.scored if network.name == "carn")
-    ((steps, _),) = stages
+    ((steps, *_),) = stages
     recipe = result["trained"]["recipe"] | {"batch_size": 4, "clip": 0.5}
     began = {"label": "CARN (num_groups=2) x4", "epoch": 3, "val_psnr": 22.0, "recipe": recipe}
     began["data"] = result["trained"]["data"]
@@ -218,6 +219,14 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     plain = began | {"recipe": recipe | {"negatives": False}}
     write_json(path, result | {"trained": result["trained"] | {"started_from": [plain]}})
     assert other in built(folder).markdown.split("CARN 的训练不是")[1].split("\n\n")[0]
+
+    small = began | {"data": began["data"] | {"patch_size": 40, "stride": 40}}
+    write_json(path, result | {"trained": result["trained"] | {"started_from": [small, began, began]}})
+    report = built(folder)
+    (row,) = (row for row in content.readme_table(report.facts).rows if row[0] == "CARN")
+    assert row[3] == f"9,021 of 4 (40×40), then 5,820 of 4, then {steps:,} of 16"
+    assert f"epoch 3 of {recipe['epochs']} in batches of 4 (40×40), peak" in build.recipe_page(report.facts)
+    assert "CARN 的一部分训练用较小的图像块" in report.markdown.replace("和 CARN", "CARN")
     write_json(path, result | {"trained": result["trained"] | {"started_from": [began]}})
 
     log = "epoch,loss,val_psnr\n1,0.5,20\n2,0.25,21\n3,0.125,22\n4,0.0625,21.5\n"
@@ -484,7 +493,7 @@ def test_every_experiment_has_a_name_of_its_own():
 def count_patches_of(preparation):
     """How many patches prepare.py cuts out of T91 with these flags."""
     args = parse_prepare_args(PREPARATIONS[preparation])
-    return patch_count(args.stride, tuple(args.copies))
+    return patch_count(args.patch_size or DEFAULT_PATCH, args.stride, tuple(args.copies))
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -495,7 +504,7 @@ def test_within_a_group_and_network_only_one_thing_differs(group):
         if group == "variety":  # a pass takes longer where there are more patches: the steps are about the same
             steps = [one.epochs * count_patches_of(one.data) for one in members]
             assert max(steps, default=0) <= 1.05 * min(steps, default=0)
-        elif group != "sizes":  # everything that might help, at once
+        elif group not in ("sizes", "patches"):  # everything that might help at once; what takes the same time
             differing = [{key for key in setting if setting[key] != settings[0][key]} for setting in settings]
             assert max(map(len, differing), default=0) <= 1
             assert group == "pieces" or len(set().union(*differing)) <= 1
