@@ -95,7 +95,7 @@ GROUPS = {
         Experiment("carn", recipe="clip0.01", negatives=True, data="sizes", epochs=24),
     ],
     "deep": [Experiment("vdsr", recipe=recipe, negatives=True, data="sparse", epochs=1) for recipe in DEEP],
-    "patches": [  # about the same time each: a quarter of the pixels, in twice the batch or in the same
+    "patches": [  # about as many pixels to an epoch: more patches a step, or more steps
         Experiment("vdsr", recipe="batch4_clip0.01", negatives=True, data="sparse", epochs=1),
         Experiment("vdsr", recipe="batch8_clip0.01", negatives=True, data="small", epochs=1),
         Experiment("vdsr", recipe="batch4_clip0.01", negatives=True, data="small", epochs=1),

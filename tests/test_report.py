@@ -504,7 +504,7 @@ def test_within_a_group_and_network_only_one_thing_differs(group):
         if group == "variety":  # a pass takes longer where there are more patches: the steps are about the same
             steps = [one.epochs * count_patches_of(one.data) for one in members]
             assert max(steps, default=0) <= 1.05 * min(steps, default=0)
-        elif group not in ("sizes", "patches"):  # everything that might help at once; what takes the same time
+        elif group not in ("sizes", "patches"):  # everything that might help at once; as many pixels
             differing = [{key for key in setting if setting[key] != settings[0][key]} for setting in settings]
             assert max(map(len, differing), default=0) <= 1
             assert group == "pieces" or len(set().union(*differing)) <= 1
