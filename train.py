@@ -686,15 +686,18 @@ def save_last(run, folder):
 
 
 def save_epoch(run, folder, improved):
-    """Write best.pth (and ./best.pth) when the epoch improved, then last.pth, then log.csv, each whole."""
+    """Write best.pth (and ./best.pth) when the epoch improved, then log.csv, then last.pth, each whole.
+
+    last.pth comes last: a run killed before it does the epoch again, and writes the others again.
+    """
     if improved:
         save_checkpoint(folder / "best.pth", checkpoint_of(run))
         copy_whole(folder / "best.pth", "best.pth")
-    save_last(run, folder)
     with written_whole(folder / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(run.history)
+    save_last(run, folder)
 
 
 # ---------------------------------------------------------------- begin or resume

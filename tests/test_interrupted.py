@@ -156,6 +156,20 @@ def at_step(monkeypatch, wanted, action):
     monkeypatch.setattr(train.TrainingStep, "compute", computed)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(workplace, flags, monkeypatch):
+    """Else a kill between the two, after the last epoch, would leave a log that no resuming completes."""
+    rows, save_last = [], train.save_last
+
+    def saved(run, folder):
+        rows.append((folder / "log.csv").read_text().count("\n") - 1)
+        save_last(run, folder)
+
+    monkeypatch.setattr(train, "save_last", saved)
+    assert train_here(workplace, [*flags, "--out", "run"]) == (0, "")
+    assert rows == [*range(1, EPOCHS + 1)]
+
+
 @pytest.mark.parametrize("step", [1, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.usefixtures("undrawn")
