@@ -490,10 +490,11 @@ def test_every_experiment_has_a_name_of_its_own():
         assert len(described) == 1, name
 
 
-def count_patches_of(preparation):
-    """How many patches prepare.py cuts out of T91 with these flags."""
+def cut_by(preparation):
+    """(how many patches prepare.py cuts out of T91 with these flags, their size)."""
     args = parse_prepare_args(PREPARATIONS[preparation])
-    return patch_count(args.patch_size or DEFAULT_PATCH, args.stride, tuple(args.copies))
+    size = args.patch_size or DEFAULT_PATCH
+    return patch_count(size, args.stride, tuple(args.copies)), size
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -502,9 +503,13 @@ def test_within_a_group_and_network_only_one_thing_differs(group):
         members = [experiment for experiment in GROUPS[group] if experiment.model == name]
         settings = [model_options(name) | one.options | asdict(one) | {"options": None} for one in members]
         if group == "variety":  # a pass takes longer where there are more patches: the steps are about the same
-            steps = [one.epochs * count_patches_of(one.data) for one in members]
+            steps = [one.epochs * cut_by(one.data)[0] for one in members]
             assert max(steps, default=0) <= 1.05 * min(steps, default=0)
-        elif group not in ("sizes", "patches"):  # everything that might help at once; as many pixels
+        elif group == "patches":  # smaller ones are more: the pixels are about as many
+            cuts = [(one.epochs, *cut_by(one.data)) for one in members]
+            pixels = [epochs * count * size**2 for epochs, count, size in cuts]
+            assert max(pixels, default=0) <= 1.2 * min(pixels, default=0)
+        elif group != "sizes":  # everything that might help, at once
             differing = [{key for key in setting if setting[key] != settings[0][key]} for setting in settings]
             assert max(map(len, differing), default=0) <= 1
             assert group == "pieces" or len(set().union(*differing)) <= 1
