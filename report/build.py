@@ -98,11 +98,7 @@ def analysis(facts):
         "untrained": [network.label for network in facts.networks if not network.result],
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
         "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
-        "varied_later": [
-            n.label
-            for n in facts.begun
-            if content.has_variety(n.trained) and not all(content.has_variety(run) for run, _ in n.runs)
-        ],
+        "mixed": [network.label for network in facts.begun if content.mixes_patches(network)],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
@@ -141,7 +137,7 @@ def recipe_page(facts):
 
     seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
     given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds}
-    words = {"overfits": content.overfits, "batch_of": content.batch_of}
+    words = {"overfits": content.overfits, "batch_of": content.batch_of, "sizes_of": content.sizes_of}
     return template("recipe.md.j2").render(facts=facts, **given, **words)
 
 

@@ -577,7 +577,7 @@ def switch_bars(facts, group):
 def overfits(network):
     """Whether the held-out PSNR was at its best well before the end while the loss went on falling."""
     rows, best = network.history, network.trained["epoch"]
-    return best < 0.9 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
+    return best < 0.8 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
 
 
 def exploded(network):
@@ -585,10 +585,25 @@ def exploded(network):
     return any(row["loss"] > EXPLODED_LOSS for history in network.histories.values() for row in history)
 
 
+def sizes_of(trained):
+    """In how many sizes a run had each image: with its copies."""
+    _, _, copies = cutting(trained)
+    return len(copies)
+
+
+def has_negatives(trained):
+    """Whether half the patches of a run were negatives, 1 - x."""
+    return trained["recipe"].get("negatives", False)
+
+
 def has_variety(trained):
     """Whether a run had what the default recipe has for variety: copies of other sizes, and negatives."""
-    _, _, copies = cutting(trained)
-    return len(copies) > 1 and trained["recipe"].get("negatives", False)
+    return sizes_of(trained) > 1 and has_negatives(trained)
+
+
+def mixes_patches(network):
+    """Whether the runs of its training had different patches, so that their losses cannot be compared."""
+    return len({(cutting(run), has_negatives(run)) for run, _ in network.runs}) > 1
 
 
 def deviating(facts, piece):
