@@ -557,6 +557,8 @@ def fit(run, folder, epochs):
         f"writing {folder}",
         flush=True,
     )
+    if folder and run.epoch == epochs:  # nothing is left to train; it may have been killed before its last curve
+        draw_history(run, folder, bicubic)
     drawn = time.perf_counter()
     done = run.epoch * run.steps_per_epoch + run.steps
     silent = True if folder is None else None  # None: where there is no terminal
@@ -577,9 +579,7 @@ def fit(run, folder, epochs):
                 save_epoch(run, folder, improved)
                 report_epoch(run, bicubic, bar)
                 if run.epoch in (1, epochs) or time.perf_counter() - drawn > CURVE_SECONDS:
-                    from report.drawing import draw_curve  # matplotlib takes a second to import
-
-                    draw_curve(folder / "curve.png", run.history, bicubic, recipe.val_set)
+                    draw_history(run, folder, bicubic)
                     drawn = time.perf_counter()
             keeper.after_epoch()
 
@@ -617,6 +617,13 @@ class Keeper(HeldSignals):
             raise Interrupted(asked, f"stopped after {where}; python train.py --resume {self.folder}/last.pth goes on")
         if asked:
             raise Interrupted(asked)
+
+
+def draw_history(run, folder, bicubic):
+    """Write the curve.png of a run: its whole history."""
+    from report.drawing import draw_curve  # matplotlib takes a second to import
+
+    draw_curve(folder / "curve.png", run.history, bicubic, run.recipe.val_set)
 
 
 def report_epoch(run, bicubic, bar):

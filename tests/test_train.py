@@ -23,6 +23,7 @@ from data.batches import PatchPairs
 from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
+from report.drawing import draw_curve
 from utils import Team, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
 
 EPOCHS = 4
@@ -245,9 +246,12 @@ def test_deterministic_run_uses_only_such_operations_and_says_so(workplace, fini
     assert equal(checkpoint["weights"], load_checkpoint(finished.folder / "last.pth")["weights"])
 
 
-def test_resume_of_a_finished_run_changes_nothing_in_it(workplace, finished, tiny):
+def test_resume_of_a_finished_run_changes_nothing_but_a_curve_that_is_old(workplace, finished, tiny, monkeypatch):
+    """A run killed after its last epoch was saved and before it was drawn has the curve of an earlier one."""
+    monkeypatch.setattr("report.drawing.draw_curve", draw_curve)
     folder = shutil.copytree(finished.folder, workplace / "run")
     before = contents(folder)
+    (folder / "curve.png").write_bytes(b"older")
     out = run_in(workplace, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
     assert contents(folder) == before
     assert out.splitlines()[-1] == finished.out.splitlines()[-1]
