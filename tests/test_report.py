@@ -190,8 +190,10 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     path = folder / "results" / "Set5_x4_carn.json"
     result = read_json(path)
     result["trained"]["started_from"] = []
+    result["trained"]["data"]["copies"] = [1.0, 0.9, 0.8, 0.7, 0.6]  # whatever the shipped weights were trained on
     write_json(path, result)
-    (folder / "logs" / "carn_x4_run1.csv").unlink(missing_ok=True)  # of the shipped weights
+    for log in (folder / "logs").glob("carn_x4_run*.csv"):
+        log.unlink()
     alone = built(folder)
     (stages,) = (network.stages for network in alone.facts.scored if network.name == "carn")
     ((steps, *_),) = stages
