@@ -98,6 +98,11 @@ def analysis(facts):
         "untrained": [network.label for network in facts.networks if not network.result],
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
         "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
+        "more_copies": [
+            f"{network.label}（{content.sizes_of(network.trained)}）"
+            for network in facts.scored
+            if content.sizes_of(network.trained) > len(DEFAULT_COPIES)
+        ],
         "mixed": [network.label for network in facts.begun if content.mixes_patches(network)],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),

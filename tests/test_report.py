@@ -160,6 +160,16 @@ def test_best_network_leads_the_summary_and_the_conclusions(folder):
     assert "最好的 SRCNN 比双三次高 4.95 dB" in text
 
 
+@pytest.mark.parametrize(("sizes", "named"), [(1, False), (5, False), (6, True), (11, True)])
+def test_network_trained_on_images_in_more_sizes_than_the_recipe_is_named(folder, sizes, named):
+    path = folder / "results" / "Set5_x4_carn.json"
+    result = read_json(path)
+    result["trained"]["data"]["copies"] = [1 - step / 20 for step in range(sizes)]
+    write_json(path, result)
+    exception = re.search("例外是图像的大小.*|$", built(folder).markdown)[0]  # of no network: no such line
+    assert (f"CARN（{sizes}）" in exception) == ("CARN" in exception) == named
+
+
 def test_text_without_experiments_says_which_command_makes_them(folder):
     shutil.rmtree(folder / "experiments")
     text = built(folder).markdown
