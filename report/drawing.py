@@ -31,6 +31,7 @@ MARKS = {  # a network's colour and marker, the same in all figures
     "carn": (SKY, "P"),
 }
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
+FAR = 5  # times its own span that a curve may lie above bicubic for both to be shown
 DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 
 
@@ -102,21 +103,26 @@ def draw_curve(path, history, bicubic, val_set, made_from=None):
     """Draw a run: training loss and validation PSNR over epochs, bicubic's PSNR and the best epoch marked.
 
     history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set. made_from: as
-    in figure_file.
+    in figure_file. A run that began with trained weights moves little: its loss is drawn on a linear scale, and
+    bicubic's line, far below, is left out where it would flatten the curve.
     """
-    epochs = [row["epoch"] for row in history]
-    best = max(history, key=lambda row: row["val_psnr"])
+    epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
+    best = psnrs.index(max(psnrs))
     marker = "o" if len(history) < 10 else None
     with figure_file(path, PAGE_WIDTH, 2.8, "constrained", made_from) as figure:
         left, right = figure.subplots(1, 2)
-        left.plot(epochs, [row["loss"] for row in history], color=BLUE, marker=marker)
-        left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-        right.plot(epochs, [row["val_psnr"] for row in history], color=ORANGE, marker=marker, label="network")
-        right.axhline(bicubic, color="0.4", linestyle="--", label=f"bicubic, {bicubic:.2f} dB")
-        label = f"best: epoch {best['epoch']}, {best['val_psnr']:.2f} dB"
-        right.plot(best["epoch"], best["val_psnr"], "k*", markersize=9, linestyle="none", label=label)
+        left.plot(epochs, losses, color=BLUE, marker=marker)
+        left.set(xlabel="epoch", ylabel="training loss", yscale="log" if max(losses) > 2 * min(losses) else "linear")
+        right.plot(epochs, psnrs, color=ORANGE, marker=marker, label="network")
+        line = {"color": "0.4", "linestyle": "--", "label": f"bicubic, {bicubic:.2f} dB"}
+        if len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs)):
+            right.axhline(bicubic, **line)
+        else:
+            right.plot([], [], **line | {"label": f"{line['label']}, below"})
+        label = f"best: epoch {epochs[best]}, {psnrs[best]:.2f} dB"
+        right.plot(epochs[best], psnrs[best], "k*", markersize=9, linestyle="none", label=label)
         right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
-        right.legend(loc="lower right", frameon=True, edgecolor="none")  # bicubic's line passes behind it
+        right.legend(frameon=True, edgecolor="none")  # lines may pass behind it
         for axes in (left, right):
             if len(epochs) > 1:
                 axes.xaxis.get_major_locator().set_params(integer=True)
