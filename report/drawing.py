@@ -114,11 +114,13 @@ def draw_curve(path, history, bicubic, val_set, made_from=None):
         left.plot(epochs, losses, color=BLUE, marker=marker)
         left.set(xlabel="epoch", ylabel="training loss", yscale="log" if max(losses) > 2 * min(losses) else "linear")
         right.plot(epochs, psnrs, color=ORANGE, marker=marker, label="network")
-        line = {"color": "0.4", "linestyle": "--", "label": f"bicubic, {bicubic:.2f} dB"}
-        if len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs)):
+        in_sight = len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs))
+        label = f"bicubic, {bicubic:.2f} dB{'' if in_sight else ', below'}"
+        line = {"color": "0.4", "linestyle": "--", "label": label}
+        if in_sight:
             right.axhline(bicubic, **line)
         else:
-            right.plot([], [], **line | {"label": f"{line['label']}, below"})
+            right.plot([], [], **line)
         label = f"best: epoch {epochs[best]}, {psnrs[best]:.2f} dB"
         right.plot(epochs[best], psnrs[best], "k*", markersize=9, linestyle="none", label=label)
         right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
