@@ -25,7 +25,7 @@ from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
 from report.experiments import Experiment
-from report.facts import HELD_OUT_FILE, SCALE, TEST_SET, load, patch_count, set_numbers
+from report.facts import HELD_OUT_FILE, SCALE, SECOND_SET, TEST_SET, load, patch_count, set_numbers
 from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
 from report.tables import Table
@@ -233,6 +233,7 @@ class Document:
             comparison=comparison,
             SCALE=SCALE,
             TEST_SET=TEST_SET,
+            SECOND_SET=SECOND_SET,
             PATCH=DEFAULT_PATCH,
             STRIDE=DEFAULT_STRIDE,
             COPIES=DEFAULT_COPIES,

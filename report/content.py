@@ -11,10 +11,12 @@ from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (
     HELD_OUT_FILE,
     SCALE,
+    SECOND_SET,
     TEST_SET,
     cutting,
     measured_size,
     patch_count,
+    result_file,
     set_numbers,
     shown_steps,
 )
@@ -36,6 +38,7 @@ SWITCHES = {  # groups of experiments that switch one thing off
 NONE = "—"
 COUNTS = {None: "无法判断", True: "是", False: "否"}  # whether a difference is more than the luck of the seed
 SCORE, TRAIN, BUILD = "python test.py --weights weights/*.pth", "python train.py --model …", "python report/build.py"
+SCORE_SECOND = f"{SCORE} --dataset {SECOND_SET} --no-figures"
 EXPERIMENTS, SPEED, LIST = "python report/run_experiments.py", "python benchmarks/speed.py", "python train.py --list"
 COMMANDS = {  # table or figure: what made its numbers
     "data": BUILD,
@@ -48,6 +51,7 @@ COMMANDS = {  # table or figure: what made its numbers
     "training": f"{TRAIN}; {SPEED}",
     "curves": TRAIN,
     "test": SCORE,
+    "second": SCORE_SECOND,
     "papers": f"{SCORE}; report/literature.json",
     "images": SCORE,
     "comparison": SCORE,
@@ -206,10 +210,9 @@ def training_table(facts):
 
 def test_table(facts):
     """The main result."""
-    bicubic = facts.bicubic["mean"]
     psnr = mark_best([n.psnr for n in facts.networks], [number(n.psnr) for n in facts.networks])
     ssim = mark_best([n.ssim for n in facts.networks], [number(n.ssim, "{:.4f}") for n in facts.networks])
-    rows = [("Bicubic", "0", NONE, f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", NONE, NONE, NONE, NONE)]
+    rows = [("Bicubic", "0", NONE, *scores(facts.bicubic), NONE, NONE, NONE, NONE)]
     for network, own_psnr, own_ssim in zip(facts.networks, psnr, ssim, strict=True):
         trained, paper = network.trained, network.paper
         rows.append(
@@ -233,6 +236,20 @@ def test_table(facts):
     return Table("test", caption, columns, tuple(rows), ("论文的训练集",))
 
 
+def second_table(facts):
+    """The result on a second test set, beside what the papers say of it."""
+    networks = facts.scored_twice
+    means = [network.second["mean"] for network in networks]
+    psnr = mark_best([mean["psnr"] for mean in means], [number(mean["psnr"]) for mean in means])
+    ssim = mark_best([mean["ssim"] for mean in means], [number(mean["ssim"], "{:.4f}") for mean in means])
+    rows = [("Bicubic", *scores(facts.second_bicubic), NONE, NONE)]
+    for network, own_psnr, own_ssim, mean in zip(networks, psnr, ssim, means, strict=True):
+        paper = network.paper["second_psnr"]
+        rows.append((network.label, own_psnr, own_ssim, number(paper), signed(mean["psnr"] - paper)))
+    columns = ("网络", "PSNR (dB)", "SSIM", "论文 PSNR (dB)", "相差 (dB)")
+    return Table("second", f"{SECOND_SET} ×{SCALE} 的平均 PSNR 与 SSIM（协议同上）", columns, tuple(rows))
+
+
 def batch_of(batch_size, patch_size):
     """The patches of a step, with their size where it is not prepare.py's own: 16, or 8 (40×40)."""
     return f"{batch_size}" + (f" ({patch_size}×{patch_size})" if patch_size != DEFAULT_PATCH else "")
@@ -244,27 +261,32 @@ def steps_of_patches(network):
     return ", then ".join(f"{sum(steps for steps, *_ in stages):,} of {batch}" for batch, stages in kinds)
 
 
+def scores(result):
+    """(PSNR in dB, SSIM) of a result, means over its images, as text; dashes where there is none."""
+    mean = result["mean"] if result else {"psnr": None, "ssim": None}
+    return number(mean["psnr"]), number(mean["ssim"], "{:.4f}")
+
+
 def readme_table(facts):
     """The main result as README has it, in English."""
-    bicubic = facts.bicubic["mean"]
-    rows = [("Bicubic", "0", "", "", f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", "", "")]
+    rows = [("Bicubic", "0", "", "", *scores(facts.bicubic), "", *scores(facts.second_bicubic), "")]
     for network in facts.networks:
-        trained = network.trained
+        trained, paper = network.trained, network.paper
         rows.append(
             (
                 network.label,
                 f"{network.parameters:,}",
                 f"{trained['epoch']} of {trained['recipe']['epochs']}" if trained else "no weights yet",
                 steps_of_patches(network) if trained else NONE,
-                number(network.psnr),
-                number(network.ssim, "{:.4f}"),
+                *scores(network.result),
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
-                f"{network.paper['psnr']:.2f}, {network.paper['training_set']}",
+                *scores(network.second),
+                f"{paper['psnr']:.2f}, {paper['second_psnr']:.2f}; {paper['training_set']}",
             )
         )
     columns = (
         "network", "parameters", "best epoch", "steps of patches", "PSNR (dB)", "SSIM", "PSNR, self-ensemble",
-        "paper's PSNR, its training set",
+        f"{SECOND_SET}: PSNR (dB)", f"{SECOND_SET}: SSIM", f"paper's PSNR, on {SECOND_SET}; its training set",
     )  # fmt: skip
     return Table("readme", "", columns, tuple(rows), columns[-1:])
 
@@ -445,9 +467,13 @@ def sources_table(facts):
     """Where every number comes from."""
     rows = []
     for network in facts.scored:
-        for suffix, result in (("", network.result), ("_ensemble", network.ensemble)):
+        results = {
+            result_file(network.name): network.result,
+            result_file(network.name, "_ensemble"): network.ensemble,
+            result_file(network.name, test_set=SECOND_SET): network.second,
+        }
+        for file, result in results.items():
             if result:
-                file = f"results/{TEST_SET}_x{SCALE}_{network.name}{suffix}.json"
                 rows.append((f"`{file}`", f"`{result['command']}`", result["device"], _commit(result)))
     alike = Counter((result["device"], _commit(result)) for result in facts.experiments.values())
     rows += [(f"`experiments/*.json`（{count} 个）", f"`{EXPERIMENTS}`", *origin) for origin, count in alike.items()]
@@ -493,6 +519,7 @@ def all_tables(facts):
         recipe_table(facts),
         training_table(facts),
         test_table(facts),
+        *([second_table(facts)] if facts.scored_twice else []),
         per_image_table(facts, "psnr", "{:.2f}", "PSNR (dB)"),
         per_image_table(facts, "ssim", "{:.4f}", "SSIM"),
         costs_table(facts),

@@ -26,6 +26,7 @@ from utils import UserError
 
 SCALE = 4
 TEST_SET = "Set5"
+SECOND_SET = "Set14"  # more images, on which nothing was ever decided
 HELD_OUT_FILE = f"T91_x{SCALE}_held-out_bicubic.json"
 
 
@@ -34,9 +35,10 @@ class Network:
     """One network of the registry with what is known of it; what has not been measured is None."""
 
     name: str
-    paper: dict  # psnr in dB, training_set, cite
+    paper: dict  # psnr and second_psnr (on SECOND_SET) in dB, training_set, cite
     result: dict | None  # of test.py, with the shipped weights
     ensemble: dict | None  # likewise, with --self-ensemble
+    second: dict | None  # likewise, on SECOND_SET
     histories: dict  # end of a log's name ("_run1", … of earlier runs, "" of the last), in order: its rows
     speed: dict | None  # patches_per_s and seconds per image, of benchmarks/speed.py
 
@@ -125,6 +127,16 @@ class Facts:
     def scored(self):
         """The networks that have weights and a result."""
         return [network for network in self.networks if network.result]
+
+    @property
+    def scored_twice(self):
+        """Those that have a result on the second test set too."""
+        return [network for network in self.scored if network.second]
+
+    @property
+    def second_bicubic(self):
+        """ "mean" and "images" of the bicubic row on the second test set; None where nothing was scored on it."""
+        return bicubic_of(self.scored_twice[0].second) if self.scored_twice else None
 
     @property
     def begun(self):
@@ -242,11 +254,22 @@ def read_histories(folder, name, result):
     return {suffix: read_history(folder / f"{name}_x{SCALE}{suffix}.csv") for suffix in suffixes}
 
 
-def shipped(folder, name, suffix=""):
+def result_file(name, suffix="", test_set=TEST_SET):
+    """Where test.py writes the result of a network, below the report's folder."""
+    return f"results/{test_set}_x{SCALE}_{name}{suffix}.json"
+
+
+def shipped(folder, name, suffix="", test_set=TEST_SET):
     """The result of a network's shipped weights; None where it has none, or the file is of a user's own run."""
-    result = result_of(Path(folder, "results", f"{TEST_SET}_x{SCALE}_{name}{suffix}.json"))
+    result = result_of(folder / result_file(name, suffix, test_set))
     weights = ((result or {}).get("weights") or {}).get("path")
     return result if weights == f"weights/{name}_x{SCALE}.pth" else None
+
+
+def of_same_weights(other, result):
+    """A further result of a network, or None where it is not of the weights that `result` is of."""
+    alike = other and result and other["weights"]["sha256"] == result["weights"]["sha256"]
+    return other if alike else None
 
 
 def find_benchmark(folder):
@@ -274,9 +297,10 @@ def load(folder, benchmarks):
     networks = []
     for name in [name for name in TRAINABLE if name in literature["networks"]]:
         result = shipped(folder, name)
-        ensemble, histories = shipped(folder, name, "_ensemble"), read_histories(folder / "logs", name, result)
-        speed = speed_of(benchmark, name)
-        networks.append(Network(name, literature["networks"][name], result, ensemble, histories, speed))
+        ensemble = of_same_weights(shipped(folder, name, "_ensemble"), result)
+        second = of_same_weights(shipped(folder, name, test_set=SECOND_SET), result)
+        histories, speed = read_histories(folder / "logs", name, result), speed_of(benchmark, name)
+        networks.append(Network(name, literature["networks"][name], result, ensemble, second, histories, speed))
     scored = [network.result for network in networks if network.result]
     if not scored:
         raise UserError(
@@ -335,8 +359,8 @@ def speed_of(benchmark, name):
 
 
 def set_numbers():
-    """{set: images, megapixels, manifest} of the sets that the course uses."""
-    sets = {"T91": TRAIN_SETS["T91"], TEST_SET: TEST_SETS[TEST_SET]}
+    """{set: images, megapixels, manifest} of the sets that the report uses."""
+    sets = {"T91": TRAIN_SETS["T91"], TEST_SET: TEST_SETS[TEST_SET], SECOND_SET: TEST_SETS[SECOND_SET]}
     return {
         name: {
             "images": len(one.images),

@@ -20,7 +20,7 @@ COMMANDS = [
 SCRIPTS = [command for command in COMMANDS if re.match(r"(OMP_NUM_THREADS=\d+ )?(python|torchrun) .*\w\.py", command)]
 RESULTS = [  # of the weights that are part of the repository, not of a user's own run
     path
-    for path in sorted(Path(ROOT, "report", "results").glob("Set5_x4_*.json"))
+    for path in sorted(Path(ROOT, "report", "results").glob("Set*_x4_*.json"))
     if (json.loads(path.read_text(encoding="utf-8"))["weights"] or {"path": ""})["path"].startswith("weights/")
 ]
 

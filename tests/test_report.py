@@ -48,6 +48,12 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def edit_result(path, change):
+    result = read_json(path)
+    change(result)
+    write_json(path, result)
+
+
 def experiment_result(experiment, psnr):
     """A result of test.py for an experiment, made from a real one."""
     result = read_json(REPORT / "results" / "Set5_x4_srcnn.json")
@@ -273,6 +279,36 @@ def test_results_of_a_users_own_run_are_not_taken_for_the_shipped_ones(folder):
     path = folder / "results" / "Set5_x4_carn.json"
     write_json(path, read_json(path) | {"weights": {"path": "best.pth", "sha256": "0" * 64}})
     assert "carn" not in [network.name for network in load(folder, BENCHMARKS).scored]
+
+
+def test_second_test_set_is_shown_with_what_the_papers_say_of_it(folder):
+    for name, psnr in (("srcnn", 27.6), ("carn", 28.1)):
+        edit_result(
+            folder / "results" / f"Set14_x4_{name}.json", lambda result, psnr=psnr: result["mean"].update(psnr=psnr)
+        )
+    facts = load(folder, BENCHMARKS)
+    rows = {row[0]: row[1:] for row in content.second_table(facts).rows}
+    assert (rows["SRCNN"][0], *rows["SRCNN"][2:]) == ("27.60", "27.50", "+0.10")
+    assert (rows["CARN"][0], *rows["CARN"][2:]) == ("28.10", "28.60", "−0.50")
+    assert rows["Bicubic"][0] == f"{facts.second_bicubic['mean']['psnr']:.2f}"
+    carn = next(row for row in content.readme_table(facts).rows if row[0] == "CARN")
+    assert carn[7] == "28.10" and carn[-1].startswith("32.13, 28.60; ")
+    assert "比双三次高 2.10 dB，比论文低 0.50 dB" in built(folder).markdown
+
+
+@pytest.mark.parametrize(("suffix", "cell"), [("Set5_x4_carn_ensemble", 6), ("Set14_x4_carn", 7)])
+def test_scores_of_other_weights_than_the_main_results_are_left_out(folder, suffix, cell):
+    edit_result(folder / "results" / f"{suffix}.json", lambda result: result["weights"].update(sha256="0" * 64))
+    carn = next(row for row in content.readme_table(load(folder, BENCHMARKS)).rows if row[0] == "CARN")
+    assert [number for number, text in enumerate(carn) if text == content.NONE][:1] == [cell]
+
+
+def test_report_without_a_second_test_set_says_nothing_of_one(folder):
+    for path in (folder / "results").glob("Set14*.json"):
+        path.unlink()
+    report = built(folder)
+    assert "second" not in content.all_tables(report.facts) and "比论文低" in report.markdown
+    assert [row[7:9] for row in content.readme_table(report.facts).rows] == [(content.NONE, content.NONE)] * 7
 
 
 def test_network_added_to_the_registry_leaves_the_report_as_it_is(folder, monkeypatch):
