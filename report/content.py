@@ -38,7 +38,6 @@ SWITCHES = {  # groups of experiments that switch one thing off
 NONE = "—"
 COUNTS = {None: "无法判断", True: "是", False: "否"}  # whether a difference is more than the luck of the seed
 SCORE, TRAIN, BUILD = "python test.py --weights weights/*.pth", "python train.py --model …", "python report/build.py"
-SCORE_SECOND = f"{SCORE} --dataset {SECOND_SET} --no-figures"
 EXPERIMENTS, SPEED, LIST = "python report/run_experiments.py", "python benchmarks/speed.py", "python train.py --list"
 COMMANDS = {  # table or figure: what made its numbers
     "data": BUILD,
@@ -51,7 +50,7 @@ COMMANDS = {  # table or figure: what made its numbers
     "training": f"{TRAIN}; {SPEED}",
     "curves": TRAIN,
     "test": SCORE,
-    "second": SCORE_SECOND,
+    "second": f"{SCORE} --dataset {SECOND_SET} --no-figures",
     "papers": f"{SCORE}; report/literature.json",
     "images": SCORE,
     "comparison": SCORE,
@@ -66,6 +65,12 @@ COMMANDS = {  # table or figure: what made its numbers
 def number(value, form="{:.2f}"):
     """A number as text, a dash where there is none."""
     return NONE if value is None else form.format(value)
+
+
+def mean_scores(result):
+    """(PSNR in dB, SSIM) of a result, means over its images, as text; dashes where there is none."""
+    mean = result["mean"] if result else {"psnr": None, "ssim": None}
+    return number(mean["psnr"]), number(mean["ssim"], "{:.4f}")
 
 
 def signed(value):
@@ -130,8 +135,7 @@ def held_out_table(facts):
         (image["name"], sizes[image["name"]], f"{image['psnr']:.2f}", f"{image['ssim']:.4f}")
         for image in facts.held_out["images"]
     ]
-    mean = facts.held_out["mean"]
-    rows.append(("平均", "", f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}"))
+    rows.append(("平均", "", *mean_scores(facts.held_out)))
     columns = ("图像", "大小", "双三次 PSNR (dB)", "双三次 SSIM")
     return Table("held_out", f"T91 的留出图像与双三次插值的得分（×{SCALE}，Y 通道）", columns, tuple(rows))
 
@@ -208,20 +212,25 @@ def training_table(facts):
     return Table("training", "训练概况", columns, tuple(rows))
 
 
+def marked_scores(results):
+    """[(PSNR, SSIM)] of results as mean_scores has them, the best of each in bold; of None dashes."""
+    columns = zip(("psnr", "ssim"), zip(*map(mean_scores, results), strict=True), strict=True)
+    marked = [mark_best([result and result["mean"][key] for result in results], texts) for key, texts in columns]
+    return list(zip(*marked, strict=True))
+
+
 def test_table(facts):
     """The main result."""
-    psnr = mark_best([n.psnr for n in facts.networks], [number(n.psnr) for n in facts.networks])
-    ssim = mark_best([n.ssim for n in facts.networks], [number(n.ssim, "{:.4f}") for n in facts.networks])
-    rows = [("Bicubic", "0", NONE, *scores(facts.bicubic), NONE, NONE, NONE, NONE)]
-    for network, own_psnr, own_ssim in zip(facts.networks, psnr, ssim, strict=True):
+    marked = marked_scores([network.result for network in facts.networks])
+    rows = [("Bicubic", "0", NONE, *mean_scores(facts.bicubic), NONE, NONE, NONE, NONE)]
+    for network, own in zip(facts.networks, marked, strict=True):
         trained, paper = network.trained, network.paper
         rows.append(
             (
                 network.label,
                 f"{network.parameters:,}",
                 f"{trained['epoch']} / {trained['recipe']['epochs']}" if trained else "未训练",
-                own_psnr,
-                own_ssim,
+                *own,
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
                 f"{paper['psnr']:.2f}",
                 signed(network.psnr - paper["psnr"]) if network.result else NONE,
@@ -239,13 +248,11 @@ def test_table(facts):
 def second_table(facts):
     """The result on a second test set, beside what the papers say of it."""
     networks = facts.scored_twice
-    means = [network.second["mean"] for network in networks]
-    psnr = mark_best([mean["psnr"] for mean in means], [number(mean["psnr"]) for mean in means])
-    ssim = mark_best([mean["ssim"] for mean in means], [number(mean["ssim"], "{:.4f}") for mean in means])
-    rows = [("Bicubic", *scores(facts.second_bicubic), NONE, NONE)]
-    for network, own_psnr, own_ssim, mean in zip(networks, psnr, ssim, means, strict=True):
+    marked = marked_scores([network.second for network in networks])
+    rows = [("Bicubic", *mean_scores(facts.second_bicubic), NONE, NONE)]
+    for network, own in zip(networks, marked, strict=True):
         paper = network.paper["second_psnr"]
-        rows.append((network.label, own_psnr, own_ssim, number(paper), signed(mean["psnr"] - paper)))
+        rows.append((network.label, *own, number(paper), signed(network.second["mean"]["psnr"] - paper)))
     columns = ("网络", "PSNR (dB)", "SSIM", "论文 PSNR (dB)", "相差 (dB)")
     return Table("second", f"{SECOND_SET} ×{SCALE} 的平均 PSNR 与 SSIM（协议同上）", columns, tuple(rows))
 
@@ -261,15 +268,9 @@ def steps_of_patches(network):
     return ", then ".join(f"{sum(steps for steps, *_ in stages):,} of {batch}" for batch, stages in kinds)
 
 
-def scores(result):
-    """(PSNR in dB, SSIM) of a result, means over its images, as text; dashes where there is none."""
-    mean = result["mean"] if result else {"psnr": None, "ssim": None}
-    return number(mean["psnr"]), number(mean["ssim"], "{:.4f}")
-
-
 def readme_table(facts):
     """The main result as README has it, in English."""
-    rows = [("Bicubic", "0", "", "", *scores(facts.bicubic), "", *scores(facts.second_bicubic), "")]
+    rows = [("Bicubic", "0", "", "", *mean_scores(facts.bicubic), "", *mean_scores(facts.second_bicubic), "")]
     for network in facts.networks:
         trained, paper = network.trained, network.paper
         rows.append(
@@ -278,9 +279,9 @@ def readme_table(facts):
                 f"{network.parameters:,}",
                 f"{trained['epoch']} of {trained['recipe']['epochs']}" if trained else "no weights yet",
                 steps_of_patches(network) if trained else NONE,
-                *scores(network.result),
+                *mean_scores(network.result),
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
-                *scores(network.second),
+                *mean_scores(network.second),
                 f"{paper['psnr']:.2f}, {paper['second_psnr']:.2f}; {paper['training_set']}",
             )
         )

@@ -135,7 +135,7 @@ class Facts:
 
     @property
     def second_bicubic(self):
-        """ "mean" and "images" of the bicubic row on the second test set; None where nothing was scored on it."""
+        """What `bicubic` is, on the second test set; None where nothing was scored on it."""
         return bicubic_of(self.scored_twice[0].second) if self.scored_twice else None
 
     @property
