@@ -33,6 +33,7 @@ from models import (
     parse_options,
 )
 from models.layers import share_batch_norm
+from models.revival import DEAD_SHARE, dead_maps, revive
 from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
@@ -77,6 +78,7 @@ EXPLODED_LOSS = 1.0  # no error of images in [0, 1] is larger
 SAVE_SECONDS = 300  # between saves within an epoch
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
+LOOKED_AT = 128  # patches or some more, that are run through a network to find its dead maps
 EAGER_STEPS = 3  # on CUDA, before the step is recorded: libraries choose and prepare their kernels
 RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit", "--deterministic")
 
@@ -90,6 +92,7 @@ class CharbonnierLoss(nn.Module):
 
 LOSSES = {"mse": nn.MSELoss, "l1": nn.L1Loss, "charbonnier": CharbonnierLoss}
 SCHEDULES = ("cosine", "constant")
+REVIVABLE = [name for name in TRAINABLE if hasattr(MODELS[name], "rectified_maps")]
 VAL_SETS = (HELD_OUT, *TEST_SETS)
 
 
@@ -103,6 +106,7 @@ class Recipe:
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     warmup: int = 200
+    centralize: bool = False
     clip: float = 0.01
     average: float = 0.999
     augment: bool = True
@@ -142,6 +146,12 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         "--weights", type=Path, metavar="BEST.pth", help="begin with these trained weights, not with random ones"
+    )
+    parser.add_argument(
+        "--revive",
+        action="store_true",
+        help="with --weights: new random weights for the feature maps that ReLU holds at zero "
+        f"({', '.join(REVIVABLE)})",
     )
     parser.add_argument("--list", action="store_true", help="print all networks with their size and options, and stop")
 
@@ -187,6 +197,11 @@ def parse_args(argv=None):
         help="steps in which the learning rate rises from 0; 0: none",
     )
     recipe.add_argument(
+        "--centralize",
+        action="store_true",
+        help="take the mean off each filter's gradient: in deep plain networks fewer feature maps die",
+    )
+    recipe.add_argument(
         "--clip", type=non_negative_float, default=default.clip, help="largest norm of the gradient; 0: no clipping"
     )
     recipe.add_argument(
@@ -223,6 +238,8 @@ def parse_args(argv=None):
 
     if args.average >= 1:
         parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
+    if args.revive and not args.weights:
+        parser.error("--revive: brings dead maps of trained weights back to life; name these with --weights")
     args.negatives &= args.augment
     if args.resume:
         parser.refuse_beside("--resume", argv, RESUME_FLAGS)
@@ -440,6 +457,8 @@ class TrainingStep:
         loss = self.criterion(sr.float(), hr) * weight
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if recipe.centralize:
+            centralize_gradients(run.model)
         if recipe.clip:
             nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
@@ -458,6 +477,20 @@ class TrainingStep:
             self.graph = graph
         except RuntimeError as error:
             print(f"note: the training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
+
+
+def centralize_gradients(model):
+    """Take the mean off the gradient of every filter of the convolutions.
+
+    Yong et al., "Gradient Centralization", ECCV 2020, https://arxiv.org/abs/2004.01461. What ReLU gives is never
+    negative: when all weights of a filter move the same way, as its mean gradient asks, Adam soon moves its map below
+    zero everywhere, where no gradient reaches it any more.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            filters = 0 if isinstance(layer, nn.Conv2d) else 1  # the dimension that counts them
+            within = [dimension for dimension in range(4) if dimension != filters]
+            layer.weight.grad -= layer.weight.grad.mean(within, keepdim=True)
 
 
 def train_epoch(run, step, bar, after_step=lambda: None):
@@ -737,7 +770,7 @@ def label_of(checkpoint):
 
 def stage_of(checkpoint, path):
     """What the checkpoints of a run that begins with this one, the contents of `path`, say of it in started_from."""
-    fields = (*STAGE_FIELDS, "command", "device", "commit", "clean")
+    fields = (*STAGE_FIELDS, "revived", "command", "device", "commit", "clean")
     known = {name: checkpoint[name] for name in fields if name in checkpoint}
     return known | {"label": label_of(checkpoint), "sha256": sha256_of_file(path)}
 
@@ -753,6 +786,23 @@ def take_weights(model, source, label, path):
         ) from error
 
 
+def bring_to_life(model, fresh, patches, negatives, device):
+    """Revive the dead maps of a network, found on patches from all over the file; returns how many they were."""
+    step = max(len(patches.lr) // LOOKED_AT, 1)
+    lr = to_unit(torch.stack([torch.as_tensor(patches.lr[row]) for row in range(0, len(patches.lr), step)]))
+    lr = torch.cat([lr, 1 - lr]) if negatives else lr
+    model.to(device, memory_format=torch.channels_last).eval()
+    batches = tqdm(lr.to(device).split(16), "looking for dead maps", leave=False, disable=None)
+    dead = dead_maps(model, batches)
+    revive(model.cpu(), fresh, [maps.cpu() for maps in dead])
+    dead_count = int(torch.cat(dead).sum())
+    print(
+        f"{dead_count:,} of {sum(map(len, dead)):,} maps are dead, above zero at less than {DEAD_SHARE:.1%} of the "
+        "pixels: revived"
+    )
+    return dead_count
+
+
 def begin(args, device, team):
     """A new run, and its folder, which is the first process's and None for the others."""
     start, source = load_start(args)
@@ -763,11 +813,18 @@ def begin(args, device, team):
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     torch.manual_seed(recipe.seed)
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
+    if args.revive and args.model not in REVIVABLE:
+        raise UserError(f"--revive is for {', '.join(REVIVABLE)}, found {args.model}; leave it out")
+    fresh = deepcopy(model)
     if source:
         take_weights(model, source, label_of(start), args.weights)
     if team.rank == 0:
         check_folder(args)
     patches = load_patches(args, team, device, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
+    begun = f", beginning with the weights of {args.weights}, {label_of(start)}" if start else ""
+    label = model_label(args.model, options, COLOURS[args.colour])
+    print(f"{label} x{args.scale}: {count_parameters(model):,} parameters, trained on {args.dataset}{begun}")
+    revived = bring_to_life(model, fresh, patches, recipe.negatives, device) if args.revive else 0
     description = {
         "format": "sr-checkpoint",
         "format_version": CHECKPOINT_VERSION,
@@ -781,10 +838,9 @@ def begin(args, device, team):
         "protocol": protocol(args.colour, args.scale),
         "deterministic": args.deterministic,
         "started_from": [*start.get("started_from", []), stage_of(start, args.weights)] if start else [],
+        "revived": revived,
         **provenance(device),
     }
-    begun = f", beginning with the weights of {args.weights}, {label_of(start)}" if start else ""
-    print(f"{label_of(description)}: {count_parameters(model):,} parameters, trained on {args.dataset}{begun}")
     run = run_on(patches, model, recipe, description, args, device, team)
     return run, make_folder(args) if team.rank == 0 else None
 

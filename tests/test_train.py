@@ -408,16 +408,39 @@ def plain_weights(tmp_path_factory, tiny):
     [
         (*PLAIN, "--schedule", "cosine"),
         (*PLAIN, "--warmup", 4),
+        (*PLAIN, "--centralize"),
         (*PLAIN, "--clip", 1e-3),
         (*PLAIN, "--average", 0.9),
         (*PLAIN, "--precision", "bf16"),
         (*PLAIN[:-1], "--no-negatives"),
     ],
-    ids=["cosine", "warmup", "clip", "average", "bf16", "augment"],
+    ids=["cosine", "warmup", "centralize", "clip", "average", "bf16", "augment"],
 )
 def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_weights, flags):
     run_in(workplace, command(tiny, *VDSR, *flags, "--out", "run"))
     assert not equal(load_checkpoint(workplace / "run" / "last.pth")["weights"], plain_weights)
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_centralized_gradient_of_each_filter_has_no_mean_and_the_rest_is_as_it_was(name):
+    options = {option: SMALL[option] for option in model_options(name) if option in SMALL}
+    model = build_model(name, 4, 1, **options)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.grad = torch.rand(parameter.shape, generator=generator)
+    before = [parameter.grad.clone() for parameter in model.parameters()]
+    train.centralize_gradients(model)
+    filters = {}  # weight: the dimension that counts its filters
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            filters[layer.weight] = int(isinstance(layer, torch.nn.ConvTranspose2d))
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        if parameter not in filters:
+            assert torch.equal(parameter.grad, old)
+            continue
+        new, old = (gradient.transpose(0, filters[parameter]).flatten(1) for gradient in (parameter.grad, old))
+        torch.testing.assert_close(new, old - old.mean(1, keepdim=True))
+    assert filters
 
 
 def test_negatives_change_the_weights_and_go_with_augmentation(workplace, tiny, plain_weights):
@@ -747,6 +770,63 @@ def test_weights_of_an_unusable_checkpoint_are_refused(script, workplace, finish
 def test_missing_weights_are_refused(script, workplace, tiny):
     arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", "start.pth"]
     assert refused(script, "train", arguments, "start.pth", "no such checkpoint", unchanged=workplace)
+
+
+# ---------------------------------------------------------------- dead maps
+
+
+@pytest.fixture
+def half_dead(workplace, finished):
+    """start.pth: the finished VDSR with three maps of its middle layer that no image brings above zero."""
+    checkpoint = load_checkpoint(finished.folder / "best.pth")
+    checkpoint["weights"]["middle.0.bias"][[0, 4, 5]] = -1e3
+    save_checkpoint(workplace / "start.pth", checkpoint)
+    return workplace / "start.pth"
+
+
+def test_revived_maps_have_fresh_weights_and_are_counted(workplace, half_dead, tiny):
+    flags = command(tiny, *FROZEN, "--weights", half_dead)
+    run_in(workplace, [*flags, "--out", "dead"])
+    out = run_in(workplace, [*flags, "--revive", "--out", "alive"])
+    dead, alive = (load_checkpoint(workplace / run / "best.pth") for run in ("dead", "alive"))
+    torch.manual_seed(0)
+    fresh = build_model("vdsr", 4, 1, depth=3, num_features=8).state_dict()["middle.0.weight"]
+    before, after = dead["weights"]["middle.0.weight"], alive["weights"]["middle.0.weight"]
+    new = [torch.allclose(after[number], fresh[number], rtol=0, atol=1e-8) for number in range(8)]
+    assert [new[number] for number in (0, 4, 5)] == [True] * 3
+    kept = [number for number in range(8) if not new[number]]
+    assert kept and torch.allclose(after[kept], before[kept], rtol=0, atol=1e-8)
+    assert alive["val_psnr"] == pytest.approx(dead["val_psnr"], abs=0.01)
+    assert dead["revived"] == 0 and alive["revived"] >= 3
+    assert f"{alive['revived']} of 16 maps are dead" in out
+
+
+def test_revived_maps_are_on_record_when_another_run_goes_on(workplace, half_dead, tiny):
+    run_in(workplace, command(tiny, *FROZEN, "--weights", half_dead, "--revive", "--out", "alive"))
+    run_in(workplace, command(tiny, *FROZEN, "--weights", "alive/best.pth", "--out", "on"))
+    alive, on = (load_checkpoint(workplace / run / "best.pth") for run in ("alive", "on"))
+    assert on["started_from"][-1]["revived"] == alive["revived"] > 0
+    assert on["revived"] == 0
+
+
+def test_revived_run_is_resumed_to_the_bit(workplace, half_dead, tiny):
+    flags = command(tiny, "--weights", half_dead, "--revive")
+    run_in(workplace, [*flags, "--out", "straight"])
+    run_in(workplace, [*flags, "--out", "legs", "--stop-after", "1"])
+    run_in(workplace, ["--resume", "legs/last.pth", "--data-dir", str(tiny)])
+    straight, legs = (load_checkpoint(workplace / run / "last.pth") for run in ("straight", "legs"))
+    assert equal(straight["weights"], legs["weights"]) and straight["revived"] == legs["revived"]
+
+
+def test_revive_without_weights_is_refused(script, workplace, tiny):
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--revive"]
+    assert refused(script, "train", arguments, "--revive", "--weights", unchanged=workplace)
+
+
+def test_revive_is_refused_for_a_network_whose_maps_are_not_read_through_relu_alone(script, workplace, tiny):
+    run_in(workplace, command(tiny, *SRRESNET, "--epochs", 1, "--out", "run"))
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", "run/best.pth", "--revive"]
+    assert refused(script, "train", arguments, "srresnet", "vdsr", "leave it out", unchanged=workplace)
 
 
 # ---------------------------------------------------------------- memory
