@@ -78,6 +78,7 @@ EXPLODED_LOSS = 1.0  # no error of images in [0, 1] is larger
 SAVE_SECONDS = 300  # between saves within an epoch
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
+MANY_DEAD = 0.1  # of a network's maps: more of them dead are worth a word at the end of a run
 LOOKED_AT = 128  # patches or some more, that are run through a network to find its dead maps
 EAGER_STEPS = 3  # on CUDA, before the step is recorded: libraries choose and prepare their kernels
 RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit", "--deterministic")
@@ -680,6 +681,24 @@ def report_epoch(run, bicubic, bar):
         )
 
 
+def count_dead(dead):
+    """How many maps are dead, and when one is, in words. dead: bool, one of each map."""
+    return f"{dead.sum():,} of {len(dead):,} maps are dead, above zero at less than {DEAD_SHARE:.1%} of the pixels"
+
+
+def note_dead_maps(run, folder):
+    """Say when many maps of a trained network are dead, which its author can do something about."""
+    if run.description["model"] not in REVIVABLE:
+        return
+    batches = (to_unit(lr[None].to(run.pairs.device)) for _, lr, _ in run.val)
+    dead = torch.cat(dead_maps(run.average.model.eval(), batches))
+    if dead.float().mean() > MANY_DEAD:
+        print(
+            f"note: {count_dead(dead)} of {run.recipe.val_set}; a lower --learning-rate and "
+            f"--centralize keep more of them alive, --weights {folder}/best.pth --revive begins with new ones"
+        )
+
+
 def stalls_at_bicubic(history, bicubic):
     """Whether validation PSNR has just been within STALL_DB of bicubic's for exactly STALL_EPOCHS epochs."""
     close = [abs(row["val_psnr"] - bicubic) < STALL_DB for row in history[-STALL_EPOCHS - 1 :]]
@@ -795,12 +814,9 @@ def bring_to_life(model, fresh, patches, negatives, device):
     batches = tqdm(lr.to(device).split(16), "looking for dead maps", leave=False, disable=None)
     dead = dead_maps(model, batches)
     revive(model.cpu(), fresh, [maps.cpu() for maps in dead])
-    dead_count = int(torch.cat(dead).sum())
-    print(
-        f"{dead_count:,} of {sum(map(len, dead)):,} maps are dead, above zero at less than {DEAD_SHARE:.1%} of the "
-        "pixels: revived"
-    )
-    return dead_count
+    dead = torch.cat(dead)
+    print(f"{count_dead(dead)}: revived")
+    return int(dead.sum())
 
 
 def begin(args, device, team):
@@ -919,6 +935,8 @@ def main(argv=None):
         finally:
             if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
                 folder.rmdir()
+        if folder and run.epoch == total:
+            note_dead_maps(run, folder)
         if run.epoch < total:
             print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
         print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")

@@ -818,6 +818,17 @@ def test_revived_run_is_resumed_to_the_bit(workplace, half_dead, tiny):
     assert equal(straight["weights"], legs["weights"]) and straight["revived"] == legs["revived"]
 
 
+@pytest.mark.parametrize("dead", [2, 1])
+def test_finished_run_says_when_more_than_a_tenth_of_the_maps_are_dead(workplace, half_dead, tiny, monkeypatch, dead):
+    masks = [torch.arange(8) < dead, torch.zeros(8, dtype=torch.bool)]
+    monkeypatch.setattr(train, "dead_maps", lambda model, batches: [*batches] and masks)
+    flags = command(tiny, *FROZEN, "--weights", half_dead, "--epochs", 2, "--out", "run")
+    assert "dead" not in run_in(workplace, [*flags, "--stop-after", "1"])
+    *_, note, last = run_in(workplace, ["--resume", "run/last.pth", "--data-dir", str(tiny)]).splitlines()
+    assert last.startswith("best epoch")
+    assert ("2 of 16 maps are dead" in note and "--weights run/best.pth --revive" in note) == (dead == 2)
+
+
 def test_revive_without_weights_is_refused(script, workplace, tiny):
     arguments = ["--dataset", "tiny", "--data-dir", tiny, "--revive"]
     assert refused(script, "train", arguments, "--revive", "--weights", unchanged=workplace)
