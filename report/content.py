@@ -167,6 +167,7 @@ def recipe_table(facts):
         "learning_rate": ("Adam 的最高学习率", "{:g}".format),
         "schedule": ("学习率曲线", {"cosine": "余弦降到 0 (cosine)", "constant": "不变"}.get),
         "warmup": ("预热步数 (warm-up)", str),
+        "centralize": ("滤波器梯度去均值 (centralization)", {True: "有", False: "无"}.get),
         "clip": ("梯度范数上限 (clipping)", lambda value: f"{value:g}" if value else "不限"),
         "augment": ("翻转与旋转 (8 种视图)", {True: "有", False: "无"}.get),
         "negatives": ("负片 (1 − x)", {True: "一半", False: "无"}.get),
@@ -175,7 +176,7 @@ def recipe_table(facts):
     }
     recipes = [asdict(Recipe())]
     if plain:
-        recipes.append({"negatives": False} | plain)  # absent: from before there were any
+        recipes.append({"negatives": False, "centralize": False} | plain)  # absent: from before there were any
     rows = [(title, *(show(recipe[key]) for recipe in recipes)) for key, (title, show) in names.items()]
     columns = ("项目", "本项目的方案", *(["课堂的朴素方案"] if plain else []))
     return Table("recipe", "训练方案", columns, tuple(rows), columns)
