@@ -26,8 +26,9 @@ DEEP = {  # for a deep network without normalisation, which takes too long here 
     "batch8_clip0.01": ("--batch-size", "8", "--clip", "0.01"),
     "batch4": ("--batch-size", "4"),
     "batch4_clip0.01": ("--batch-size", "4", "--clip", "0.01"),
+    "batch4_clip0.01_centralize": ("--batch-size", "4", "--clip", "0.01", "--centralize"),
 }
-RECIPES = PIECES | DEEP
+RECIPES = PIECES | DEEP | {"centralize": ("--centralize",)}
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
     "": ("--stride", "38", "--copies", "1"),  # the images as they are: enough variety for a short training
@@ -80,6 +81,7 @@ GROUPS = {
     "skip": [Experiment(name, {"bicubic_skip": skip}) for name in REPEATED for skip in (True, False)],
     "recipe": [Experiment(name, recipe=recipe) for name in TRAINABLE for recipe in ("", "plain")],
     "clip": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("clip0.01", "")],
+    "centralize": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("centralize", "")],
     "dense": [Experiment("srdensenet", {"num_blocks": blocks}) for blocks in (2, 4, 8)],
     "recursions": [Experiment("drrn", {"num_recursions": recursions, "num_features": 32}) for recursions in (1, 9, 25)],
     "pieces": [*(Experiment("carn", recipe=recipe) for recipe in ("", *PIECES)), Experiment("carn", negatives=True)],
