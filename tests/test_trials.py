@@ -82,7 +82,7 @@ def test_page_shows_every_trial_and_no_score_of_set5(facts):
 def test_page_names_the_command_of_what_was_not_run():
     page = recipe_page(Facts([], {}, {}, {}, "", {}, {"mean": {"psnr": 24.84}}))
     named = re.findall(r"python report/run_experiments\.py --groups (\w+)", page)
-    assert " ".join(named) == "seeds pieces long deep clip recipe patches variety sizes skip batch_norm"
+    assert " ".join(named) == "seeds pieces long deep clip recipe centralize patches variety sizes skip batch_norm"
     assert {*named} <= {*GROUPS}
 
 
