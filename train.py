@@ -831,16 +831,12 @@ def begin(args, device, team):
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
     if args.revive and args.model not in REVIVABLE:
         raise UserError(f"--revive is for {', '.join(REVIVABLE)}, found {args.model}; leave it out")
-    fresh = deepcopy(model)
+    fresh = deepcopy(model) if args.revive else None
     if source:
         take_weights(model, source, label_of(start), args.weights)
     if team.rank == 0:
         check_folder(args)
     patches = load_patches(args, team, device, args.colour, args.scale, args.dataset, args.patch_size, args.stride)
-    begun = f", beginning with the weights of {args.weights}, {label_of(start)}" if start else ""
-    label = model_label(args.model, options, COLOURS[args.colour])
-    print(f"{label} x{args.scale}: {count_parameters(model):,} parameters, trained on {args.dataset}{begun}")
-    revived = bring_to_life(model, fresh, patches, recipe.negatives, device) if args.revive else 0
     description = {
         "format": "sr-checkpoint",
         "format_version": CHECKPOINT_VERSION,
@@ -854,9 +850,13 @@ def begin(args, device, team):
         "protocol": protocol(args.colour, args.scale),
         "deterministic": args.deterministic,
         "started_from": [*start.get("started_from", []), stage_of(start, args.weights)] if start else [],
-        "revived": revived,
+        "revived": 0,
         **provenance(device),
     }
+    begun = f", beginning with the weights of {args.weights}, {label_of(start)}" if start else ""
+    print(f"{label_of(description)}: {count_parameters(model):,} parameters, trained on {args.dataset}{begun}")
+    if args.revive:
+        description["revived"] = bring_to_life(model, fresh, patches, recipe.negatives, device)
     run = run_on(patches, model, recipe, description, args, device, team)
     return run, make_folder(args) if team.rank == 0 else None
 
@@ -935,10 +935,10 @@ def main(argv=None):
         finally:
             if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
                 folder.rmdir()
-        if folder and run.epoch == total:
-            note_dead_maps(run, folder)
         if run.epoch < total:
             print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
+        elif folder:
+            note_dead_maps(run, folder)
         print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
 
 
