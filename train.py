@@ -598,16 +598,17 @@ def fit(run, folder, epochs):
     silent = True if folder is None else None  # None: where there is no terminal
     bar = tqdm(total=run.total_steps, initial=done, unit="step", disable=silent, dynamic_ncols=True)
     with bar, Keeper(run, folder) as keeper:
+        started = time.perf_counter()
         while run.epoch < epochs:
-            started = time.perf_counter()
             loss, speed = train_epoch(run, step, bar, keeper.after_step)
             psnr = validate(run.average.model, run.val, scale, device, team)
             improved = psnr > run.best_psnr
             if improved:
                 run.best_psnr, run.best_epoch = psnr, run.epoch + 1
             rate = learning_rate_at((run.epoch + 1) * run.steps_per_epoch - 1, run.total_steps, recipe)
-            seconds = time.perf_counter() - started
-            row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, seconds)
+            ended = time.perf_counter()
+            row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, ended - started)
+            started = ended  # what saving this epoch takes is the next one's
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
             if folder:
                 save_epoch(run, folder, improved)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -32,6 +33,8 @@ GROWTH_PROCESSES = (1, 2)
 GROWTH_EPOCHS = 4  # of a run of several processes; the first is not counted
 TILE = 192  # LR pixels
 REPETITIONS = 3  # of whole processes and of preparation
+EPOCHS_TIMED = 4  # of a training on T91; the first is not counted
+EPOCHS_STRIDE = 38
 
 
 @dataclass
@@ -309,6 +312,32 @@ def measure_start(bench):
     return {"model": bench.first, "dataset": name, "first_seconds": first, "seconds": times} | measure.spread(times)
 
 
+def measure_epochs(bench):
+    """What a whole training on T91's images takes, network by network, from its start and a few of its epochs."""
+    quiet = {"data_dir": bench.folder, "source": bench.args.source or bench.args.data_dir, "say": lambda line: None}
+    prepare_patches("T91", SCALE, "y", stride=EPOCHS_STRIDE, copies=(1,), **quiet)
+    epochs = train.Recipe().epochs
+    results = {"epochs": epochs, "stride": EPOCHS_STRIDE, "networks": {}}
+    for name in said(bench.args.models, f"{EPOCHS_TIMED} of {epochs} epochs"):
+        folder = bench.folder / f"epochs_{name}"
+        folder.mkdir()
+        arguments = ["--model", name, *bench.assignments, "--data-dir", bench.folder, "--epochs", epochs]
+        arguments += ["--stop-after", EPOCHS_TIMED, "--device", bench.device, "--precision", bench.precision]
+        started = time.perf_counter()
+        rows = measure.train_in_processes(1, arguments, folder)
+        whole = time.perf_counter() - started
+        times = [float(row["seconds"]) for row in rows]
+        epoch = measure.spread(times[1:])
+        start = whole - sum(times[1:])  # with the first epoch, in which kernels are chosen
+        results["networks"][name] = {
+            "start_seconds": start,
+            "seconds": times,
+            "epoch_seconds": epoch,
+            "training_seconds": start + (epochs - 1) * epoch["median"],
+        }
+    return results
+
+
 def train_arguments(bench, name, steps):
     """The arguments with which train.py trains on random patches."""
     arguments = ["--model", name, *bench.assignments, "--dataset", f"random{steps}", "--data-dir", bench.folder]
@@ -330,4 +359,6 @@ PARTS = {
     "start": measure_start,
     "memory": measure_memory,
     "growth": measure_growth,
+    "epochs": measure_epochs,
 }
+HOURS = {"epochs"}  # what takes hours where there is no GPU: measured only when asked for

@@ -92,6 +92,16 @@ def show_growth(growth, targets):
         print(f"processes are skipped: {growth['processes_skipped']}")
 
 
+def show_epochs(row, targets):
+    """Whole trainings, reckoned from a few epochs."""
+    print(f"{row['epochs']} epochs on T91 at stride {row['stride']}, reckoned from a few of them, in seconds")
+    for name, times in row["networks"].items():
+        aim = target_text(targets["training_seconds"].get(name), "{:.0f}")
+        epoch = spread_text(times["epoch_seconds"], "{:.3g}")
+        print(f"{MODELS[name].__name__:<12}{times['training_seconds']:>8.0f}  target {aim}, an epoch {epoch}")
+    print(f"{'together':<12}{sum(times['training_seconds'] for times in row['networks'].values()):>8.0f}")
+
+
 TABLES = {
     "training": show_training,
     "inference": show_inference,
@@ -99,6 +109,7 @@ TABLES = {
     "start": show_start,
     "memory": show_memory,
     "growth": show_growth,
+    "epochs": show_epochs,
 }
 
 

@@ -249,6 +249,21 @@ def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_pa
     assert result["preparation"]["ratio"]["median"] == pytest.approx(whole / decoding)
 
 
+@pytest.mark.data
+def test_a_whole_training_is_reckoned_from_the_start_and_a_few_epochs(speed, tmp_path, datasets, monkeypatch):
+    monkeypatch.setattr(parts, "EPOCHS_TIMED", 3)
+    monkeypatch.setattr(parts, "EPOCHS_STRIDE", 150)  # few patches
+    ran = speed("--parts", "epochs", "--device", "cpu", "--data-dir", tmp_path / "data", "--source", datasets)
+    assert (ran.status, ran.err) == (0, "")
+    (path,) = (tmp_path / "results").glob("*_partial.json")
+    row = json.loads(path.read_text(encoding="utf-8"))["epochs"]
+    (times,) = row["networks"].values()
+    first, *others = times["seconds"]
+    assert len(others) == 2 and times["start_seconds"] > first > 0
+    assert times["training_seconds"] == pytest.approx(times["start_seconds"] + 199 * sum(others) / 2)
+    assert f"200 epochs on T91 at stride {row['stride']}" in ran.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
