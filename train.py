@@ -737,7 +737,8 @@ def make_folder(args):
 def checkpoint_of(run):
     """The averaged network of a run as it stands, with all that test.py needs."""
     psnr = run.history[-1]["val_psnr"] if run.history else math.nan
-    return run.description | {"weights": run.average.model.state_dict(), "epoch": run.epoch, "val_psnr": psnr}
+    weights = {name: value.cpu() for name, value in run.average.model.state_dict().items()}  # to be read anywhere
+    return run.description | {"weights": weights, "epoch": run.epoch, "val_psnr": psnr}
 
 
 def save_last(run, folder):
