@@ -37,6 +37,7 @@ from models.revival import DEAD_SHARE, dead_maps, revive
 from utils import (
     CHECKPOINT_VERSION,
     COLOURS,
+    EXPLODED_LOSS,
     PLAIN_SECONDS,
     STAGE_FIELDS,
     HeldSignals,
@@ -74,7 +75,6 @@ HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 STALL_EPOCHS = 3
 STALL_DB = 0.01
-EXPLODED_LOSS = 1.0  # no error of images in [0, 1] is larger
 SAVE_SECONDS = 300  # between saves within an epoch
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")

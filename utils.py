@@ -49,6 +49,7 @@ IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".g
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 CHECKPOINT_VERSION = 1
+EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: no error of images in [0, 1] is larger
 PLAIN_SECONDS = 15  # between lines of progress where there is no terminal for a bar
 
 

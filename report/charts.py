@@ -7,7 +7,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from models import model_label
 from report.drawing import BLACK, BLUE, GREEN, MARKS, ORANGE, PAGE_WIDTH, PINK, YELLOW, draw_curve, figure_file
 from report.facts import TEST_SET
-from train import EXPLODED_LOSS
+from utils import EXPLODED_LOSS
 
 
 def plain_log(axis, form="{:,g}".format, digits=(1, 3)):

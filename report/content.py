@@ -21,7 +21,8 @@ from report.facts import (
     shown_steps,
 )
 from report.tables import Table, mark_best
-from train import EXPLODED_LOSS, Recipe
+from train import Recipe
+from utils import EXPLODED_LOSS
 
 EPOCHS = Recipe().epochs  # of a full training
 SIZES = {  # groups of experiments that vary one size: its option, and how the report names it

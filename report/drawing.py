@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from PIL import Image
 
-from utils import to_rgb, written_whole
+from utils import EXPLODED_LOSS, to_rgb, written_whole
 
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"
@@ -104,15 +105,23 @@ def draw_curve(path, history, bicubic, val_set, made_from=None):
 
     history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set. made_from: as
     in figure_file. A run that began with trained weights moves little: its loss is drawn on a linear scale, and
-    bicubic's line, far below, is left out where it would flatten the curve.
+    bicubic's line, far below, is left out where it would flatten the curve. So is a loss that exploded: its epoch is
+    marked.
     """
     epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
     best = psnrs.index(max(psnrs))
     marker = "o" if len(history) < 10 else None
     with figure_file(path, PAGE_WIDTH, 2.8, "constrained", made_from) as figure:
         left, right = figure.subplots(1, 2)
-        left.plot(epochs, losses, color=BLUE, marker=marker)
-        left.set(xlabel="epoch", ylabel="training loss", yscale="log" if max(losses) > 2 * min(losses) else "linear")
+        sound = [loss if loss <= EXPLODED_LOSS else math.nan for loss in losses]
+        exploded = [epoch for epoch, loss in zip(epochs, losses, strict=True) if loss > EXPLODED_LOSS]
+        left.plot(epochs, sound, color=BLUE, marker=marker)
+        if exploded:
+            top = {"transform": left.get_xaxis_transform(), "clip_on": False}
+            left.plot(exploded, [1] * len(exploded), "^", color=BLUE, label="loss exploded, out of sight", **top)
+            left.legend(frameon=True, edgecolor="none")
+        low, high = min(losses), max((loss for loss in losses if loss <= EXPLODED_LOSS), default=0)
+        left.set(xlabel="epoch", ylabel="training loss", yscale="log" if high > 2 * low else "linear")
         right.plot(epochs, psnrs, color=ORANGE, marker=marker, label="network")
         in_sight = len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs))
         label = f"bicubic, {bicubic:.2f} dB{'' if in_sight else ', below'}"

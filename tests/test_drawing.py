@@ -43,3 +43,14 @@ def test_a_network_that_stays_at_bicubic_is_drawn_beside_it(tmp_path, drawn):
     draw_curve(tmp_path / "curve.png", history, 24.84, "held-out")
     assert len(drawn[0].axes[1].get_lines()) == 3
     assert "bicubic, 24.84 dB" in [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]
+
+
+def test_an_epoch_whose_loss_exploded_is_marked_and_leaves_the_others_in_sight(tmp_path, drawn):
+    losses = [2.2e-3, 4e11, 2.1e-3, 2.0e-3]
+    history = [{"epoch": 1 + n, "loss": loss, "val_psnr": 26.6 + n / 100} for n, loss in enumerate(losses)]
+    draw_curve(tmp_path / "curve.png", history, 24.84, "held-out")
+    assert_fits_a_page(tmp_path / "curve.png")
+    loss = drawn[0].axes[0]
+    assert 1.9e-3 < loss.get_ylim()[0] < loss.get_ylim()[1] < 2.3e-3
+    assert loss.lines[1].get_xdata().tolist() == [2]
+    assert "exploded" in loss.get_legend().get_texts()[0].get_text()
