@@ -106,6 +106,8 @@ def analysis(facts):
         "mixed": [network.label for network in facts.begun if content.mixes_patches(network)],
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
+        "other_rates": content.deviating(facts, "learning_rate"),
+        "centralized": [n.label for n in facts.scored if any(run["recipe"].get("centralize") for run, _ in n.runs)],
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "exploded": [network.label for network in facts.scored if content.exploded(network)],
         "late": [network.label for network in facts.scored if content.overfits(network)],

@@ -82,6 +82,16 @@ def test_speeds_beside_the_table_are_those_of_the_benchmarks_result_file():
     assert f"peaks at {peaks} MiB for {sizes} megapixels" in text
 
 
+def test_times_of_whole_trainings_are_those_of_the_gpus_result_file():
+    text = " ".join(SPEED.split())
+    result = json.loads(Path(ROOT, "benchmarks", "results", "nvidia-h200_partial.json").read_text(encoding="utf-8"))
+    rows = {name: row["training_seconds"] for name, row in result["epochs"]["networks"].items()}
+    said = {name.lower(): int(seconds) for seconds, name in re.findall(r"(\d+) s for (\w+)", text)}
+    assert said == {name: round(seconds) for name, seconds in rows.items()}
+    assert f"together {sum(rows.values()) / 60:.0f} minutes" in text
+    assert f"{result['hardware']['gpu']} (torch {result['versions']['torch']})" in text
+
+
 def test_differences_between_ways_to_train_are_those_of_the_agreement_files():
     text = " ".join(SPEED.split())
     said = re.findall(r"(\w+) ([+-]\d\.\d{3}) dB from (fp32|one process) to (?:bf16|two)", text)
