@@ -47,13 +47,16 @@ def random_run(name, precision):
     return train.start_run(build_model(name, 4, **options), recipe, {}, pairs, [], Team())
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["", "compiled"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_recorded_step_trains_as_the_written_one(name, precision):
+def test_recorded_step_trains_as_the_written_one(name, precision, compiled):
+    if compiled and precision == "bf16":
+        pytest.skip("fused operations round to bf16 less often")
     results = []
     for recordable in (True, False):
         run = random_run(name, precision)
-        step = train.TrainingStep(run)
+        step = train.TrainingStep(run, compiled and recordable)
         step.recordable = recordable
         losses = [train.train_epoch(run, step, tqdm(disable=True))[0] for _ in range(2)]
         assert (step.graph is not None) == recordable

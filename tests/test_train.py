@@ -863,11 +863,11 @@ def test_memory_limit_too_small_to_stream_is_refused(script, workplace, tiny):
 # ---------------------------------------------------------------- the recorded step
 
 
-def random_run(**recipe):
-    """A small SRResNet on 18 random patches in batches of 4, the last of 2."""
+def random_run(name="srresnet", **recipe):
+    """A small network on 18 random patches in batches of 4, the last of 2."""
     torch.manual_seed(0)
     pairs = PatchPairs([(torch.rand(18, 1, 8, 8) * 255, torch.rand(18, 1, 32, 32) * 255)], 4, torch.device("cpu"), 1e9)
-    model = build_model("srresnet", 4, num_blocks=1, num_features=8)
+    model = build_model(name, 4, **{option: SMALL[option] for option in model_options(name) if option in SMALL})
     recipe = train.Recipe(epochs=2, batch_size=4, precision="fp32", **recipe)
     return train.start_run(model, recipe, {}, pairs, [], Team())
 
@@ -926,3 +926,38 @@ def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(monkeypat
         expected = train.train_epoch(written, train.TrainingStep(written), tqdm(disable=True))
         assert train.train_epoch(other, step, tqdm(disable=True))[0] == expected[0]
     assert capsys.readouterr().out.count("note: the training step cannot be recorded") == 1
+
+
+# ---------------------------------------------------------------- torch.compile
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_network_sees_the_whole_batches_and_trains_as_the_written_one():
+    results = []
+    for compiled in (False, True):
+        run = random_run("vdsr")
+        step = train.TrainingStep(run, compiled)
+        sizes, whole = [], step.of_whole_batches
+        step.of_whole_batches = lambda lr, sizes=sizes, whole=whole: sizes.append(len(lr)) or whole(lr)
+        losses = [train.train_epoch(run, step, tqdm(disable=True))[0] for _ in range(2)]
+        assert isinstance(whole, torch._dynamo.OptimizedModule) == compiled and sizes == 8 * [4]
+        results.append(losses)
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_failure_to_compile_ends_in_one_line_and_leaves_nothing(script, workplace, tiny, monkeypatch):
+    def failing(model, dynamic):
+        def forward(lr):
+            raise torch._dynamo.exc.TorchDynamoException("no C++ compiler")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", failing)
+    arguments = command(tiny, *VDSR, "--compile", "--out", "run")
+    assert refused(script, "train", arguments, "torch.compile", "leave out --compile", unchanged=workplace)
+
+
+def test_compile_is_for_one_process(script, workplace, tiny, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    arguments = command(tiny, *VDSR, "--compile", "--out", "run")
+    assert refused(script, "train", arguments, "one process", "found 2", unchanged=workplace)
