@@ -1,6 +1,7 @@
 """Checkpoints -> PSNR/SSIM table, JSON and figures on a test set; or super-resolves your own images."""
 
 import time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -334,11 +335,10 @@ def print_warnings(networks):
         if not trained:
             continue
         stages = trained.get("started_from", [])
-        for stage in stages:
-            print(
-                f"note: {network.label}: its training began with the weights of {stage['label']} "
-                f"after {stage['data'].get('dataset')}"
-            )
+        begun = Counter(f"{stage['label']} after {stage['data'].get('dataset')}" for stage in stages)
+        if begun:
+            weights = " and ".join(text + (f" ({times} times)" if times > 1 else "") for text, times in begun.items())
+            print(f"note: {network.label}: its training began with the weights of {weights}")
         for val_set in sorted({run["val_set"] for run in (*stages, trained)} - {"held-out"}):
             print(
                 f"note: {network.label}: its best epoch was chosen on {val_set} (classroom protocol), "

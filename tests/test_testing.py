@@ -411,10 +411,9 @@ def test_weights_that_a_training_began_with_get_a_note_and_those_that_they_deser
     small_set(workplace / "shots")
     result = run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
     notes = [line for line in result.out.splitlines() if line.startswith(f"note: {LABEL}: ")]
-    for note, word in zip(
-        notes, ["began with the weights of VDSR (depth=3) x4 after T91"] * 2 + ["Set5", "other images"], strict=True
-    ):
-        assert word in note
+    began = "began with the weights of VDSR (depth=3) x4 after T91 (2 times)"
+    for note, words in zip(notes, [began, "Set5", "other images"], strict=True):
+        assert words in note
     document = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
     assert document["trained"]["started_from"] == [stage, stage]
 
