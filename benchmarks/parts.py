@@ -70,6 +70,11 @@ class Bench:
             prepare_patches(name, SCALE, "y", images=images, data_dir=self.folder, say=lambda line: None, **settings)
         return read_patches(path, dataset=name, scale=SCALE, colour="y")
 
+    def prepare_t91(self, **settings):
+        """The patch file of T91, made out of the images that find_images() has brought into --data-dir."""
+        quiet = {"data_dir": self.folder, "source": self.args.data_dir, "say": lambda line: None}
+        prepare_patches("T91", SCALE, "y", **quiet, **settings)
+
     def pairs(self, steps):
         """The same patches in a file for the reference loop."""
         path = self.folder / f"pairs{steps}.h5"
@@ -208,7 +213,7 @@ def train_in(bench, processes):
         raise UserError(f"{processes} processes were not tried: there is room for {cores}")
     steps = GROWTH_STEPS[1]
     bench.patches(steps)
-    arguments = [*train_arguments(bench, bench.first, steps), "--epochs", GROWTH_EPOCHS]
+    arguments = [*train_arguments(bench, bench.first, f"random{steps}"), "--epochs", GROWTH_EPOCHS]
     rows = measure.train_in_processes(processes, arguments, bench.folder)
     times = [float(row["seconds"]) for row in rows[1:]]
     speeds = measure.spread(steps * BATCH / seconds for seconds in times)
@@ -256,7 +261,7 @@ def measure_memory(bench):
     bench.patches(MEMORY_STEPS)
     for name in said(bench.args.models, "memory of training"):
         out = bench.folder / f"memory_{name}"
-        arguments = [*train_arguments(bench, name, MEMORY_STEPS), "--epochs", 1, "--out", out]
+        arguments = [*train_arguments(bench, name, f"random{MEMORY_STEPS}"), "--epochs", 1, "--out", out]
         reference = [name, bench.pairs(MEMORY_STEPS), *bench.assignments, "--device", bench.device]
         memory["training"][name] = {
             "ours": watch_script(bench, "train.py", *arguments),
@@ -276,10 +281,9 @@ def measure_memory(bench):
 def measure_preparation(bench):
     """Seconds to make the patch file of T91 out of images at hand, with and without copies, against only decoding."""
     paths = find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
-    quiet = {"data_dir": bench.folder, "source": bench.args.data_dir, "say": lambda line: None}
     actions = {
-        "preparation": lambda: prepare_patches("T91", SCALE, "y", **quiet),
-        "without_copies": lambda: prepare_patches("T91", SCALE, "y", copies=(1,), **quiet),
+        "preparation": bench.prepare_t91,
+        "without_copies": lambda: bench.prepare_t91(copies=(1,)),
         "decoding": lambda: [read_image(path) for path in paths.values()],
     }
     for action in actions.values():  # warm-up; the first preparation also copies the images
@@ -296,14 +300,12 @@ def measure_start(bench):
     """Seconds from the start of train.py to the end of its first step, with the patches of T91 prepared if at hand."""
     try:
         find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
-        quiet = {"data_dir": bench.folder, "source": bench.args.data_dir, "say": lambda line: None}
-        prepare_patches("T91", SCALE, "y", **quiet)
+        bench.prepare_t91()
         name = "T91"
     except UserError:
         bench.patches(MAX_STEPS)
         name = f"random{MAX_STEPS}"
-    arguments = ["--model", bench.first, *bench.assignments, "--dataset", name, "--data-dir", bench.folder]
-    arguments += ["--device", bench.device, "--precision", bench.precision]
+    arguments = train_arguments(bench, bench.first, name)
     times = []
     for repetition in range(1 + REPETITIONS):  # the first, with files not yet in the system's cache, is told apart
         out = ["--out", bench.folder / f"start{repetition}"]
@@ -314,15 +316,14 @@ def measure_start(bench):
 
 def measure_epochs(bench):
     """What a whole training on T91's images takes, network by network, from its start and a few of its epochs."""
-    quiet = {"data_dir": bench.folder, "source": bench.args.source or bench.args.data_dir, "say": lambda line: None}
-    prepare_patches("T91", SCALE, "y", stride=EPOCHS_STRIDE, copies=(1,), **quiet)
+    find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    bench.prepare_t91(stride=EPOCHS_STRIDE, copies=(1,))
     epochs = train.Recipe().epochs
     results = {"epochs": epochs, "stride": EPOCHS_STRIDE, "networks": {}}
     for name in said(bench.args.models, f"{EPOCHS_TIMED} of {epochs} epochs"):
         folder = bench.folder / f"epochs_{name}"
         folder.mkdir()
-        arguments = ["--model", name, *bench.assignments, "--data-dir", bench.folder, "--epochs", epochs]
-        arguments += ["--stop-after", EPOCHS_TIMED, "--device", bench.device, "--precision", bench.precision]
+        arguments = [*train_arguments(bench, name, "T91"), "--epochs", epochs, "--stop-after", EPOCHS_TIMED]
         started = time.perf_counter()
         rows = measure.train_in_processes(1, arguments, folder)
         whole = time.perf_counter() - started
@@ -338,9 +339,9 @@ def measure_epochs(bench):
     return results
 
 
-def train_arguments(bench, name, steps):
-    """The arguments with which train.py trains on random patches."""
-    arguments = ["--model", name, *bench.assignments, "--dataset", f"random{steps}", "--data-dir", bench.folder]
+def train_arguments(bench, name, dataset):
+    """The arguments with which train.py trains on patches in the temporary folder."""
+    arguments = ["--model", name, *bench.assignments, "--dataset", dataset, "--data-dir", bench.folder]
     return [*arguments, "--device", bench.device, "--precision", bench.precision]
 
 
