@@ -28,8 +28,12 @@ DEEP = {  # for a deep network without normalisation, which takes too long here 
     "batch4_clip0.01": ("--batch-size", "4", "--clip", "0.01"),
     "batch4_clip0.01_centralize": ("--batch-size", "4", "--clip", "0.01", "--centralize"),
 }
-RECIPES = PIECES | DEEP | {"centralize": ("--centralize",)}
-RECIPES |= {"clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize")}  # VDSR's
+RECIPES = {
+    **PIECES,
+    **DEEP,
+    "centralize": ("--centralize",),
+    "clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize"),  # VDSR's
+}
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
     "": ("--stride", "38", "--copies", "1"),  # the images as they are: enough variety for a short training

@@ -1,4 +1,4 @@
-"""What several test files share: folders' contents, equal states, refusals without a trace, waiting, figures."""
+"""What several test files share: small networks, folders' contents, equal states, refusals, waiting, figures."""
 
 import time
 import warnings
@@ -8,6 +8,13 @@ import torch
 from matplotlib.axis import Tick
 from matplotlib.text import Text
 from PIL import Image
+
+import train
+from data.batches import PatchPairs
+from models import build_model, model_options
+from utils import Team
+
+SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
 
 def contents(folder):
@@ -45,6 +52,16 @@ def equal(first, second):
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))
     return first == second
+
+
+def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
+    """A small network on random patches in batches of 4, the last one smaller."""
+    torch.manual_seed(0)
+    pairs = [(torch.rand(patches, 1, 8, 8) * 255, torch.rand(patches, 1, 32, 32) * 255)]
+    pairs = PatchPairs(pairs, 4, torch.device(device), 1e9)
+    model = build_model(name, 4, **{option: SMALL[option] for option in model_options(name) if option in SMALL})
+    recipe = train.Recipe(**{"epochs": 2, "batch_size": 4, "precision": "fp32"} | recipe)
+    return train.start_run(model, recipe, {}, pairs, [], Team())
 
 
 def assert_fits_a_page(path, pdf=False):

@@ -4,18 +4,16 @@ import json
 
 import pytest
 import torch
-from helpers import equal
+from helpers import equal, random_run
 from tqdm import tqdm
 
 import train
-from data.batches import PatchPairs
 from data.patches import prepare_patches
-from models import TRAINABLE, build_model, model_options
-from utils import Team, choose_device, load_checkpoint
+from models import TRAINABLE
+from utils import choose_device, load_checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 8, "num_features": 16}
 VDSR = ("--model", "vdsr", "--set", "depth=5", "--set", "num_features=16")
 
 
@@ -25,7 +23,6 @@ def same_kernels():
     train.choose_kernels(deterministic=True)
     yield
     train.choose_kernels(deterministic=False)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
@@ -37,16 +34,6 @@ def small_set(workplace, photographs):
     return workplace / "data"
 
 
-def random_run(name, precision):
-    """A small network on 34 random patches in batches of 4, the last of 2."""
-    torch.manual_seed(0)
-    device = choose_device("cuda")
-    pairs = PatchPairs([(torch.rand(34, 1, 8, 8) * 255, torch.rand(34, 1, 32, 32) * 255)], 4, device, 1e9)
-    options = {option: SMALL[option] for option in model_options(name) if option in SMALL}
-    recipe = train.Recipe(epochs=2, batch_size=4, precision=precision, centralize=True)
-    return train.start_run(build_model(name, 4, **options), recipe, {}, pairs, [], Team())
-
-
 @pytest.mark.parametrize("compiled", [False, True], ids=["", "compiled"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", TRAINABLE)
@@ -55,7 +42,7 @@ def test_recorded_step_trains_as_the_written_one(name, precision, compiled):
         pytest.skip("fused operations round to bf16 less often")
     results = []
     for recordable in (True, False):
-        run = random_run(name, precision)
+        run = random_run(name, patches=34, device=choose_device("cuda"), precision=precision, centralize=True)
         step = train.TrainingStep(run, compiled and recordable)
         step.recordable = recordable
         losses = [train.train_epoch(run, step, tqdm(disable=True))[0] for _ in range(2)]

@@ -13,18 +13,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import contents, equal, refused
+from helpers import SMALL, contents, equal, random_run, refused
 from PIL import Image
 from skimage import data
 from tqdm import tqdm
 
 import train
-from data.batches import PatchPairs
 from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
 from report.drawing import draw_curve
-from utils import Team, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
+from utils import git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
 
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
@@ -32,7 +31,6 @@ TIMES = {"patches_per_s", "seconds"}
 VDSR = ("--model", "vdsr", "--set", "depth=3", "--set", "num_features=8")
 SRRESNET = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
 PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--clip", 0, "--average", 0, "--no-augment")
-SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
 
 @pytest.fixture(scope="module")
@@ -861,15 +859,6 @@ def test_memory_limit_too_small_to_stream_is_refused(script, workplace, tiny):
 
 
 # ---------------------------------------------------------------- the recorded step
-
-
-def random_run(name="srresnet", **recipe):
-    """A small network on 18 random patches in batches of 4, the last of 2."""
-    torch.manual_seed(0)
-    pairs = PatchPairs([(torch.rand(18, 1, 8, 8) * 255, torch.rand(18, 1, 32, 32) * 255)], 4, torch.device("cpu"), 1e9)
-    model = build_model(name, 4, **{option: SMALL[option] for option in model_options(name) if option in SMALL})
-    recipe = train.Recipe(epochs=2, batch_size=4, precision="fp32", **recipe)
-    return train.start_run(model, recipe, {}, pairs, [], Team())
 
 
 @pytest.mark.parametrize("eager", [train.EAGER_STEPS, 4])  # after 4 comes the small batch
