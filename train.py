@@ -76,6 +76,7 @@ LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for th
 STALL_EPOCHS = 3
 STALL_DB = 0.01
 SAVE_SECONDS = 300  # between saves within an epoch
+REST_SECONDS = 10  # after a save: epochs that end within it leave last.pth to a later one
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
 MANY_DEAD = 0.1  # of a network's maps: more of them dead are worth a word at the end of a run
@@ -606,7 +607,7 @@ def fit(run, folder, epochs, compiled=False):
     done = run.epoch * run.steps_per_epoch + run.steps
     silent = True if folder is None else None  # None: where there is no terminal
     bar = tqdm(total=run.total_steps, initial=done, unit="step", disable=silent, dynamic_ncols=True)
-    with bar, Keeper(run, folder) as keeper:
+    with bar, Keeper(run, folder, epochs) as keeper:
         started = time.perf_counter()
         while run.epoch < epochs:
             loss, speed = train_epoch(run, step, bar, keeper.after_step)
@@ -620,42 +621,45 @@ def fit(run, folder, epochs, compiled=False):
             started = ended  # what saving this epoch takes is the next one's
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
             if folder:
-                save_epoch(run, folder, improved)
+                save_best_and_log(run, folder, improved)
                 report_epoch(run, bicubic, bar)
-                if run.epoch in (1, epochs) or time.perf_counter() - drawn > CURVE_SECONDS:
-                    draw_history(run, folder, bicubic)
-                    drawn = time.perf_counter()
             keeper.after_epoch()
+            if folder and (run.epoch in (1, epochs) or time.perf_counter() - drawn > CURVE_SECONDS):
+                draw_history(run, folder, bicubic)
+                drawn = time.perf_counter()
 
 
 class Keeper(HeldSignals):
-    """Saves a run between its steps: every SAVE_SECONDS, and when Ctrl-C or SIGTERM asks it to end.
+    """Writes last.pth: between steps every SAVE_SECONDS, after an epoch, and when Ctrl-C or SIGTERM asks to end.
 
+    Short epochs, such as a GPU's, do not each write it: one that ends within REST_SECONDS of a save leaves it to a
+    later one, but for the last of all `epochs`. A run killed in between does those few epochs again.
     Several processes ask each other, at every LOSS_CHECK_STEPS steps, so that all end after the same one.
     """
 
-    def __init__(self, run, folder):
+    def __init__(self, run, folder, epochs):
         super().__init__()
         self.run = run
         self.folder = folder
+        self.epochs = epochs
         self.saved = time.perf_counter()
 
     def after_step(self):
         if self.run.team.size > 1 and self.run.steps % LOSS_CHECK_STEPS:
             return
         asked = self.run.team.largest(self.received)
-        if asked or time.perf_counter() - self.saved > SAVE_SECONDS:
-            if self.folder:
-                save_last(self.run, self.folder)
-            self.saved = time.perf_counter()
-        self.end_if(asked)
+        self.save_and_end(asked, due=time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self):
-        self.saved = time.perf_counter()
-        self.end_if(self.run.team.largest(self.received))
+        due = self.run.epoch in (1, self.epochs) or time.perf_counter() - self.saved > REST_SECONDS
+        self.save_and_end(self.run.team.largest(self.received), due)
 
-    def end_if(self, asked):
+    def save_and_end(self, asked, due):
         run = self.run
+        if asked or due:
+            if self.folder:
+                save_checkpoint(self.folder / "last.pth", checkpoint_of(run) | {"training": run.state()})
+            self.saved = time.perf_counter()
         if asked and self.folder:
             where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"
             raise Interrupted(asked, f"stopped after {where}; python train.py --resume {self.folder}/last.pth goes on")
@@ -750,15 +754,10 @@ def checkpoint_of(run):
     return run.description | {"weights": weights, "epoch": run.epoch, "val_psnr": psnr}
 
 
-def save_last(run, folder):
-    """Write last.pth, from which the run can be resumed."""
-    save_checkpoint(folder / "last.pth", checkpoint_of(run) | {"training": run.state()})
+def save_best_and_log(run, folder, improved):
+    """Write best.pth (and ./best.pth) when the epoch improved, then log.csv, each whole.
 
-
-def save_epoch(run, folder, improved):
-    """Write best.pth (and ./best.pth) when the epoch improved, then log.csv, then last.pth, each whole.
-
-    last.pth comes last: a run killed before it does the epoch again, and writes the others again.
+    last.pth comes after them: a run killed before that does the epoch again, and writes the others again.
     """
     if improved:
         save_checkpoint(folder / "best.pth", checkpoint_of(run))
@@ -767,7 +766,6 @@ def save_epoch(run, folder, improved):
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(run.history)
-    save_last(run, folder)
 
 
 # ---------------------------------------------------------------- begin or resume

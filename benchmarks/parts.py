@@ -33,7 +33,7 @@ GROWTH_PROCESSES = (1, 2)
 GROWTH_EPOCHS = 4  # of a run of several processes; the first is not counted
 TILE = 192  # LR pixels
 REPETITIONS = 3  # of whole processes and of preparation
-EPOCHS_TIMED = 4  # of a training on T91; the first is not counted
+EPOCHS_TIMED = 8  # of a training on T91; the first is not counted
 EPOCHS_STRIDE = 38
 
 
@@ -324,6 +324,7 @@ def measure_epochs(bench):
         folder = bench.folder / f"epochs_{name}"
         folder.mkdir()
         arguments = [*train_arguments(bench, name, "T91"), "--epochs", epochs, "--stop-after", EPOCHS_TIMED]
+        arguments += ["--compile"] if bench.args.compile else []
         started = time.perf_counter()
         rows = measure.train_in_processes(1, arguments, folder)
         whole = time.perf_counter() - started

@@ -73,6 +73,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of our training, as in train.py"
     )
+    parser.add_argument("--compile", action="store_true", help="epochs: run train.py with its --compile")
     add_device_argument(parser)
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the JSON file and the plot"
@@ -94,6 +95,7 @@ def main(argv=None):
         "patch_size": DEFAULT_PATCH,
         "scale": SCALE,
         "options": options,
+        "compile": args.compile,
         "targets": TARGETS if not args.assignments else NO_TARGETS,
         "skipped": {},
     }
@@ -111,7 +113,8 @@ def main(argv=None):
         raise UserError("nothing could be measured")
     print_summary(document)
     whole = set(args.parts) >= set(PARTS) - HOURS and set(args.models) == set(TRAINABLE) and not args.assignments
-    path = args.out / f"{measure.slug(document['hardware'])}{'' if whole else '_partial'}.json"
+    kind = f"{'_compiled' if args.compile else ''}{'' if whole else '_partial'}"
+    path = args.out / f"{measure.slug(document['hardware'])}{kind}.json"
     write_json(path, document)
     drawn = draw_summary(path.with_suffix(".png"), document)
     print(f"written: {path}" + (f" and {path.stem}.png" if drawn else ""))

@@ -264,6 +264,23 @@ def test_a_whole_training_is_reckoned_from_the_start_and_a_few_epochs(speed, tmp
     assert f"200 epochs on T91 at stride {row['stride']}" in ran.out
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("compiled", [False, True])
+def test_epochs_are_compiled_when_asked_for_and_kept_in_a_file_of_their_own(
+    speed, tmp_path, datasets, monkeypatch, compiled
+):
+    def train_in_processes(processes, arguments, folder):
+        assert ("--compile" in arguments) == compiled
+        return [{"seconds": "0.001"}] * parts.EPOCHS_TIMED
+
+    monkeypatch.setattr(parts.measure, "train_in_processes", train_in_processes)
+    flags = ("--compile",) if compiled else ()
+    assert speed("--parts", "epochs", "--device", "cpu", "--source", datasets, *flags).status == 0
+    (path,) = (tmp_path / "results").glob("*.json")
+    assert path.stem.endswith("_compiled_partial") == compiled
+    assert json.loads(path.read_text(encoding="utf-8"))["compile"] == compiled
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -95,8 +95,11 @@ def straight(workplace, flags):
     return state_of(workplace / "straight"), time.monotonic() - started
 
 
-def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(workplace, flags, resume, straight):
+def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(
+    workplace, flags, resume, straight, monkeypatch
+):
     """SIGKILL, SIGTERM and Ctrl-C in turn: whenever they come, both checkpoints are whole, and the end is the same."""
+    monkeypatch.setattr(train, "REST_SECONDS", 0)
     expected, seconds = straight
     run, moments, statuses = workplace / "run", random.Random(0), []
     for kill in range(KILLS):
@@ -159,13 +162,15 @@ def at_step(monkeypatch, wanted, action):
 @pytest.mark.usefixtures("undrawn")
 def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(workplace, flags, monkeypatch):
     """Else a kill between the two, after the last epoch, would leave a log that no resuming completes."""
-    rows, save_last = [], train.save_last
+    rows, save = [], train.save_checkpoint
 
-    def saved(run, folder):
-        rows.append((folder / "log.csv").read_text().count("\n") - 1)
-        save_last(run, folder)
+    def saved(path, checkpoint):
+        if path.name == "last.pth":
+            rows.append((path.parent / "log.csv").read_text().count("\n") - 1)
+        save(path, checkpoint)
 
-    monkeypatch.setattr(train, "save_last", saved)
+    monkeypatch.setattr(train, "REST_SECONDS", 0)
+    monkeypatch.setattr(train, "save_checkpoint", saved)
     assert train_here(workplace, [*flags, "--out", "run"]) == (0, "")
     assert rows == [*range(1, EPOCHS + 1)]
 
@@ -235,20 +240,37 @@ def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(w
     assert (workplace / "run" / "last.pth").read_bytes() == before
 
 
+class PowerCut(BaseException):
+    """Nothing catches it."""
+
+
+def cut_power():
+    raise PowerCut
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(workplace, flags, resume, monkeypatch):
-    class PowerCut(BaseException):
-        pass
-
-    def fail():
-        raise PowerCut
-
     assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(train, "SAVE_SECONDS", 0)
-        at_step(patch, STEPS + 6, fail)
+        at_step(patch, STEPS + 6, cut_power)
         train_here(workplace, [*flags, "--out", "run"])
     assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 5
+    assert train_here(workplace, resume) == (0, "")
+    assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_short_epochs_do_not_each_write_last_pth_and_a_kill_costs_no_more_than_those(
+    workplace, flags, resume, monkeypatch
+):
+    assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(train, "REST_SECONDS", 3600)
+        at_step(patch, 2 * STEPS + 1, cut_power)
+        train_here(workplace, [*flags, "--out", "run"])
+    assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 1
+    assert (workplace / "run" / "log.csv").read_text().count("\n") == 1 + 2
     assert train_here(workplace, resume) == (0, "")
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 

@@ -483,6 +483,7 @@ def test_loss_that_is_not_finite_stops_naming_step_and_value_and_keeps_the_check
         return 1e-4 if step < 6 else 1e30
 
     monkeypatch.setattr(train, "learning_rate_at", learning_rate_at)
+    monkeypatch.setattr(train, "REST_SECONDS", 0)
     result = script("train", *command(tiny, *VDSR, "--clip", 0, "--no-negatives", "--out", "run"))
     assert result.status == 2
     assert re.fullmatch(r"train\.py: error: the loss is (nan|inf) at step 8; .*\n", result.err)
