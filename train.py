@@ -73,6 +73,7 @@ from utils import (
 MODEL, SCALE, COLOUR = "srcnn", 4, "y"  # where neither the command line nor --weights says
 HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
+LOST_STEPS = 10  # in a row, whose loss is not finite, are borne: they change nothing
 STALL_EPOCHS = 3
 STALL_DB = 0.01
 SAVE_SECONDS = 300  # between saves within an epoch
@@ -431,6 +432,8 @@ class TrainingStep:
     On CUDA the first steps run as they are written; then one is recorded as a graph, which is replayed from there on:
     hundreds of small kernels are launched at once. Everything that changes from step to step is in tensors that stay
     where they are. A batch of another size, several processes, or a step that cannot be recorded run as written.
+    A step whose gradient is not finite leaves weights and moments as they are: DRRN multiplies some patches, once in
+    thousands of steps, by its 25 recursions beyond all numbers, and is sound again with the next ones.
     compiled: whole batches go through torch.compile's network.
     """
 
@@ -470,8 +473,10 @@ class TrainingStep:
         loss.backward()
         if recipe.centralize:
             centralize_gradients(run.model)
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in run.model.parameters()])
         if recipe.clip:
-            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+            nn.utils.clip_grads_with_norm_(run.model.parameters(), recipe.clip, norm)
+        run.optimizer.found_inf = (~norm.isfinite()).float()  # as of torch's GradScaler: at 1 fused Adam does nothing
         run.optimizer.step()
         run.average.update()
         return loss.detach()
@@ -508,7 +513,7 @@ def train_epoch(run, step, bar, after_step=lambda: None):
     """One pass over the patches in random order, or the rest of one; returns (mean loss, patches per second).
 
     after_step() is called between steps: what it raises leaves a run that can be saved and resumed.
-    Raises UserError naming step and value when the loss is not finite.
+    Raises UserError naming step and value when the loss stays not finite.
     """
     pairs, recipe, team, losses = run.pairs, run.recipe, run.team, run.losses
     run.epoch_start = run.generator.get_state()
@@ -542,14 +547,18 @@ def train_epoch(run, step, bar, after_step=lambda: None):
             if run.steps < len(losses):
                 after_step()
     run.steps = 0
-    return losses.mean().item(), (len(pairs) - taken) / (time.perf_counter() - started)
+    return losses[losses.isfinite()].mean().item(), (len(pairs) - taken) / (time.perf_counter() - started)
 
 
-def check_finite(losses, first_step):
-    """Raise UserError naming the first step (from 1) whose loss is not finite."""
-    bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        step = int(bad[0])
+def check_finite(losses, first_step, borne=LOST_STEPS):
+    """Raise UserError naming the step, from 1, since which no loss of an epoch is finite, when there is one.
+
+    borne: so many steps may be lost at the end, if any before them was not.
+    """
+    finite = losses.isfinite().nonzero()
+    step = int(finite[-1]) + 1 if len(finite) else 0
+    lost = len(losses) - step
+    if lost > borne or lost == len(losses):
         raise UserError(
             f"the loss is {losses[step].item()} at step {first_step + step + 1}; the checkpoints are from before it; "
             "try a lower --learning-rate, or --clip above 0"
@@ -611,7 +620,11 @@ def fit(run, folder, epochs, compiled=False):
         started = time.perf_counter()
         while run.epoch < epochs:
             loss, speed = train_epoch(run, step, bar, keeper.after_step)
-            psnr = validate(run.average.model, run.val, scale, device, team)
+            try:
+                psnr = validate(run.average.model, run.val, scale, device, team)
+            except UserError:
+                check_finite(run.losses, run.epoch * run.steps_per_epoch, borne=0)  # where it began says more
+                raise
             improved = psnr > run.best_psnr
             if improved:
                 run.best_psnr, run.best_epoch = psnr, run.epoch + 1
@@ -683,6 +696,12 @@ def report_epoch(run, bicubic, bar):
         f"epoch {run.epoch}/{epochs}  loss {row['loss']:.6f}  val {row['val_psnr']:.3f} dB  "
         f"best {row['best_psnr']:.3f}  {row['patches_per_s']:.0f} patches/s  left {left}"
     )
+    lost = int((~run.losses.isfinite()).sum())
+    if lost:
+        bar.write(
+            f"warning: the loss was not finite in {lost} step{'s' if lost > 1 else ''} of this epoch, left out of the "
+            "training; if it happens often, try a lower --learning-rate"
+        )
     if row["loss"] > EXPLODED_LOSS:
         bar.write(
             "warning: the loss exploded in this epoch; if it does again, or does not come down, try a lower "

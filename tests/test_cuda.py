@@ -1,6 +1,7 @@
 """What only a GPU can show: the recorded step, exact resume, and scores that do not depend on the device."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -50,6 +51,16 @@ def test_recorded_step_trains_as_the_written_one(name, precision, compiled):
         results.append([torch.tensor(losses), *run.model.state_dict().values(), *run.average.averaged])
     for recorded, written in zip(*results, strict=True):
         torch.testing.assert_close(recorded, written, rtol=1e-4, atol=1e-6)
+
+
+def test_recorded_step_whose_gradient_is_not_finite_changes_nothing():
+    run = random_run("drrn", patches=34, device=choose_device("cuda"))
+    step = train.TrainingStep(run)
+    train.train_epoch(run, step, tqdm(disable=True))
+    assert step.graph is not None
+    before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))
+    assert not step(torch.rand_like(step.lr), torch.full_like(step.hr, torch.inf)).isfinite()
+    assert equal((run.model.state_dict(), run.optimizer.state_dict()["state"]), before)
 
 
 def test_resumed_run_is_the_run_never_stopped(script, workplace, small_set):

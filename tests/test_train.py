@@ -1,10 +1,12 @@
 """train.py: what a run leaves behind, that it repeats and resumes to the bit, its recipe, and what it refuses."""
 
 import csv
+import math
 import re
 import shutil
 import sys
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, nullcontext, redirect_stdout
+from copy import deepcopy
 from io import StringIO
 from itertools import accumulate
 from types import SimpleNamespace
@@ -23,7 +25,7 @@ from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
 from report.drawing import draw_curve
-from utils import git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
+from utils import UserError, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
 
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
@@ -499,6 +501,49 @@ def test_absurd_learning_rate_stops_in_the_first_epoch(script, workplace, tiny):
     assert (result.status, result.err.count("\n")) == (2, 1)
     assert "at step 2;" in result.err
     assert not list(workplace.iterdir())
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01])
+def test_step_whose_gradient_is_not_finite_changes_nothing(clip):
+    run = random_run("vdsr", clip=clip)
+    step = train.TrainingStep(run)
+    run.learning_rate.fill_(1e-3)
+    lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
+    step(lr, hr)
+    before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))
+    assert not step(lr, hr * math.inf).isfinite()
+    assert equal((run.model.state_dict(), run.optimizer.state_dict()["state"]), before)
+    assert step(lr, hr).isfinite()
+    assert not equal(run.model.state_dict(), before[0])
+
+
+def test_lost_step_is_warned_of_and_the_rest_of_its_epoch_counts(workplace, tiny, monkeypatch):
+    augment, steps = train.augment, []
+
+    def augmented(*batch):
+        lr, hr = augment(*batch)
+        steps.append(None)
+        return lr, hr * (math.inf if len(steps) == 2 else 1)
+
+    monkeypatch.setattr(train, "augment", augmented)
+    out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
+    assert out.count("not finite in 1 step of this epoch") == out.count("warning") == 1
+    assert all(0 < row["loss"] < 1 for row in read_log(workplace / "run"))
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [
+        ([1, math.inf, 1], None),
+        ([1, *[math.nan] * train.LOST_STEPS], None),
+        ([1, *[math.nan] * (train.LOST_STEPS + 1)], 102),
+        ([math.inf, 1, *[math.nan] * (train.LOST_STEPS + 1)], 103),
+        ([math.nan] * 2, 101),
+    ],
+)
+def test_losses_end_a_run_when_they_stay_not_finite(losses, step):
+    with nullcontext() if step is None else pytest.raises(UserError, match=rf"the loss is (nan|inf) at step {step};"):
+        train.check_finite(torch.tensor(losses), first_step=100)
 
 
 def test_network_that_stays_at_bicubic_is_warned_of_once(workplace, tiny, finished):
