@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from data.batches import PatchPairs, augment, shuffled
+from data.batches import PatchPairs, augment, raise_contrast, shuffled
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade, shrink
 from data.patches import copies_of, cut_patches, patch_file, prepare_patches, read_patches
@@ -73,6 +73,7 @@ from utils import (
 MODEL, SCALE, COLOUR = "srcnn", 4, "y"  # where neither the command line nor --weights says
 HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
+MAX_CONTRAST = 3  # times a patch's own
 LOST_STEPS = 10  # in a row, whose loss is not finite, are borne: they change nothing
 STALL_EPOCHS = 3
 STALL_DB = 0.01
@@ -114,6 +115,7 @@ class Recipe:
     average: float = 0.999
     augment: bool = True
     negatives: bool = True
+    contrast: float = 0.0
     precision: str = "auto"
     seed: int = 0
     val_set: str = HELD_OUT
@@ -124,6 +126,8 @@ class Recipe:
         if not kinds or not 1 <= min(self.epochs, self.batch_size) <= max(self.epochs, self.batch_size) < 2**31:
             raise ValueError("the recipe holds impossible values")
         if min(self.warmup, self.clip, self.seed) < 0 or not self.clip < math.inf:
+            raise ValueError("the recipe holds impossible values")
+        if not 0 <= self.contrast <= 1:
             raise ValueError("the recipe holds impossible values")
         if self.loss not in LOSSES or self.schedule not in SCHEDULES or self.val_set not in VAL_SETS:
             raise ValueError("the recipe holds unknown names")
@@ -214,9 +218,20 @@ def parse_args(argv=None):
         help="decay per step of the averaged weights that are scored and saved; 0: no averaging",
     )
     recipe.add_argument(
-        "--no-augment", dest="augment", action="store_false", help="each patch as it is: no flips, rotations, negatives"
+        "--no-augment",
+        dest="augment",
+        action="store_false",
+        help="each patch as it is: no flips, rotations, negatives, raised contrast",
     )
-    recipe.add_argument("--no-negatives", dest="negatives", action="store_false", help="flips and rotations only")
+    recipe.add_argument("--no-negatives", dest="negatives", action="store_false", help="no negatives of the patches")
+    recipe.add_argument(
+        "--contrast",
+        type=non_negative_float,
+        default=default.contrast,
+        metavar="SHARE",
+        help=f"of the patches, 0 to 1, whose contrast is raised, up to {MAX_CONTRAST} times: deep networks that never "
+        "saw such ones can fail on black text on white",
+    )
     recipe.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -249,7 +264,10 @@ def parse_args(argv=None):
         parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
     if args.revive and not args.weights:
         parser.error("--revive: brings dead maps of trained weights back to life; name these with --weights")
+    if args.contrast > 1:
+        parser.error(f"--contrast {args.contrast}: allowed is a share, 0 (none) to 1 (all patches)")
     args.negatives &= args.augment
+    args.contrast *= args.augment
     if args.resume:
         parser.refuse_beside("--resume", argv, RESUME_FLAGS)
     return args
@@ -521,8 +539,12 @@ def train_epoch(run, step, bar, after_step=lambda: None):
     views = torch.zeros(len(pairs), dtype=torch.uint8)
     if recipe.augment:
         views.random_(0, 16 if recipe.negatives else 8, generator=run.generator)
+    gains = torch.ones(len(pairs))
+    if recipe.contrast:
+        raised = torch.rand(len(pairs), generator=run.generator) < recipe.contrast
+        gains += raised * (MAX_CONTRAST - 1) * torch.rand(len(pairs), generator=run.generator)
     taken = run.steps * recipe.batch_size  # before the run was resumed
-    views = iter(views[taken:].to(pairs.device).split(recipe.batch_size))
+    views, gains = (iter(drawn[taken:].to(pairs.device).split(recipe.batch_size)) for drawn in (views, gains))
     first_step = run.epoch * run.steps_per_epoch
     started = spoken = time.perf_counter()
     run.model.train()
@@ -530,8 +552,10 @@ def train_epoch(run, step, bar, after_step=lambda: None):
         for batch in rows.split(recipe.batch_size):
             run.learning_rate.fill_(learning_rate_at(first_step + run.steps, run.total_steps, recipe))
             run.average.advance()
-            (batch, weight), (turns, _) = team.share(batch), team.share(next(views))
+            (batch, weight), (turns, _), (gain, _) = map(team.share, (batch, next(views), next(gains)))
             lr_batch, hr_batch = augment(to_unit(lr[batch]), to_unit(hr[batch]), turns)
+            if recipe.contrast:
+                lr_batch, hr_batch = raise_contrast(lr_batch, hr_batch, gain)
             losses[run.steps] = step(lr_batch, hr_batch, weight)
             run.steps += 1
             bar.update()

@@ -109,3 +109,13 @@ def augment(lr, hr, views):
         return torch.where(negative, 1 - batch, batch)
 
     return view(lr), view(hr)
+
+
+def raise_contrast(lr, hr, gains):
+    """Multiply each pair's difference from the mean of its LR patch by its gain, float32 (N,); 1 leaves it as it is.
+
+    Values may leave [0, 1] by it and are not clipped: bicubic is linear, so that LR remains the LR image of HR.
+    lr, hr: (N, C, h, h) and (N, C, H, H) in [0, 1]; returns the same shapes.
+    """
+    mean, gains = lr.mean((1, 2, 3), keepdim=True), gains[:, None, None, None]
+    return mean + gains * (lr - mean), mean + gains * (hr - mean)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data import batches
-from data.batches import PatchPairs, augment, shuffled
+from data.batches import PatchPairs, augment, raise_contrast, shuffled
 from data.degradation import imresize
 from data.patches import CHUNK
 from utils import UserError
@@ -167,3 +167,14 @@ def test_augmentation_keeps_uint8_and_leaves_its_input_alone():
     assert turned.dtype == torch.uint8
     assert torch.equal(turned.sum((1, 2, 3)), before.sum((1, 2, 3)))
     assert torch.equal(lr, before)
+
+
+def test_lr_of_a_pair_of_raised_contrast_is_the_lr_of_its_hr_and_keeps_its_mean():
+    hr = np.random.default_rng(0).random((2, 40, 40))
+    pair = [torch.from_numpy(np.stack(images))[:, None] for images in ([imresize(one, 1 / 4) for one in hr], hr)]
+    raised_lr, raised_hr = raise_contrast(*pair, torch.tensor([2.5, 1.0]))
+    for lr, image in zip(raised_lr, raised_hr, strict=True):
+        np.testing.assert_allclose(lr[0].numpy(), imresize(image[0].numpy(), 1 / 4), atol=1e-12)
+    torch.testing.assert_close(raised_lr.mean((1, 2, 3)), pair[0].mean((1, 2, 3)))
+    torch.testing.assert_close(raised_lr.std((1, 2, 3)), pair[0].std((1, 2, 3)) * torch.tensor([2.5, 1.0]))
+    torch.testing.assert_close(raised_hr[1], pair[1][1])

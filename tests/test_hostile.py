@@ -898,6 +898,7 @@ FIELDS = {
         "learning_rate",
         "warmup",
         "centralize",
+        "contrast",
         "clip",
         "average",
         "seed",

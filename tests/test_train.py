@@ -413,12 +413,28 @@ def plain_weights(tmp_path_factory, tiny):
         (*PLAIN, "--average", 0.9),
         (*PLAIN, "--precision", "bf16"),
         (*PLAIN[:-1], "--no-negatives"),
+        (*PLAIN[:-1], "--no-negatives", "--contrast", 0.5),
     ],
-    ids=["cosine", "warmup", "centralize", "clip", "average", "bf16", "augment"],
+    ids=["cosine", "warmup", "centralize", "clip", "average", "bf16", "augment", "contrast"],
 )
 def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_weights, flags):
     run_in(workplace, command(tiny, *VDSR, *flags, "--out", "run"))
     assert not equal(load_checkpoint(workplace / "run" / "last.pth")["weights"], plain_weights)
+
+
+def test_contrast_changes_its_share_of_the_patches_and_goes_with_augmentation(workplace, tiny, monkeypatch):
+    gains, raise_contrast = [], train.raise_contrast
+
+    def raised(lr, hr, gain):
+        gains.extend(gain.tolist())
+        return raise_contrast(lr, hr, gain)
+
+    monkeypatch.setattr(train, "raise_contrast", raised)
+    run_in(workplace, command(tiny, *VDSR, "--contrast", 0.25, "--epochs", 40, "--out", "run"))
+    higher = [gain for gain in gains if gain != 1]
+    assert 0.2 < len(higher) / len(gains) < 0.3
+    assert 1 < min(higher) < 1.2 and train.MAX_CONTRAST - 0.2 < max(higher) <= train.MAX_CONTRAST
+    assert train.parse_args(["--contrast", "0.25", "--no-augment"]).contrast == 0
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
@@ -687,6 +703,7 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--epochs", "0"], ["--epochs", "'0'", "at least 1"]),
         (["--batch-size", "0"], ["--batch-size", "'0'", "at least 1"]),
         (["--average", "1"], ["--average", "1", "below 1"]),
+        (["--contrast", "1.5"], ["--contrast", "1.5", "share"]),
         (["--learning-rate", "nan"], ["--learning-rate", "'nan'", "above 0"]),
         (["--clip", "-1"], ["--clip", "-1"]),
         (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
