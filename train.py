@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import time
+from argparse import BooleanOptionalAction
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -107,10 +108,10 @@ class Recipe:
     loss: str = "mse"
     epochs: int = 200
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-4
     schedule: str = "cosine"
     warmup: int = 200
-    centralize: bool = False
+    centralize: bool = True
     clip: float = 0.01
     average: float = 0.999
     augment: bool = True
@@ -205,7 +206,8 @@ def parse_args(argv=None):
     )
     recipe.add_argument(
         "--centralize",
-        action="store_true",
+        action=BooleanOptionalAction,
+        default=default.centralize,
         help="take the mean off each filter's gradient: in deep plain networks fewer feature maps die",
     )
     recipe.add_argument(
@@ -230,7 +232,7 @@ def parse_args(argv=None):
         default=default.contrast,
         metavar="SHARE",
         help=f"of the patches, 0 to 1, whose contrast is raised, up to {MAX_CONTRAST} times: deep networks that never "
-        "saw such ones can fail on black text on white",
+        "saw such ones can fail on black shapes on white",
     )
     recipe.add_argument(
         "--precision",

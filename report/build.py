@@ -107,7 +107,10 @@ def analysis(facts):
         "other_batches": content.deviating(facts, "batch_size"),
         "other_bounds": content.deviating(facts, "clip"),
         "other_rates": content.deviating(facts, "learning_rate"),
-        "centralized": [n.label for n in facts.scored if any(run["recipe"].get("centralize") for run, _ in n.runs)],
+        "uncentralized": [
+            n.label for n in facts.scored if not all(run["recipe"].get("centralize") for run, _ in n.runs)
+        ],
+        "other_contrasts": content.deviating(facts, "contrast"),
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "exploded": [network.label for network in facts.scored if content.exploded(network)],
         "late": [network.label for network in facts.scored if content.overfits(network)],
@@ -142,8 +145,13 @@ def recipe_page(facts):
     def pairs_of(group):
         return trials.pairs_table(facts, group).markdown() if facts.pairs(group) else not_run(group)
 
+    def minutes(name):
+        whole = {experiment.model: result for experiment, result in facts.group("whole")}
+        return f"{sum(row['seconds'] for row in whole[name]['history']) / 60:.0f}" if name in whole else "?"
+
     seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
-    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds}
+    whole = trials.whole_table(facts).markdown() if facts.group("whole") else not_run("whole")
+    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds, "whole": whole, "minutes": minutes}
     words = {"overfits": content.overfits, "batch_of": content.batch_of, "sizes_of": content.sizes_of}
     return template("recipe.md.j2").render(facts=facts, **given, **words)
 

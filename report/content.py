@@ -21,7 +21,7 @@ from report.facts import (
     shown_steps,
 )
 from report.tables import Table, mark_best
-from train import Recipe
+from train import MAX_CONTRAST, Recipe
 from utils import EXPLODED_LOSS
 
 EPOCHS = Recipe().epochs  # of a full training
@@ -172,12 +172,18 @@ def recipe_table(facts):
         "clip": ("梯度范数上限 (clipping)", lambda value: f"{value:g}" if value else "不限"),
         "augment": ("翻转与旋转 (8 种视图)", {True: "有", False: "无"}.get),
         "negatives": ("负片 (1 − x)", {True: "一半", False: "无"}.get),
+        "contrast": (
+            "提高对比度的图像块 (contrast)",
+            lambda value: f"{value:.0%}，至多 {MAX_CONTRAST} 倍" if value else "无",
+        ),
         "average": ("权重的指数平均 (EMA)", lambda value: f"每步 {value:g}" if value else "无"),
         "precision": ("卷积精度", lambda value: "bf16（硬件支持时）" if value == "auto" else value),
     }
     recipes = [asdict(Recipe())]
     if plain:
-        recipes.append({"negatives": False, "centralize": False} | plain)  # absent: from before there were any
+        recipes.append(
+            {"negatives": False, "contrast": 0, "centralize": False} | plain
+        )  # absent: from before there were any
     rows = [(title, *(show(recipe[key]) for recipe in recipes)) for key, (title, show) in names.items()]
     columns = ("项目", "本项目的方案", *(["课堂的朴素方案"] if plain else []))
     return Table("recipe", "训练方案", columns, tuple(rows), columns)
@@ -638,7 +644,7 @@ def mixes_patches(network):
 
 def deviating(facts, piece):
     """The networks trained with another value of a piece of the recipe, with theirs: VDSR（4）."""
-    values = [(network.label, network.trained["recipe"][piece]) for network in facts.scored]
+    values = [(network.label, network.trained["recipe"].get(piece, 0)) for network in facts.scored]  # 0: not there yet
     return [f"{label}（{value:g}）" for label, value in values if value != getattr(Recipe(), piece)]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from models import TRAINABLE, non_default_options
 
-BASE = ("--clip", "0.1")  # what the recipe's bound of the gradient was when the experiments were run
+BASE = ("--clip", "0.1", "--learning-rate", "1e-3", "--no-centralize")  # the recipe's when the first of them were run
 PIECES = {  # of the recipe, changed one at a time
     "plain": ("--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
               "--no-augment"),  # the classroom's
@@ -32,7 +32,8 @@ RECIPES = {
     **PIECES,
     **DEEP,
     "centralize": ("--centralize",),
-    "clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize"),  # VDSR's
+    "contrast0.1": ("--contrast", "0.1"),
+    "clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize"),  # the present one
 }
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
@@ -87,6 +88,7 @@ GROUPS = {
     "recipe": [Experiment(name, recipe=recipe) for name in TRAINABLE for recipe in ("", "plain")],
     "clip": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("clip0.01", "")],
     "centralize": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("centralize", "")],
+    "contrast": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("contrast0.1", "")],
     "dense": [Experiment("srdensenet", {"num_blocks": blocks}) for blocks in (2, 4, 8)],
     "recursions": [Experiment("drrn", {"num_recursions": recursions, "num_features": 32}) for recursions in (1, 9, 25)],
     "pieces": [*(Experiment("carn", recipe=recipe) for recipe in ("", *PIECES)), Experiment("carn", negatives=True)],
@@ -110,5 +112,10 @@ GROUPS = {
     "long": [
         Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40)
         for recipe in ("", "batch8", "clip0.01", "clip0.01_rate4e-4_centralize")
+    ],
+    "whole": [  # on a GPU; 25 recursions of DRRN explode at this rate
+        Experiment(name, recipe="clip0.01_rate4e-4_centralize", negatives=True, data="sparse", epochs=200)
+        for name in TRAINABLE
+        if name != "drrn"
     ],
 }

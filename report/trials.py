@@ -61,6 +61,29 @@ def pairs_table(facts, group):
     return Table(group, "", columns, tuple(rows), columns[::4])
 
 
+def whole_table(facts):
+    """Whole trainings of one recipe, beside the weights that are shipped."""
+    shipped = {network.name: f"{network.trained['val_psnr']:.2f}" for network in facts.scored}
+    rows = [
+        (
+            model_label(experiment.model, {}),
+            f"{result['trained']['epoch']} of {experiment.epochs}",
+            f"{held_out(result):.2f}",
+            f"{result['history'][-1]['val_psnr']:.2f}",
+            shipped.get(experiment.model, ""),
+        )
+        for experiment, result in facts.group("whole")
+    ]
+    columns = (
+        "network",
+        "best epoch",
+        "held-out PSNR (dB)",
+        "after the last epoch (dB)",
+        "of the shipped weights (dB)",
+    )
+    return Table("whole", "", columns, tuple(rows), columns[:1])
+
+
 def seeds_table(facts):
     """How far the seed alone moves the score."""
     rows = [

