@@ -112,6 +112,7 @@ class Recipe:
     schedule: str = "cosine"
     warmup: int = 200
     centralize: bool = True
+    freeze_bn: bool = False
     clip: float = 0.01
     average: float = 0.999
     augment: bool = True
@@ -211,6 +212,11 @@ def parse_args(argv=None):
         help="take the mean off each filter's gradient: in deep plain networks fewer feature maps die",
     )
     recipe.add_argument(
+        "--freeze-bn",
+        action="store_true",
+        help="with --weights: batch normalisation keeps their statistics, so that the network is trained as it is used",
+    )
+    recipe.add_argument(
         "--clip", type=non_negative_float, default=default.clip, help="largest norm of the gradient; 0: no clipping"
     )
     recipe.add_argument(
@@ -266,6 +272,8 @@ def parse_args(argv=None):
         parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
     if args.revive and not args.weights:
         parser.error("--revive: brings dead maps of trained weights back to life; name these with --weights")
+    if args.freeze_bn and not args.weights:
+        parser.error("--freeze-bn: keeps the statistics of trained weights; name these with --weights")
     if args.contrast > 1:
         parser.error(f"--contrast {args.contrast}: allowed is a share, 0 (none) to 1 (all patches)")
     args.negatives &= args.augment
@@ -550,6 +558,9 @@ def train_epoch(run, step, bar, after_step=lambda: None):
     first_step = run.epoch * run.steps_per_epoch
     started = spoken = time.perf_counter()
     run.model.train()
+    if recipe.freeze_bn:
+        for layer in batch_norms(run.model):
+            layer.eval()
     for lr, hr, rows in pairs.windows(order[taken:]):
         for batch in rows.split(recipe.batch_size):
             run.learning_rate.fill_(learning_rate_at(first_step + run.steps, run.total_steps, recipe))
@@ -574,6 +585,11 @@ def train_epoch(run, step, bar, after_step=lambda: None):
                 after_step()
     run.steps = 0
     return losses[losses.isfinite()].mean().item(), (len(pairs) - taken) / (time.perf_counter() - started)
+
+
+def batch_norms(model):
+    """The batch normalisations of a network."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def check_finite(losses, first_step, borne=LOST_STEPS):
@@ -885,6 +901,8 @@ def begin(args, device, team):
     model = build_model(args.model, args.scale, COLOURS[args.colour], **options)
     if args.revive and args.model not in REVIVABLE:
         raise UserError(f"--revive is for {', '.join(REVIVABLE)}, found {args.model}; leave it out")
+    if args.freeze_bn and not batch_norms(model):
+        raise UserError(f"--freeze-bn is for networks with batch normalisation, found {args.model}; leave it out")
     fresh = deepcopy(model) if args.revive else None
     if source:
         take_weights(model, source, label_of(start), args.weights)

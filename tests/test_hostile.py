@@ -899,6 +899,7 @@ FIELDS = {
         "warmup",
         "centralize",
         "contrast",
+        "freeze_bn",
         "clip",
         "average",
         "seed",

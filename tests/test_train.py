@@ -891,6 +891,25 @@ def test_finished_run_says_when_more_than_a_tenth_of_the_maps_are_dead(workplace
     assert ("2 of 16 maps are dead" in note and "--weights run/best.pth --revive" in note) == (dead == 2)
 
 
+def test_frozen_batch_norm_keeps_its_statistics_while_its_weights_are_trained(workplace, tiny):
+    run_in(workplace, command(tiny, *SRRESNET, "--epochs", 1, "--out", "start"))
+    for flags, frozen in ((("--freeze-bn",), True), ((), False)):
+        out = f"frozen{frozen}"
+        run_in(workplace, command(tiny, "--weights", "start/best.pth", *flags, "--epochs", 2, "--out", out))
+        before, after = (load_checkpoint(workplace / folder / "best.pth")["weights"] for folder in ("start", out))
+        statistics = {name for name in before if "running" in name}
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert statistics and (not statistics & changed) == frozen
+        assert {name for name in before if name.endswith("weight")} <= changed
+
+
+def test_frozen_batch_norm_needs_weights_and_a_network_that_has_it(script, workplace, tiny):
+    assert refused(script, "train", ["--freeze-bn"], "--freeze-bn", "--weights", unchanged=workplace)
+    run_in(workplace, command(tiny, *VDSR, "--epochs", 1, "--out", "run"))
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", "run/best.pth", "--freeze-bn"]
+    assert refused(script, "train", arguments, "--freeze-bn", "vdsr", unchanged=workplace)
+
+
 def test_revive_without_weights_is_refused(script, workplace, tiny):
     arguments = ["--dataset", "tiny", "--data-dir", tiny, "--revive"]
     assert refused(script, "train", arguments, "--revive", "--weights", unchanged=workplace)
