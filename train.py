@@ -117,7 +117,7 @@ class Recipe:
     average: float = 0.999
     augment: bool = True
     negatives: bool = True
-    contrast: float = 0.0
+    contrast: float = 0.1
     precision: str = "auto"
     seed: int = 0
     val_set: str = HELD_OUT

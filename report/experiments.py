@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from models import TRAINABLE, non_default_options
 
-BASE = ("--clip", "0.1", "--learning-rate", "1e-3", "--no-centralize")  # the recipe's when the first of them were run
+BASE = (  # the recipe when the first of them were run
+    "--clip", "0.1", "--learning-rate", "1e-3", "--no-centralize", "--contrast", "0",
+)  # fmt: skip
 PIECES = {  # of the recipe, changed one at a time
     "plain": ("--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
               "--no-augment"),  # the classroom's

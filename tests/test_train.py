@@ -413,7 +413,7 @@ def plain_weights(tmp_path_factory, tiny):
         (*PLAIN, "--clip", 1e-3),
         (*PLAIN, "--average", 0.9),
         (*PLAIN, "--precision", "bf16"),
-        (*PLAIN[:-1], "--no-negatives"),
+        (*PLAIN[:-1], "--no-negatives", "--contrast", 0),
         (*PLAIN[:-1], "--no-negatives", "--contrast", 0.5),
     ],
     ids=["cosine", "warmup", "centralize", "clip", "average", "bf16", "augment", "contrast"],
