@@ -21,7 +21,8 @@ def made_up(experiment):
         "recipe": {"batch_size": 16, "epochs": experiment.epochs},
         "data": {"patch_size": 76, "stride": stride, "copies": copies},
     }
-    return {"mean": {"psnr": 40.0}, "trained": trained}
+    history = [{"val_psnr": 25.0, "seconds": 90.0}] * experiment.epochs
+    return {"mean": {"psnr": 40.0}, "trained": trained, "history": history}
 
 
 @pytest.fixture
@@ -64,6 +65,13 @@ def test_difference_counts_from_two_deviations_of_a_difference_between_seeds(fac
     assert [row[3] for row in trials.seeds_table(facts).rows] == ["0.050"] * 3
 
 
+def test_whole_trainings_stand_beside_the_shipped_weights_and_their_time_is_told(facts):
+    rows = trials.whole_table(facts).rows
+    assert [row[0] for row in rows] == ["SRCNN", "VDSR", "SRResNet", "SRDenseNet", "CARN"]
+    assert rows[1][1:] == ("2 of 200", "25.00", "25.00", "")
+    assert "took 300 minutes, CARN 300" in recipe_page(facts)
+
+
 def test_pairs_show_with_without_and_the_difference(facts):
     facts.experiments["srresnet"]["trained"]["val_psnr"] = 26.0
     facts.experiments["srresnet_batch_normFalse"]["trained"]["val_psnr"] = 25.5
@@ -82,7 +90,9 @@ def test_page_shows_every_trial_and_no_score_of_set5(facts):
 def test_page_names_the_command_of_what_was_not_run():
     page = recipe_page(Facts([], {}, {}, {}, "", {}, {"mean": {"psnr": 24.84}}))
     named = re.findall(r"python report/run_experiments\.py --groups (\w+)", page)
-    assert " ".join(named) == "seeds pieces long deep clip recipe centralize patches variety sizes skip batch_norm"
+    assert " ".join(named) == (
+        "seeds pieces long whole deep clip recipe centralize contrast patches variety sizes skip batch_norm"
+    )
     assert {*named} <= {*GROUPS}
 
 
