@@ -42,6 +42,8 @@ def draw_curves(path, inputs):
             right.plot(steps, psnrs, color=colour, marker=marker, markevery=[best], label=model_label(name, {}))
         right.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE × 1000)", yscale="log", xscale="log")
+        first = max(rows[0][1] for rows in inputs["networks"].values())
+        left.set_ylim(top=1.3e3 * min(first, EXPLODED_LOSS))  # what rises above it later is on its way to exploding
         right.set(xlabel="训练步数 (step)", ylabel="留出图像上的 PSNR (dB)", xscale="log")
         plain_log(left.yaxis, digits=(1, 2, 5))
         for axes in (left, right):
