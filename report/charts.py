@@ -28,7 +28,9 @@ def draw_run(path, inputs):
 
 
 def draw_curves(path, inputs):
-    """Loss and held-out PSNR of all runs over the steps. inputs: {network: [[steps, loss, psnr]]}, bicubic.
+    """Loss and held-out PSNR of all runs over the steps. inputs: {network: [[steps, loss, psnr]]}, bicubic, chosen.
+
+    chosen: {network: number of the row whose weights are scored}.
 
     A loss above EXPLODED_LOSS, of an epoch with a step that exploded, is left out: it would leave no room for others.
     """
@@ -37,13 +39,19 @@ def draw_curves(path, inputs):
         for name, rows in inputs["networks"].items():
             colour, marker = MARKS[name]
             steps, losses, psnrs = zip(*rows, strict=True)
-            best = psnrs.index(max(psnrs))
             left.plot(steps, [1e3 * loss if loss <= EXPLODED_LOSS else math.nan for loss in losses], color=colour)
-            right.plot(steps, psnrs, color=colour, marker=marker, markevery=[best], label=model_label(name, {}))
+            right.plot(
+                steps,
+                psnrs,
+                color=colour,
+                marker=marker,
+                markevery=[inputs["chosen"][name]],
+                label=model_label(name, {}),
+            )
         right.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE × 1000)", yscale="log", xscale="log")
-        first = max(rows[0][1] for rows in inputs["networks"].values())
-        left.set_ylim(top=1.3e3 * min(first, EXPLODED_LOSS))  # what rises above it later is on its way to exploding
+        first = (rows[0][1] for rows in inputs["networks"].values())
+        left.set_ylim(top=1.3e3 * max(loss for loss in first if loss <= EXPLODED_LOSS))  # above: astray
         right.set(xlabel="训练步数 (step)", ylabel="留出图像上的 PSNR (dB)", xscale="log")
         plain_log(left.yaxis, digits=(1, 2, 5))
         for axes in (left, right):

@@ -553,7 +553,8 @@ def chart_inputs(facts):
     with_history = [network for network in facts.scored if network.history]
     curves = {network.name: network.points for network in with_history}
     if curves:
-        charts["curves"] = ("draw_curves", {"networks": curves, "bicubic": held_out})
+        chosen = {n.name: len(n.points) - len(n.history) + n.trained["epoch"] - 1 for n in with_history}
+        charts["curves"] = ("draw_curves", {"networks": curves, "bicubic": held_out, "chosen": chosen})
     for network in with_history:
         for suffix, history in network.histories.items():
             if history:

@@ -418,8 +418,9 @@ def test_epoch_whose_loss_exploded_is_named_and_leaves_the_curves_of_the_others_
     drawn = Figure()
     monkeypatch.setattr(charts, "figure_file", lambda *arguments: nullcontext(drawn))
     rows = {"srcnn": [[100, 0.003, 25.0], [200, 0.002, 26.0]], "drrn": [[100, 9e8, 25.0], [200, 0.002, 26.0]]}
-    charts.draw_curves("curves.png", {"networks": rows, "bicubic": 24.8})
+    charts.draw_curves("curves.png", {"networks": rows, "bicubic": 24.8, "chosen": {"srcnn": 0, "drrn": 1}})
     assert drawn.axes[0].get_ylim()[1] < 5
+    assert [line.get_markevery() for line in drawn.axes[1].lines[:2]] == [[0], [1]]
 
 
 # ---------------------------------------------------------------- what is stale
