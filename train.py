@@ -262,8 +262,8 @@ def parse_args(argv=None):
     run.add_argument(
         "--compile",
         action="store_true",
-        help="have torch.compile fuse the network's operations: on an H200 the first step took 3 to 14 seconds longer "
-        "and the others a tenth to a third less; no gain on a CPU",
+        help="have torch.compile fuse the network's operations: on an H200 the first step took up to half a minute "
+        "longer and the others a tenth to a third less; no gain on a CPU",
     )
     add_device_argument(run)
     args = parser.parse_args(argv)
