@@ -33,7 +33,7 @@ from models import (
     model_options,
     parse_options,
 )
-from models.layers import share_batch_norm
+from models.layers import batch_norms, share_batch_norm
 from models.revival import DEAD_SHARE, dead_maps, revive
 from utils import (
     CHECKPOINT_VERSION,
@@ -127,9 +127,7 @@ class Recipe:
         kinds = all(type(getattr(self, name)) is type(default) for name, default in asdict(Recipe()).items())
         if not kinds or not 1 <= min(self.epochs, self.batch_size) <= max(self.epochs, self.batch_size) < 2**31:
             raise ValueError("the recipe holds impossible values")
-        if min(self.warmup, self.clip, self.seed) < 0 or not self.clip < math.inf:
-            raise ValueError("the recipe holds impossible values")
-        if not 0 <= self.contrast <= 1:
+        if min(self.warmup, self.clip, self.seed) < 0 or not self.clip < math.inf or not 0 <= self.contrast <= 1:
             raise ValueError("the recipe holds impossible values")
         if self.loss not in LOSSES or self.schedule not in SCHEDULES or self.val_set not in VAL_SETS:
             raise ValueError("the recipe holds unknown names")
@@ -585,11 +583,6 @@ def train_epoch(run, step, bar, after_step=lambda: None):
                 after_step()
     run.steps = 0
     return losses[losses.isfinite()].mean().item(), (len(pairs) - taken) / (time.perf_counter() - started)
-
-
-def batch_norms(model):
-    """The batch normalisations of a network."""
-    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def check_finite(losses, first_step, borne=LOST_STEPS):

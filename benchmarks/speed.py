@@ -79,7 +79,10 @@ def parse_args(argv=None):
         "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the JSON file and the plot"
     )
     add_data_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.compile and "epochs" not in args.parts:
+        parser.error("--compile: is for the part epochs; name it in --parts")
+    return args
 
 
 def main(argv=None):

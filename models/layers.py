@@ -14,6 +14,7 @@ from data.degradation import BicubicUpsample
 __all__ = [
     "BicubicUpsample",
     "PReLU",
+    "batch_norms",
     "conv",
     "initialise",
     "share_batch_norm",
@@ -126,12 +127,16 @@ class _SumOfAll(torch.autograd.Function):
         return total, None
 
 
+def batch_norms(model):
+    """The batch normalisations of a network."""
+    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
 def share_batch_norm(model, group):
     """Make every batch normalisation of a network one over all processes of `group`; parameters stay what they are."""
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm2d
-            module.group = group
+    for layer in batch_norms(model):
+        layer.__class__ = SharedBatchNorm2d
+        layer.group = group
 
 
 def initialise(model, last, last_std=1e-4):

@@ -288,6 +288,7 @@ def test_epochs_are_compiled_when_asked_for_and_kept_in_a_file_of_their_own(
         (("--parts", "all"), ["--parts", "all", "training"]),
         (("--set", "blocks=3"), ["blocks", "depth=20"]),
         (("--rounds", 0), ["--rounds", "at least 1"]),
+        (("--compile",), ["--compile", "epochs", "--parts"]),
         (("--device", "tpu"), ["tpu", "cuda"]),
     ],
 )

@@ -90,6 +90,7 @@ def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(wor
     assert second.returncode == 2
     assert errors.startswith("train.py: error: process 1 of 2: ") and errors.count("\n") == 1
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] >= 1
+    assert len((workplace / "run" / "log.csv").read_text().splitlines()) > 2
 
 
 def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags, photographs):
