@@ -122,17 +122,27 @@ class Recipe:
     seed: int = 0
     val_set: str = HELD_OUT
 
-    def check(self):
-        """Raise ValueError for values that no command line could have given (of a recipe read from a file)."""
-        kinds = all(type(getattr(self, name)) is type(default) for name, default in asdict(Recipe()).items())
-        if not kinds or not 1 <= min(self.epochs, self.batch_size) <= max(self.epochs, self.batch_size) < 2**31:
+    @classmethod
+    def read(cls, fields):
+        """The Recipe of a file's fields, all of them: a default would change what a run goes on with.
+
+        Raises ValueError for fields of another version, and for values that no command line could have given.
+        """
+        if {name: type(value) for name, value in fields.items()} != {
+            name: type(default) for name, default in asdict(cls()).items()
+        }:
+            raise ValueError("the recipe has other pieces than this version's")
+        recipe = cls(**fields)
+        if not 1 <= min(recipe.epochs, recipe.batch_size) <= max(recipe.epochs, recipe.batch_size) < 2**31:
             raise ValueError("the recipe holds impossible values")
-        if min(self.warmup, self.clip, self.seed) < 0 or not self.clip < math.inf or not 0 <= self.contrast <= 1:
+        if min(recipe.warmup, recipe.clip, recipe.seed) < 0 or not recipe.clip < math.inf:
             raise ValueError("the recipe holds impossible values")
-        if self.loss not in LOSSES or self.schedule not in SCHEDULES or self.val_set not in VAL_SETS:
+        if not (0 <= recipe.contrast <= 1 and 0 <= recipe.average < 1 and 0 < recipe.learning_rate < math.inf):
+            raise ValueError("the recipe holds impossible values")
+        names = {"loss": LOSSES, "schedule": SCHEDULES, "val_set": VAL_SETS, "precision": ("fp32", "bf16")}
+        if not all(getattr(recipe, name) in known for name, known in names.items()):
             raise ValueError("the recipe holds unknown names")
-        if self.precision not in ("fp32", "bf16") or not 0 <= self.average < 1 or not 0 < self.learning_rate < math.inf:
-            raise ValueError("the recipe holds impossible values")
+        return recipe
 
 
 def parse_args(argv=None):
@@ -936,8 +946,7 @@ def resume(args, device, team):
     data = checkpoint["data"]
     description = {key: value for key, value in checkpoint.items() if key not in ("weights", "epoch", "val_psnr")}
     try:
-        recipe = Recipe(**checkpoint["recipe"])
-        recipe.check()
+        recipe = Recipe.read(checkpoint["recipe"])
         settings = [data[key] for key in ("colour", "scale", "dataset", "patch_size", "stride", "copies")]
         if (data["scale"], COLOURS[data["colour"]]) != (checkpoint["scale"], checkpoint["channels"]):
             raise ValueError("its data are of another scale or colour than its network")
@@ -949,7 +958,9 @@ def resume(args, device, team):
         run = run_on(patches, model, recipe, description, args, device, team)
         run.restore(state)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
-        raise UserError(f"{args.resume}: its training state is damaged ({error}); start a new run") from error
+        raise UserError(
+            f"{args.resume}: its training state is damaged or of another version ({error}); start a new run"
+        ) from error
     if team.rank:
         return run, None
     folder = args.resume.parent

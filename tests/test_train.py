@@ -337,6 +337,20 @@ def test_resume_from_a_damaged_training_state_is_refused(script, stopped, tiny, 
     assert refused(script, "train", arguments, "last.pth", "damaged", unchanged=stopped.parent)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda recipe: recipe.pop("contrast"), lambda recipe: recipe.update(centralize="inner")],
+    ids=["absent", "of another kind"],
+)
+def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, stopped, tiny, change):
+    """With a default in its place the run would go on as another one."""
+    checkpoint = load_checkpoint(stopped / "last.pth")
+    change(checkpoint["recipe"])
+    save_checkpoint(stopped / "last.pth", checkpoint)
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
+    assert refused(script, "train", arguments, "of another version", "other pieces", unchanged=stopped.parent)
+
+
 # ---------------------------------------------------------------- the recipe
 
 
