@@ -35,7 +35,8 @@ RECIPES = {
     **DEEP,
     "centralize": ("--centralize",),
     "contrast0.1": ("--contrast", "0.1"),
-    "clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize"),  # the present one
+    "clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize"),
+    "present": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize", "--contrast", "0.1"),
 }
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
@@ -113,7 +114,7 @@ GROUPS = {
     ],
     "long": [
         Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=40)
-        for recipe in ("", "batch8", "clip0.01", "clip0.01_rate4e-4_centralize")
+        for recipe in ("", "batch8", "clip0.01", "clip0.01_rate4e-4_centralize", "present")
     ],
     "whole": [  # on a GPU; 25 recursions of DRRN explode at this rate
         Experiment(name, recipe="clip0.01_rate4e-4_centralize", negatives=True, data="sparse", epochs=200)
