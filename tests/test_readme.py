@@ -69,6 +69,21 @@ def test_speed_table_in_readme_is_made_of_the_benchmarks_result_file():
         )
 
 
+def test_marks_of_the_training_speed_and_what_is_said_of_those_missed_are_those_of_the_result_file():
+    text, result = " ".join(SPEED.split()), benchmark()
+    marks = result["targets"]["ratio"]
+    assert marks == {"srcnn": 2.4, "vdsr": 2.4, "srresnet": 2.2, "carn": 2.2}
+    ratios = {name: result["training"][name]["ratio"]["median"] for name in marks}
+    assert [name for name in marks if ratios[name] < marks[name]] == ["vdsr"]
+    share = sum(
+        share
+        for operator, share in result["training"]["vdsr"]["costliest"]
+        if operator.endswith(("convolution", "convolution_backward"))
+    )
+    assert f"{share:.0%} of its step is oneDNN's convolutions" in text
+    assert f"with nothing beside them it would be {ratios['vdsr'] / share:.2f}." in text
+
+
 def test_speeds_beside_the_table_are_those_of_the_benchmarks_result_file():
     text, result = " ".join(SPEED.split()), benchmark()
     prepared, without_copies, decoded = (
