@@ -25,7 +25,7 @@ from report.comparisons import image_files
 from report.diagrams import diagram_inputs, draw_diagram
 from report.drawing import fingerprint, fingerprint_of
 from report.experiments import Experiment
-from report.facts import HELD_OUT_FILE, SCALE, SECOND_SET, TEST_SET, load, patch_count, set_numbers
+from report.facts import HELD_OUT_FILE, SCALE, SCORE, SECOND_SET, TEST_SET, load, patch_count, result_file, set_numbers
 from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
 from report.tables import Table
@@ -40,6 +40,7 @@ from utils import (
     read_image,
     run_script,
     score,
+    sha256_of_file,
     to_uint8,
     write_json,
     written_whole,
@@ -79,7 +80,7 @@ def analysis(facts):
     structure = [*ends, *effects["skip"], *effects["batch_norm"]]
     equal = {experiment.model: result["mean"]["psnr"] for experiment, result in facts.group("equal")}
     ensembles = [network for network in facts.scored if network.ensemble]
-    unfinished = [network.label for network in facts.scored if len(network.history) < content.EPOCHS]
+    unfinished = [n.label for n in facts.scored if max(map(len, n.histories.values())) < content.EPOCHS]
     return {
         "groups": {name: groups.get(name, []) for name in content.SIZES},
         "pairs": pairs,
@@ -97,20 +98,15 @@ def analysis(facts):
         "best_ensemble": max(ensembles, key=lambda network: network.ensemble["mean"]["psnr"], default=None),
         "untrained": [network.label for network in facts.networks if not network.result],
         "unfinished": content.joined(unfinished) + " " if unfinished else "",
-        "otherwise": [n.label for n in facts.scored if not content.has_variety(n.trained)],
-        "more_copies": [
-            f"{network.label}（{content.sizes_of(network.trained)}）"
-            for network in facts.scored
-            if content.sizes_of(network.trained) > len(DEFAULT_COPIES)
+        "other_copies": content.deviating(facts, content.sizes_of, len(DEFAULT_COPIES)),
+        "without_negatives": [
+            n.label for n in facts.scored if not all(content.has_negatives(run) for run, _ in n.runs)
         ],
         "mixed": [network.label for network in facts.begun if content.mixes_patches(network)],
-        "other_batches": content.deviating(facts, "batch_size"),
-        "other_bounds": content.deviating(facts, "clip"),
-        "other_rates": content.deviating(facts, "learning_rate"),
+        "other_pieces": content.other_pieces(facts),
         "uncentralized": [
             n.label for n in facts.scored if not all(run["recipe"].get("centralize") for run, _ in n.runs)
         ],
-        "other_contrasts": content.deviating(facts, "contrast"),
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "exploded": [network.label for network in facts.scored if content.exploded(network)],
         "late": [network.label for network in facts.scored if content.overfits(network)],
@@ -382,18 +378,35 @@ class Report:
         """Paths of what test.py should have drawn of the shipped weights."""
         return [path for path, inputs in self.compared.items() if fingerprint_of(path) != fingerprint(inputs)]
 
+    def stale_results(self):
+        """Paths of test.py's results that are not of the weights there are now."""
+        weights = {network.name: network.result["weights"] for network in self.facts.scored}
+        there = {name: ROOT / one["path"] for name, one in weights.items()}
+        changed = [
+            name
+            for name in weights
+            if not there[name].exists() or sha256_of_file(there[name]) != weights[name]["sha256"]
+        ]
+        return [self.folder / result_file(name) for name in changed]
+
     def stale(self):
         """[(path, command that brings it up to date)] of all that is not current."""
-        build, test = "python report/build.py", "python test.py --weights weights/*.pth"
+        build, test = "python report/build.py", SCORE
         found = [(path, build) for path, text in self.texts.items() if read(path) != text]
         extra = {*(self.folder / "tables").glob("*.*")} - {*self.texts}
         found += [(path, f"git rm {path.name}: the report has no such table") for path in sorted(extra)]
         found += [(figure.path, build) for figure in self.figures.values() if not figure.is_current]
-        found += [(path, test) for path in self.stale_comparisons()]
+        found += [(path, test) for path in (*self.stale_results(), *self.stale_comparisons())]
         return found if self.page_is_current else [*found, (self.folder / "report.html", build)]
 
     def build(self, everything):
-        """Bring all that is stale up to date; returns lines that say what could not be."""
+        """Bring all that is stale up to date; returns lines that say what could not be.
+
+        Raises UserError before anything is written where what test.py draws is not there.
+        """
+        for path in self.stale_comparisons():
+            if path.suffix == ".png" and not path.exists():
+                raise UserError(f"{path} is missing: run {SCORE}")
         wanted = [figure for figure in self.figures.values() if everything or not figure.is_current]
         for figure in progress([figure for figure in wanted if figure.draw], "figures", "figures"):
             figure.draw(figure.path)
@@ -407,9 +420,10 @@ class Report:
             path.unlink()
         for path, text in self.texts.items():
             write(path, text)
+        if results := self.stale_results():
+            kept.append(f"{results[0].name} is of other weights than there are now: run {SCORE}")
         if stale := self.stale_comparisons():
-            kept.append(f"{len(stale)} files of test.py do not fit the results, like {stale[0].name}: "
-                        "run python test.py --weights weights/*.pth")  # fmt: skip
+            kept.append(f"{len(stale)} files of test.py do not fit the results, like {stale[0].name}: run {SCORE}")
         if everything or not self.page_is_current:
             sliders = [] if any(path.suffix == ".webp" for path in stale) else self.sliders
             page = render_page(self.markdown, self.folder, sliders, title=TITLE)

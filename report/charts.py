@@ -118,10 +118,14 @@ def draw_papers(path, inputs):
         for place, row in enumerate(rows.values()):
             if row["ours"] is not None:
                 axes.plot([row["ours"], row["paper"]], [place, place], color="0.7", linewidth=2, zorder=1)
-                axes.plot(row["ours"], place, "o", color=BLUE, label="本项目 (T91)" if place == 0 else None)
-            axes.plot(row["paper"], place, "D", color=ORANGE, label="论文 (各自的训练集)" if place == 0 else None)
             text = axes.annotate(row["training_set"], (row["paper"], place), (7, 0), textcoords="offset points")
             text.set(va="center", bbox={"color": "white", "pad": 1})
+        for key, mark, colour, label in (
+            ("ours", "o", BLUE, "本项目 (T91)"),
+            ("paper", "D", ORANGE, "论文 (各自的训练集)"),
+        ):
+            points = [(row[key], place) for place, row in enumerate(rows.values()) if row[key] is not None]
+            axes.plot(*zip(*points, strict=True), mark, color=colour, label=label)
         axes.axvline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         axes.axvline(inputs["t91_only"], color=GREEN, linestyle=":", linewidth=1.2, label="文献中只用 T91 的最高值")
         axes.set_yticks(range(len(rows)), [model_label(name, {}) for name in rows])

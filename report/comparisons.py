@@ -61,8 +61,12 @@ def comparison_inputs(results, image):
     one run: of different images, scales or zooms.
     """
     shared = [{key: result.get(key) for key in ("dataset", "dataset_manifest", "scale", "zoom")} for result in results]
-    if any(fields != shared[0] for fields in shared):
-        raise UserError(f"results of different runs cannot share a figure: {shared}")
+    for result, fields in zip(results, shared, strict=True):
+        if differing := [key for key in fields if fields[key] != shared[0][key]]:
+            raise UserError(
+                f"{results[0]['label']} and {result['label']} were not tested with the same {differing[0]} and cannot "
+                "share a figure; name the weights of both in one python test.py --weights"
+            )
     networks = []
     for result in results:
         row = {row["name"]: row for row in result["images"]}[image]

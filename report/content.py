@@ -11,6 +11,7 @@ from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (
     HELD_OUT_FILE,
     SCALE,
+    SCORE,
     SECOND_SET,
     TEST_SET,
     cutting,
@@ -34,11 +35,11 @@ SIZES = {  # groups of experiments that vary one size: its option, and how the r
 SWITCHES = {  # groups of experiments that switch one thing off
     "batch_norm": "批归一化 (BN)",
     "skip": "双三次全局残差 (bicubic skip)",
-    "recipe": "本项目的训练方案 (recipe)",
+    "recipe": "短训练的方案 (recipe)",
 }
 NONE = "—"
 COUNTS = {None: "无法判断", True: "是", False: "否"}  # whether a difference is more than the luck of the seed
-SCORE, TRAIN, BUILD = "python test.py --weights weights/*.pth", "python train.py --model …", "python report/build.py"
+TRAIN, BUILD = "python train.py --model …", "python report/build.py"
 EXPERIMENTS, SPEED, LIST = "python report/run_experiments.py", "python benchmarks/speed.py", "python train.py --list"
 COMMANDS = {  # table or figure: what made its numbers
     "data": BUILD,
@@ -160,8 +161,12 @@ def networks_table(facts):
 
 
 def recipe_table(facts):
-    """The recipe, train.py's defaults, beside the classroom's plain one."""
-    plain = next((result["trained"]["recipe"] for e, result in facts.group("recipe") if e.recipe), None)
+    """The recipe, train.py's defaults, beside that of the short trainings and the classroom's plain one."""
+    recipes = {"本项目的方案": asdict(Recipe())}
+    for experiment, result in facts.group("recipe"):
+        column = "课堂的朴素方案" if experiment.recipe else "第五章短训练的方案"
+        absent = {"negatives": False, "contrast": 0, "centralize": False}  # from before there were any
+        recipes.setdefault(column, absent | result["trained"]["recipe"])
     names = {
         "loss": ("损失函数", {"mse": "均方误差 (MSE)"}.get),
         "batch_size": ("每步图像块数 (batch size)", str),
@@ -179,13 +184,8 @@ def recipe_table(facts):
         "average": ("权重的指数平均 (EMA)", lambda value: f"每步 {value:g}" if value else "无"),
         "precision": ("卷积精度", lambda value: "bf16（硬件支持时）" if value == "auto" else value),
     }
-    recipes = [asdict(Recipe())]
-    if plain:
-        recipes.append(
-            {"negatives": False, "contrast": 0, "centralize": False} | plain
-        )  # absent: from before there were any
-    rows = [(title, *(show(recipe[key]) for recipe in recipes)) for key, (title, show) in names.items()]
-    columns = ("项目", "本项目的方案", *(["课堂的朴素方案"] if plain else []))
+    rows = [(title, *(show(recipe[key]) for recipe in recipes.values())) for key, (title, show) in names.items()]
+    columns = ("项目", *recipes)
     return Table("recipe", "训练方案", columns, tuple(rows), columns)
 
 
@@ -407,7 +407,7 @@ def pieces_table(facts):
     """The recipe with one piece changed at a time."""
     members = facts.group("pieces")
     (default, base), *changed = members
-    rows = [("本项目的方案", f"{base['trained']['val_psnr']:.2f}", f"{base['mean']['psnr']:.2f}", NONE, NONE)]
+    rows = [("短训练的方案", f"{base['trained']['val_psnr']:.2f}", f"{base['mean']['psnr']:.2f}", NONE, NONE)]
     for experiment, result in changed:
         difference = gain(result, base)
         rows.append(
@@ -633,20 +633,32 @@ def has_negatives(trained):
     return trained["recipe"].get("negatives", False)
 
 
-def has_variety(trained):
-    """Whether a run had what the default recipe has for variety: copies of other sizes, and negatives."""
-    return sizes_of(trained) > 1 and has_negatives(trained)
-
-
 def mixes_patches(network):
     """Whether the runs of its training had different patches, so that their losses cannot be compared."""
     return len({(cutting(run), has_negatives(run)) for run, _ in network.runs}) > 1
 
 
-def deviating(facts, piece):
-    """The networks trained with another value of a piece of the recipe, with theirs: VDSR（4）."""
-    values = [(network.label, network.trained["recipe"].get(piece, 0)) for network in facts.scored]  # 0: not there yet
-    return [f"{label}（{value:g}）" for label, value in values if value != getattr(Recipe(), piece)]
+def deviating(facts, value_of, default):
+    """The networks with another value in one of their runs, each run's in order: DRRN（16、8）.
+
+    value_of: called with what is known of a run.
+    """
+    values = {n.label: list(dict.fromkeys(value_of(run) for run, _ in n.runs)) for n in facts.scored}
+    shown = {
+        label: "、".join(f"{value:g}" for value in of_runs) for label, of_runs in values.items() if of_runs != [default]
+    }
+    return [f"{label}（{text}）" for label, text in shown.items()]
+
+
+def other_pieces(facts):
+    """{piece of the recipe: the networks with another value of it in one of their runs, with these}."""
+    default = asdict(Recipe())
+    pieces = ("batch_size", "clip", "learning_rate", "contrast")
+    # a piece that is absent was not there yet: none
+    return {
+        piece: deviating(facts, lambda run, piece=piece: run["recipe"].get(piece, 0), default[piece])
+        for piece in pieces
+    }
 
 
 def conclusions(facts):

@@ -22,9 +22,12 @@ from models import (
 )
 from report.experiments import GROUPS, REPEATED
 from report.result_files import read_result
+from train import HELD_OUT
 from utils import UserError
 
 SCALE = 4
+TRAINING_SET = "T91"
+SCORE = "python test.py --weights weights/*.pth"  # what makes the main results
 TEST_SET = "Set5"
 SECOND_SET = "Set14"  # more images, on which nothing was ever decided
 HELD_OUT_FILE = f"T91_x{SCALE}_held-out_bicubic.json"
@@ -248,10 +251,17 @@ def read_history(path):
 
 
 def read_histories(folder, name, result):
-    """Network.histories of a network's weights; [] for a run that has no log here."""
-    begun = len(result["trained"].get("started_from", [])) if result else 0
-    suffixes = [*(f"_run{number}" for number in range(1, begun + 1)), ""]
-    return {suffix: read_history(folder / f"{name}_x{SCALE}{suffix}.csv") for suffix in suffixes}
+    """Network.histories of a network's weights; [] for a run that has no log here. UserError for another run's log."""
+    if not result:
+        return {"": []}
+    runs = [*result["trained"].get("started_from", []), result["trained"]]
+    suffixes = [*(f"_run{number}" for number in range(1, len(runs))), ""]
+    histories = {}
+    for suffix, run in zip(suffixes, runs, strict=True):
+        path = folder / f"{name}_x{SCALE}{suffix}.csv"
+        histories[suffix] = read_history(path)
+        check_log(path, histories[suffix], run)
+    return histories
 
 
 def result_file(name, suffix="", test_set=TEST_SET):
@@ -259,28 +269,61 @@ def result_file(name, suffix="", test_set=TEST_SET):
     return f"results/{test_set}_x{SCALE}_{name}{suffix}.json"
 
 
-def shipped(folder, name, suffix="", test_set=TEST_SET):
-    """The result of a network's shipped weights; None where it has none, or the file is of a user's own run."""
-    result = result_of(folder / result_file(name, suffix, test_set))
-    weights = ((result or {}).get("weights") or {}).get("path")
-    return result if weights == f"weights/{name}_x{SCALE}.pth" else None
+def main_result(folder, name):
+    """The result of weights/<name>_x4.pth, or None where there is none.
+
+    Raises UserError for one that is of other weights, or of weights that the report's text is not about.
+    """
+    path = folder / result_file(name)
+    result = result_of(path)
+    if not result:
+        return None
+    weights, trained = f"weights/{name}_x{SCALE}.pth", result["trained"]
+    if result["weights"]["path"] != weights:
+        raise UserError(
+            f"{path} is of {result['weights']['path']}, the report is about {weights}; copy yours there, with its log "
+            f"(README, The report), or leave that; then run {SCORE}"
+        )
+    if (trained["data"]["dataset"], trained["val_set"]) != (TRAINING_SET, HELD_OUT):
+        raise UserError(
+            f"{path}: trained on {trained['data']['dataset']}, its epoch chosen on {trained['val_set']}; the report is "
+            f"about networks trained on {TRAINING_SET} and chosen on its {HELD_OUT} images: git restore {weights}"
+        )
+    return result
 
 
-def of_same_weights(other, result):
-    """A further result of a network, or None where it is not of the weights that `result` is of."""
+def further_result(folder, name, result, suffix="", test_set=TEST_SET):
+    """A further result of a network, or None where there is none of the weights that `result` is of."""
+    other = result_of(folder / result_file(name, suffix, test_set))
     alike = other and result and other["weights"]["sha256"] == result["weights"]["sha256"]
     return other if alike else None
 
 
-def find_benchmark(folder):
-    """(file, document) of the newest complete run of benchmarks/speed.py on a CPU, else on anything."""
+def check_log(path, rows, trained):
+    """Raise UserError unless the rows of a log, if any, are of a run. trained: what a checkpoint says of that."""
+    epoch = trained["epoch"]
+    if rows and (len(rows) < epoch or rows[epoch - 1]["val_psnr"] != trained["val_psnr"]):
+        raise UserError(
+            f"{path} is not the log of the run whose weights were tested: epoch {epoch} is not there with "
+            f"{trained['val_psnr']} dB; copy that run's log.csv to it, or delete it"
+        )
+
+
+def find_benchmark(folder, names):
+    """(file, document) of the newest run of benchmarks/speed.py on a CPU, else on anything.
+
+    Counted are those that measured training and inference of all these networks, with no options.
+    """
     found = []
     for path in sorted(Path(folder).glob("*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
-        if {"training", "inference"} <= {*document}:
+        plain = not any(document.get("options", {}).values())
+        if plain and all(speed_of(document, name) for name in names):
             found.append((document["hardware"]["device"] == "cpu", document["date"], path, document))
     if not found:
-        raise UserError(f"{folder} holds no result of benchmarks/speed.py; run python benchmarks/speed.py")
+        raise UserError(
+            f"{folder} holds no result of benchmarks/speed.py on all networks; run python benchmarks/speed.py"
+        )
     *_, path, document = max(found, key=lambda entry: entry[:2])
     return path, document
 
@@ -292,20 +335,19 @@ def load(folder, benchmarks):
     """
     folder = Path(folder)
     literature = json.loads((folder / "literature.json").read_text(encoding="utf-8"))
-    file, benchmark = find_benchmark(benchmarks)
+    names = [name for name in TRAINABLE if name in literature["networks"]]
+    file, benchmark = find_benchmark(benchmarks, names)
     held_out = json.loads((folder / "results" / HELD_OUT_FILE).read_text(encoding="utf-8"))
     networks = []
-    for name in [name for name in TRAINABLE if name in literature["networks"]]:
-        result = shipped(folder, name)
-        ensemble = of_same_weights(shipped(folder, name, "_ensemble"), result)
-        second = of_same_weights(shipped(folder, name, test_set=SECOND_SET), result)
+    for name in names:
+        result = main_result(folder, name)
+        ensemble = further_result(folder, name, result, "_ensemble")
+        second = further_result(folder, name, result, test_set=SECOND_SET)
         histories, speed = read_histories(folder / "logs", name, result), speed_of(benchmark, name)
         networks.append(Network(name, literature["networks"][name], result, ensemble, second, histories, speed))
     scored = [network.result for network in networks if network.result]
     if not scored:
-        raise UserError(
-            f"{folder}/results holds no result of shipped weights; run python test.py --weights weights/*.pth"
-        )
+        raise UserError(f"{folder}/results holds no result of shipped weights; run {SCORE}")
     experiments = {path.stem: result_of(path) for path in sorted(Path(folder, "experiments").glob("*.json"))}
     check_experiments(experiments)
     return Facts(
@@ -350,7 +392,7 @@ def bicubic_of(result):
 
 def speed_of(benchmark, name):
     """A network's training speed in patches/s and seconds per test image in fp32; None where it was not measured."""
-    if name not in benchmark["training"] or name not in benchmark["inference"]:
+    if not all(name in benchmark.get(part, {}) for part in ("training", "inference")):
         return None
     return {
         "patches_per_s": benchmark["training"][name]["patches_per_s"]["ours"]["median"],

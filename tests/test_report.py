@@ -23,6 +23,7 @@ from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
 from report.experiments import BASE, GROUPS, PREPARATIONS, RECIPES, Experiment
 from report.facts import HELD_OUT_FILE, load, patch_count
+from train import Recipe
 from utils import ROOT, UserError, write_json
 
 REPORT = ROOT / "report"
@@ -167,12 +168,12 @@ def test_best_network_leads_the_summary_and_the_conclusions(folder):
     assert "最好的 SRCNN 比双三次高 4.95 dB" in text
 
 
-@pytest.mark.parametrize(("sizes", "named"), [(1, False), (5, False), (6, True), (11, True)])
-def test_network_trained_on_images_in_more_sizes_than_the_recipe_is_named(folder, sizes, named):
+@pytest.mark.parametrize(("sizes", "named"), [(1, True), (5, False), (6, True), (11, True)])
+def test_network_trained_on_images_in_other_sizes_than_the_recipe_is_named(folder, sizes, named):
     path = folder / "results" / "Set5_x4_carn.json"
     with edited(path) as result:
         result["trained"]["data"]["copies"] = [1 - step / 20 for step in range(sizes)]
-    exception = re.search("例外是图像的大小.*|$", built(folder).markdown)[0]  # of no network: no such line
+    exception = re.search("例外是副本.*|$", built(folder).markdown)[0]  # of no network: no such line
     assert (f"CARN（{sizes}）" in exception) == ("CARN" in exception) == named
 
 
@@ -274,10 +275,54 @@ def test_experiment_of_another_network_than_its_name_says_is_refused(folder):
         load(folder, BENCHMARKS)
 
 
-def test_results_of_a_users_own_run_are_not_taken_for_the_shipped_ones(folder):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda result: result["weights"].update(path="best.pth"), r"is of best\.pth, .* about weights/carn_x4\.pth"),
+        (lambda result: result["trained"].update(val_set="Set5"), "its epoch chosen on Set5"),
+        (lambda result: result["trained"]["data"].update(dataset="mine"), "trained on mine"),
+    ],
+    ids=["own-run", "classroom-protocol", "own-images"],
+)
+def test_results_that_the_reports_text_is_not_about_are_refused(folder, change, said):
+    with edited(folder / "results" / "Set5_x4_carn.json") as result:
+        change(result)
+    with pytest.raises(UserError, match=said):
+        load(folder, BENCHMARKS)
+
+
+@pytest.mark.parametrize("rows", [1, None], ids=["short", "other scores"])
+def test_log_of_another_run_than_the_weights_is_refused(folder, rows):
+    path = folder / "logs" / "carn_x4.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    epoch = read_json(folder / "results" / "Set5_x4_carn.json")["trained"]["epoch"]
+    lines[epoch] = lines[epoch - 1]
+    path.write_text("".join(lines[: rows and rows + 1]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"carn_x4\.csv is not the log of the run whose weights were tested"):
+        load(folder, BENCHMARKS)
+
+
+def test_benchmark_of_some_networks_or_of_others_is_not_taken_for_that_of_all(folder, tmp_path):
+    (path,) = BENCHMARKS.glob("amd-*-cores.json")
+    whole = read_json(path) | {"date": "2000-01-01"}
+    part = whole | {"date": "2030-01-01", "training": {"srcnn": whole["training"]["srcnn"]}}
+    small = whole | {"date": "2030-01-02", "options": whole["options"] | {"vdsr": {"depth": 10}}}
+    for name, document in (("whole", whole), ("part", part), ("small", small)):
+        write_json(tmp_path / "benchmarks" / f"{name}.json", document)
+    assert load(folder, tmp_path / "benchmarks").benchmark_file == "whole.json"
+
+
+def test_other_pieces_of_the_recipe_are_named_with_their_values_in_all_runs(folder):
     path = folder / "results" / "Set5_x4_carn.json"
-    write_json(path, read_json(path) | {"weights": {"path": "best.pth", "sha256": "0" * 64}})
-    assert "carn" not in [network.name for network in load(folder, BENCHMARKS).scored]
+    with edited(path) as result:
+        recipe = asdict(Recipe())
+        began = {"label": "CARN x4", "epoch": 1, "val_psnr": 20.0, "recipe": recipe, "data": result["trained"]["data"]}
+        result["trained"]["recipe"] |= {"batch_size": 8, "clip": recipe["clip"]}
+        result["trained"]["started_from"] = [began]
+    facts = load(folder, BENCHMARKS)
+    assert "CARN（16、8）" in content.other_pieces(facts)["batch_size"]
+    assert not any(text.startswith("CARN") for text in content.other_pieces(facts)["clip"])
+    assert "- 每步的图像块数：" in built(folder).markdown
 
 
 def test_second_test_set_is_shown_with_what_the_papers_say_of_it(folder):
@@ -379,7 +424,7 @@ def test_without_seeds_nothing_is_concluded(facts):
 def test_conclusions_are_the_differences_above_the_threshold(facts):
     """Made up: seeds allow 0.28 dB; the skip brings 0.5, the recipe 1, BN 0.5; sizes bring 0.12 to 0.24 or less."""
     found = content.conclusions(facts)
-    assert sum("训练方案" in text for text in found) == 6
+    assert sum("短训练的方案" in text for text in found) == 6
     assert sum("bicubic skip" in text for text in found) == 3
     assert sum("BN" in text for text in found) == 1
     assert len(found) == 10
@@ -500,6 +545,24 @@ def test_new_weights_make_text_tables_charts_and_comparisons_stale(current):
     assert expected <= stale
     assert any(name.startswith("figures/Set5_x4_butterfly_") for name in stale)
     assert not any("network_" in name or "degradation" in name for name in stale)
+
+
+def test_result_of_other_weights_than_there_are_now_is_stale_and_named(current, monkeypatch):
+    monkeypatch.setattr("report.build.ROOT", current.parent)
+    shutil.copytree(ROOT / "weights", current.parent / "weights")
+    assert stale_names(current) == set()
+    (current.parent / "weights" / "carn_x4.pth").write_bytes(b"new")
+    assert stale_names(current) == {"results/Set5_x4_carn.json"}
+    assert "Set5_x4_carn.json is of other weights" in built(current).build(everything=False)[0]
+
+
+def test_build_without_what_test_py_draws_writes_nothing(current):
+    edit(current / "report.md", "28.42", "28.43")
+    before = (current / "report.md").read_bytes()
+    next((current / "figures").glob("Set5_x4_bird_errors_*.png")).unlink()
+    with pytest.raises(UserError, match=r"is missing: run python test\.py --weights weights/\*\.pth"):
+        built(current).build(everything=False)
+    assert (current / "report.md").read_bytes() == before
 
 
 def test_page_of_another_text_is_stale(current):
