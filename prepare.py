@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
-from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE, prepare_patches
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, prepare_patches
 from utils import (
     COLOURS,
     Parser,
@@ -39,7 +39,9 @@ def parse_args(argv=None):
         help=f"side of an HR patch in pixels (default: {DEFAULT_PATCH}, rounded down to a multiple of the scale)",
     )
     parser.add_argument(
-        "--stride", type=positive_int, default=DEFAULT_STRIDE, help="distance between patches in HR pixels"
+        "--stride",
+        type=positive_int,
+        help="distance between patches in HR pixels (default: the patch size: side by side)",
     )
     parser.add_argument(
         "--copies",
@@ -59,7 +61,7 @@ def parse_args(argv=None):
         parser.error("--images takes the place of --dataset; give one of the two")
     args.dataset = args.dataset or "T91"
     plain = args.name and args.name.isprintable() and Path(args.name).name == args.name
-    if args.name in TRAIN_SETS or (args.name is not None and not plain):
+    if args.name in {*TRAIN_SETS, *TEST_SETS} or (args.name is not None and not plain):
         parser.error(f"--name {args.name!r} is taken or not a plain name; choose another")
     return args
 

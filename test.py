@@ -17,7 +17,6 @@ from models import build_model, count_parameters, model_from_checkpoint, model_l
 from models.inference import InPrecision, SelfEnsemble, Tiled, set_precision
 from utils import (
     COLOURS,
-    MAX_PIXELS,
     ROOT,
     Parser,
     UserError,
@@ -180,7 +179,10 @@ def load_networks(paths, scale, device, self_ensemble, tile, precision):
                 },
             )
         )
-    scales = sorted({network.scale for network in networks} | ({scale} if scale else set()))
+    for path, network in zip(paths, networks, strict=True):
+        if scale and network.scale != scale:
+            raise UserError(f"{path} is of scale {network.scale}, asked for is {scale}; leave --scale out")
+    scales = sorted({network.scale for network in networks})
     if len(scales) > 1:
         raise UserError(f"scales {', '.join(map(str, scales))} cannot share one table; test them one scale at a time")
     make_distinct(networks, paths)
@@ -234,6 +236,12 @@ def find_test_images(dataset, data_dir, source):
     folder = Path(dataset)
     if not folder.is_dir():
         raise UserError(f"unknown test set {dataset!r}; allowed are {', '.join(TEST_SETS)}, or a folder of images")
+    if folder.resolve().name in TEST_SETS:
+        name, source = folder.resolve().name, folder.resolve().parent
+        raise UserError(
+            f"{folder} would be taken for {name}, whose images are known; use --dataset {name} --source {source}, or "
+            "rename the folder"
+        )
     paths = list_images(folder)
     if not paths:
         raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
@@ -277,19 +285,20 @@ def super_resolve(network, lr, device):
 def score_image(network, name, pixels, device):
     """Run a network on the LR version of an image and append its scores to network.rows; returns (luma, SR), uint8.
 
-    Both are for the figures: luma (H, W) as it was scored, but for RGB networks' grey images, whose studio range would
-    not go with the image's own values; and SR, (H, W) or (H, W, 3), a Y network's luma with the chroma of the bicubic
-    image.
+    luma: (H, W), as it was scored: of a grey image its own values, the mean of what an RGB network makes of them.
+    SR: (H, W) or (H, W, 3), a Y network's luma with the chroma of the bicubic image.
     """
     lr, hr = degrade(pixels, network.scale, network.colour)
     sr, seconds = super_resolve(network, lr, device)
     sr = to_uint8(sr).numpy()
-    psnr, ssim = score(sr, hr, border=network.scale)
+    luma, true_luma = (luma_plane(planes) for planes in (sr, hr))
+    if pixels.ndim == 2:  # studio range would raise the scores of its three equal planes by 1.3 dB
+        luma, true_luma = np.round(sr.mean(axis=0)).astype(np.uint8), hr[0]
+    psnr, ssim = score(luma[None], true_luma[None], border=network.scale)
     row = {"name": name, "psnr": psnr, "ssim": ssim, "seconds": seconds}
     if network.colour == "y":
         network.rows.append(row)
-        return sr[0], with_bicubic_chroma(sr[0] / 255.0, pixels, network.scale)
-    luma = luma_plane(sr) if pixels.ndim == 3 else np.round(sr.mean(axis=0)).astype(np.uint8)
+        return luma, with_bicubic_chroma(luma / 255.0, pixels, network.scale)
     sr, hr = sr.transpose(1, 2, 0), hr.transpose(1, 2, 0)  # (H, W, 3)
     rgb_psnr = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
     network.rows.append(row | {"rgb_psnr": rgb_psnr})
@@ -488,16 +497,12 @@ def output_paths(inputs, output, scale):
     return dict(zip(inputs, targets, strict=True))
 
 
-def read_small_enough(path, scale):
-    """A Photo that can be enlarged, or the error that says why not: raised in a thread, it would end the others too."""
+def photo_or_error(path):
+    """A Photo, or the error that says why there is none: raised in a thread, it would end the others too."""
     try:
-        photo = read_photo(path)
+        return read_photo(path)
     except (UserError, OSError) as error:
         return error
-    height, width = (length * scale for length in photo.pixels.shape[:2])
-    if height * width > MAX_PIXELS:
-        return UserError(f"{path}: would become {width}x{height}; allowed are {MAX_PIXELS:,} pixels; crop it")
-    return photo
 
 
 def computed_rows(targets, network, precisions, device, failures, unfinished):
@@ -506,7 +511,7 @@ def computed_rows(targets, network, precisions, device, failures, unfinished):
     precisions: {dtype of the pixels: precision}. What cannot be read goes to the list `failures`; each writer is closed
     with the ExitStack `unfinished`.
     """
-    photos = read_ahead(lambda path: read_small_enough(path, network.scale), targets)
+    photos = read_ahead(photo_or_error, targets)
     for (source, target), photo in zip(progress(targets.items(), "enlarged", "images"), photos, strict=True):
         if isinstance(photo, Exception):
             failures.append(str(photo))

@@ -428,7 +428,7 @@ def image_size(path):
 
 
 def read_image(path):
-    """Read a training or test image: uint8 (H, W) for grey or (H, W, 3) for RGB, range [0, 255].
+    """Read a training or test image, EXIF orientation applied: uint8 (H, W) for grey or (H, W, 3) for RGB, [0, 255].
 
     Raises UserError for a file that is missing, broken, larger than MAX_PIXELS, animated, CMYK, of 16 bits or more
     per channel, or partly transparent: such pixels have no agreed PSNR.
@@ -439,6 +439,7 @@ def read_image(path):
         has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
         if has_alpha and image.convert("RGBA").getextrema()[3][0] < 255:
             raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
+        image = ImageOps.exif_transpose(image)
         return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
 
 
@@ -504,12 +505,15 @@ def read_photo(path):
             raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
         if bits == 16 and image.format == "PNG":
             image.load()  # a broken file ends here, with Pillow's message rather than libpng's
-            pixels = _read_png_16(path)
+            pixels = _read_png_16(path, image.info.get("transparency"))
             orientation = image.getexif().get(0x0112, 1)
             pixels = _apply_orientation(pixels, orientation)
         else:
+            white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0  # PhotometricInterpretation
             image = ImageOps.exif_transpose(image)
             pixels = np.array(image).astype(np.uint16) if bits == 16 else np.array(image.convert(_plain_mode(image)))
+            if bits == 16 and white_is_zero:  # with 8 bits Pillow has turned it
+                pixels = 65535 - pixels
     return Photo(pixels, profile)
 
 
@@ -528,15 +532,22 @@ def _plain_mode(image):
     return ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
 
 
-def _read_png_16(path):
-    """uint16 (H, W) or (H, W, C) of a 16-bit PNG, through torchvision: Pillow would drop the lower bits of colour."""
+def _read_png_16(path, transparent):
+    """uint16 (H, W) or (H, W, C) of a 16-bit PNG, through torchvision: Pillow would drop the lower bits of colour.
+
+    transparent: the one colour that the file calls so (its tRNS chunk), or None; it becomes alpha.
+    """
     from torchvision.io import ImageReadMode, decode_image, read_file  # imported where needed: it takes a second
 
     try:
         pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED)  # (C, H, W)
     except RuntimeError as error:
         raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
-    return pixels.permute(1, 2, 0).squeeze(2).numpy()
+    pixels = pixels.permute(1, 2, 0).numpy()
+    if transparent is not None:
+        alpha = np.where((pixels == transparent).all(axis=2), 0, 65535)
+        pixels = np.dstack([pixels, alpha.astype(np.uint16)])
+    return pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
 
 
 def _apply_orientation(pixels, orientation):

@@ -36,7 +36,6 @@ from utils import (
 FORMAT = "sr-patches"
 FORMAT_VERSION = 2
 DEFAULT_PATCH = 76  # HR pixels; rounded down to a multiple of the scale
-DEFAULT_STRIDE = 76
 DEFAULT_COPIES = (1.0, 0.9, 0.8, 0.7, 0.6)  # factors by which each training image is scaled before its pair is made
 MAX_COPIES = 100
 CHUNK = 64  # patches in one HDF5 chunk
@@ -175,7 +174,7 @@ def prepare_patches(
     colour="y",
     *,
     patch_size=None,
-    stride=DEFAULT_STRIDE,
+    stride=None,
     copies=DEFAULT_COPIES,
     images=None,
     data_dir=DATA_DIR,
@@ -185,11 +184,13 @@ def prepare_patches(
     """Build the patch file of a set, image by image: memory does not grow with their number. Returns its path.
 
     dataset: a key of TRAIN_SETS, or any name together with `images`, a folder of one's own. patch_size and stride in
-    HR pixels. copies: each training image is taken at these sizes, as factors in (0, 1] that begin with 1; a copy
-    smaller than a patch is left out. The file is written under a temporary name and renamed when complete.
+    HR pixels; without a stride patches lie side by side. copies: each training image is taken at these sizes, as
+    factors in (0, 1] that begin with 1; a copy smaller than a patch is left out. The file is written under a temporary
+    name and renamed when complete.
     Raises UserError for settings or images that cannot be used; nothing is left behind then.
     """
     patch_size = patch_size or DEFAULT_PATCH // scale * scale
+    stride = stride or patch_size
     if patch_size % scale:
         nearest = max(patch_size // scale, 1) * scale
         raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {nearest}")

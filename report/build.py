@@ -18,7 +18,7 @@ import torch
 
 from data.catalog import TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade
-from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
 from models import TRAINABLE, build_model, model_label, model_options
 from report import charts, content, trials
 from report.comparisons import image_files
@@ -241,7 +241,7 @@ class Document:
             TEST_SET=TEST_SET,
             SECOND_SET=SECOND_SET,
             PATCH=DEFAULT_PATCH,
-            STRIDE=DEFAULT_STRIDE,
+            STRIDE=DEFAULT_PATCH,
             COPIES=DEFAULT_COPIES,
             EPOCHS=content.EPOCHS,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.catalog import TEST_SETS, TRAIN_SETS
-from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE, count_patches
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, count_patches
 from models import (
     TRAINABLE,
     build_model,
@@ -214,7 +214,7 @@ def measured_field(name):
 
 
 @cache
-def patch_count(patch_size=DEFAULT_PATCH, stride=DEFAULT_STRIDE, copies=DEFAULT_COPIES):
+def patch_count(patch_size=DEFAULT_PATCH, stride=DEFAULT_PATCH, copies=DEFAULT_COPIES):
     """T91's training patches, cut as prepare.py does by default, or in another size, stride or other copies."""
     return count_patches(TRAIN_SETS["T91"], patch_size, stride, SCALE, copies)
 

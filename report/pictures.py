@@ -11,7 +11,7 @@ from matplotlib.patches import ConnectionPatch, Rectangle
 
 from data.catalog import TRAIN_SETS
 from data.degradation import contributions, cubic, degrade, imresize, modcrop
-from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, DEFAULT_STRIDE, count_patches, cut_patches, patch_starts
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, count_patches, cut_patches, patch_starts
 from report.comparisons import GAP, MARK, choose_region
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, put_caption, show_image
 from utils import score, to_uint8, to_y
@@ -33,7 +33,7 @@ def draw_pictures(folder, images):
     path, inputs = files["degradation"]
     draw_degradation(path, DEGRADED, degradation_steps(images[DEGRADED], SCALE), inputs)
     path, inputs = files["held_out"]
-    count = count_patches(T91, DEFAULT_PATCH, DEFAULT_STRIDE, SCALE, DEFAULT_COPIES)
+    count = count_patches(T91, DEFAULT_PATCH, DEFAULT_PATCH, SCALE, DEFAULT_COPIES)
     draw_held_out(path, images, T91.held_out, count, inputs)
     return [path for path, _ in files.values()]
 
@@ -68,11 +68,11 @@ def patch_pairs_inputs():
 
 
 def _cutting():
-    sizes = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_STRIDE, "copies": list(DEFAULT_COPIES), "scale": SCALE}
+    sizes = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH, "copies": list(DEFAULT_COPIES), "scale": SCALE}
     return {"dataset": T91.name, "manifest": T91.manifest, **sizes}
 
 
-def densest_pair(name, pixels, patch_size=DEFAULT_PATCH, stride=DEFAULT_STRIDE, scale=SCALE):
+def densest_pair(name, pixels, patch_size=DEFAULT_PATCH, stride=DEFAULT_PATCH, scale=SCALE):
     """Of the training pairs on Y of an image at its own size the one whose HR patch varies most."""
     lr, hr = degrade(pixels, scale, "y")
     lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)

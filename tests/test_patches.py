@@ -18,7 +18,6 @@ from data.catalog import TRAIN_SETS
 from data.degradation import imresize, modcrop
 from data.patches import (
     DEFAULT_PATCH,
-    DEFAULT_STRIDE,
     FORMAT_VERSION,
     count_patches,
     cut_patches,
@@ -60,6 +59,13 @@ def test_patches_cover_the_whole_axis_aligned_to_lr_pixels_and_flush_with_its_en
     assert patch_starts(patch_size - scale, patch_size, 1, scale) == []
 
 
+@pytest.mark.parametrize(("scale", "patch_size"), [(4, 40), (8, None), (3, None)])
+def test_without_a_stride_patches_lie_side_by_side(build, scale, patch_size):
+    path = build(scale, patch_size=patch_size, stride=None)
+    with h5py.File(path, "r") as file:
+        assert file.attrs["stride"] == file.attrs["patch_size"] == (patch_size or 76 // scale * scale)
+
+
 def test_strides_of_the_default_patch_are_kept_up_to_the_rounding():
     assert patch_starts(200, 76, 38, 4) == [0, 36, 76, 112, 124]
 
@@ -79,7 +85,7 @@ def test_hr_patch_shows_what_its_lr_patch_shows(patch_size, stride):
 def test_patches_of_a_catalogued_set_are_counted_as_they_are_cut(tmp_path, copies):
     path = prepare_patches("sample", 4, "y", copies=copies, data_dir=tmp_path)
     stored = read_patches(path, dataset="sample", scale=4, colour="y", copies=copies)
-    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_STRIDE, 4, copies) == len(stored.lr)
+    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_PATCH, 4, copies) == len(stored.lr)
 
 
 @pytest.mark.parametrize("colour", ["y", "rgb"])
@@ -268,7 +274,7 @@ def refusal(path, **asked):
     rebuilt = prepare.parse_args(arguments)
     assert (rebuilt.name or rebuilt.dataset, rebuilt.scale, rebuilt.colour) == tuple(map(asked.get, ASKED))
     assert rebuilt.patch_size == asked.get("patch_size")
-    assert rebuilt.stride == asked.get("stride", patches.DEFAULT_STRIDE)
+    assert rebuilt.stride == asked.get("stride")
     assert tuple(rebuilt.copies) == asked.get("copies", patches.DEFAULT_COPIES)
     return message
 

@@ -152,7 +152,7 @@ def test_pictures_carry_what_they_are_made_from(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("SCALE", 2), ("DEFAULT_STRIDE", 19), ("PATCHES_OF", ("t1",)), ("T91", None)]
+    ("name", "value"), [("SCALE", 2), ("DEFAULT_PATCH", 72), ("PATCHES_OF", ("t1",)), ("T91", None)]
 )
 def test_fingerprints_change_with_the_settings_that_the_figures_show(tmp_path, monkeypatch, name, value):
     def found():
@@ -162,7 +162,7 @@ def test_fingerprints_change_with_the_settings_that_the_figures_show(tmp_path, m
     monkeypatch.setattr(pictures, name, TRAIN_SETS["sample"] if name == "T91" else value)
     changed = {kind for kind, value in found().items() if value != before[kind]}
     everything = {"patches", "degradation", "held_out"}
-    expected = {"DEFAULT_STRIDE": {"patches", "held_out"}, "PATCHES_OF": {"patches"}}
+    expected = {"DEFAULT_PATCH": {"patches", "held_out"}, "PATCHES_OF": {"patches"}}
     assert changed == expected.get(name, everything)
 
 

@@ -258,7 +258,7 @@ BAD_ARGUMENTS = [
     (("--patch", 76), "unrecognized arguments: --patch"),
     (("--images", "photos"), "--images DIR and --name NAME go together"),
     (("--name", "own"), "--images DIR and --name NAME go together"),
-    *(((*OWN, name), "--name .* choose another") for name in ("T91", "sample", "a/b", "")),
+    *(((*OWN, name), "--name .* choose another") for name in ("T91", "sample", "Set5", "a/b", "")),
     ((*OWN, "own", "--dataset", "sample"), "--images.*--dataset|--dataset.*--images"),
     ((*OWN, "own", "--data-dir", "photos/photo0.png"), "cannot write in photos/photo0.png: .*; choose another folder"),
     ((*OWN, "own", "--data-dir", "photos/photo0.png/data"), "cannot write in .*: Not a directory; choose another"),

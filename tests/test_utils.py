@@ -388,6 +388,27 @@ def test_16_bit_grey_tiff_is_read_whole(tmp_path):
     np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, DEEP[..., 0])
 
 
+@pytest.mark.parametrize("pixels", [PIXELS[..., 0], DEEP[..., 0]], ids=["8 bits", "16 bits"])
+def test_grey_tiff_in_which_zero_is_white_is_turned(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="miniswhite")
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, np.iinfo(pixels.dtype).max - pixels)
+
+
+@pytest.mark.parametrize("colour", [1, 3], ids=["grey", "rgb"])
+def test_colour_that_a_16_bit_png_calls_transparent_becomes_alpha(tmp_path, colour):
+    pixels = DEEP[..., :colour].squeeze()
+    write_png(tmp_path / "x.png", pixels)
+    content = (tmp_path / "x.png").read_bytes()
+    header = 8 + 25  # signature and IHDR
+    chosen = np.atleast_1d(pixels[3, 5])
+    named = png_chunk(b"tRNS", b"".join(int(value).to_bytes(2, "big") for value in chosen))
+    (tmp_path / "x.png").write_bytes(content[:header] + named + content[header:])
+    planes, alpha = np.split(read_photo(tmp_path / "x.png").pixels, [colour], axis=2)
+    np.testing.assert_array_equal(planes.squeeze(), pixels)
+    np.testing.assert_array_equal(alpha[..., 0] == 0, (planes == chosen).all(axis=2))
+    assert alpha[3, 5] == 0 and {*np.unique(alpha)} == {0, 65535}
+
+
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
 def test_colour_profile_is_kept(tmp_path, pixels):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -469,6 +490,8 @@ def test_photo_is_turned_as_its_exif_orientation_says(tmp_path, kind, orientatio
         plain.getexif()[0x0112] = orientation
     expected = np.array(ImageOps.exif_transpose(plain)).astype(int)
     np.testing.assert_array_equal(read_photo(path).pixels, expected * (257 if kind.startswith("16") else 1))
+    if not kind.startswith("16"):
+        np.testing.assert_array_equal(read_image(path), expected)
 
 
 def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
