@@ -33,6 +33,7 @@ from models import (
     model_options,
     parse_options,
 )
+from models.inference import Tiled
 from models.layers import batch_norms, share_batch_norm
 from models.revival import DEAD_SHARE, dead_maps, revive
 from utils import (
@@ -84,6 +85,7 @@ CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
 MANY_DEAD = 0.1  # of a network's maps: more of them dead are worth a word at the end of a run
 LOOKED_AT = 128  # patches or some more, that are run through a network to find its dead maps
+AT_ONCE = 256  # LR pixels of each side of a held-out image that are looked at for the same
 EAGER_STEPS = 3  # on CUDA, before the step is recorded: libraries choose and prepare their kernels
 RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit", "--deterministic", "--compile")
 
@@ -392,6 +394,7 @@ class Run:
     history: list  # one dict of LOG_COLUMNS per epoch
     losses: torch.Tensor  # on the device: of the steps of the current epoch
     steps: int = 0  # done of the current epoch
+    started: float = 0.0  # of time.perf_counter(): when the current epoch began, less the time that the run stood still
     epoch_start: torch.Tensor | None = None  # the generator's state when the current epoch began
     best_psnr: float = -math.inf
     best_epoch: int = 0
@@ -415,6 +418,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.epoch_start if self.steps else self.generator.get_state(),
             "losses": self.losses[: self.steps].cpu(),
+            "seconds": time.perf_counter() - self.started if self.steps else 0.0,
             "history": self.history,
             "best_psnr": self.best_psnr,
             "best_epoch": self.best_epoch,
@@ -440,10 +444,12 @@ class Run:
         self.generator.set_state(state["generator"])
         self.steps = len(state["losses"])
         self.losses[: self.steps] = state["losses"]
+        self.started = time.perf_counter() - float(state["seconds"])
         rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
         self.history = [row | {"epoch": int(row["epoch"])} for row in rows]
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
-        sane = all(0 <= row["seconds"] < 1e9 and math.isfinite(row["loss"]) for row in rows)
+        sane = 0 <= float(state["seconds"]) < 1e9
+        sane = sane and all(0 <= row["seconds"] < 1e9 and math.isfinite(row["loss"]) for row in rows)
         sane = sane and [row["epoch"] for row in self.history] == list(range(1, len(rows) + 1))
         if not sane or self.average.steps < 0 or not 0 <= self.best_epoch <= len(rows) <= self.recipe.epochs:
             raise ValueError("its history holds impossible values")
@@ -621,18 +627,19 @@ def describe_progress(run, started, patches):
 def validate(model, val, scale, device, team):
     """Mean PSNR in dB on Y over whole image pairs [(name, lr, hr)], by the protocol of test.py, in float32.
 
-    The processes of the team share the images.
+    The processes of the team share the images. Large ones go through the network in tiles.
     """
     training = model.training
     model.eval()
+    network = Tiled(model, scale)
     psnrs = []
     for _, lr, hr in val[team.rank :: team.size]:
-        sr = model(to_unit(lr[None].to(device)))  # (1, C, H, W)
+        sr = network(to_unit(lr[None].to(device)))  # (1, C, H, W)
         if not torch.isfinite(sr).all():
             raise UserError("the network's output is not finite; try a lower --learning-rate, or --clip above 0")
         psnrs.append(score(to_uint8(sr)[0].cpu().numpy(), hr.numpy(), border=scale, ssim=False)[0])
     model.train(training)
-    return team.mean(torch.tensor(sum(psnrs) * team.size, dtype=torch.float64, device=device)).item() / len(val)
+    return team.total(float(sum(psnrs))) / len(val)
 
 
 def fit(run, folder, epochs, compiled=False):
@@ -662,7 +669,8 @@ def fit(run, folder, epochs, compiled=False):
     silent = True if folder is None else None  # None: where there is no terminal
     bar = tqdm(total=run.total_steps, initial=done, unit="step", disable=silent, dynamic_ncols=True)
     with bar, Keeper(run, folder, epochs) as keeper:
-        started = time.perf_counter()
+        if not run.steps:
+            run.started = time.perf_counter()
         while run.epoch < epochs:
             loss, speed = train_epoch(run, step, bar, keeper.after_step)
             try:
@@ -675,8 +683,8 @@ def fit(run, folder, epochs, compiled=False):
                 run.best_psnr, run.best_epoch = psnr, run.epoch + 1
             rate = learning_rate_at((run.epoch + 1) * run.steps_per_epoch - 1, run.total_steps, recipe)
             ended = time.perf_counter()
-            row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, ended - started)
-            started = ended  # what saving this epoch takes is the next one's
+            row = (run.epoch + 1, rate, loss, psnr, run.best_psnr, speed, ended - run.started)
+            run.started = ended  # what saving this epoch takes is the next one's
             run.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
             if folder:
                 save_best_and_log(run, folder, improved)
@@ -692,7 +700,8 @@ class Keeper(HeldSignals):
 
     Short epochs, such as a GPU's, do not each write it: one that ends within REST_SECONDS of a save leaves it to a
     later one, but for the last of all `epochs`. A run killed in between does those few epochs again.
-    Several processes ask each other, at every LOSS_CHECK_STEPS steps, so that all end after the same one.
+    Several processes ask each other, so that all end after the same step: on a CPU at every one, since torchrun gives
+    them half a minute, on CUDA, which would be waited for, at every LOSS_CHECK_STEPS.
     """
 
     def __init__(self, run, folder, epochs):
@@ -703,7 +712,8 @@ class Keeper(HeldSignals):
         self.saved = time.perf_counter()
 
     def after_step(self):
-        if self.run.team.size > 1 and self.run.steps % LOSS_CHECK_STEPS:
+        team, device = self.run.team, self.run.pairs.device
+        if team.size > 1 and device.type == "cuda" and self.run.steps % LOSS_CHECK_STEPS:
             return
         asked = self.run.team.largest(self.received)
         self.save_and_end(asked, due=time.perf_counter() - self.saved > SAVE_SECONDS)
@@ -768,7 +778,7 @@ def note_dead_maps(run, folder):
     """Say when many maps of a trained network are dead, which its author can do something about."""
     if run.description["model"] not in REVIVABLE:
         return
-    batches = (to_unit(lr[None].to(run.pairs.device)) for _, lr, _ in run.val)
+    batches = (to_unit(lr[None, :, :AT_ONCE, :AT_ONCE].to(run.pairs.device)) for _, lr, _ in run.val)
     dead = torch.cat(dead_maps(run.average.model.eval(), batches))
     if dead.float().mean() > MANY_DEAD:
         print(
@@ -892,6 +902,11 @@ def bring_to_life(model, fresh, patches, negatives, device):
     return int(dead.sum())
 
 
+def made_by(device, team):
+    """What the result of a run depends on beside its recipe, data and model."""
+    return provenance(device) | {"processes": team.size}
+
+
 def begin(args, device, team):
     """A new run, and its folder, which is the first process's and None for the others."""
     start, source = load_start(args)
@@ -926,7 +941,7 @@ def begin(args, device, team):
         "deterministic": args.deterministic,
         "started_from": [*start.get("started_from", []), stage_of(start, args.weights)] if start else [],
         "revived": 0,
-        **provenance(device),
+        **made_by(device, team),
     }
     begun = f", beginning with the weights of {args.weights}, {label_of(start)}" if start else ""
     print(f"{label_of(description)}: {count_parameters(model):,} parameters, trained on {args.dataset}{begun}")
@@ -955,9 +970,16 @@ def resume(args, device, team):
             raise UserError(
                 f"{args.resume}: the run was trained on other patches than the present file's; rebuild that"
             )
+        description["deterministic"] = args.deterministic and description["deterministic"]
+        here = made_by(device, team)
+        if changed := {name: here[name] for name in here if name != "command" and here[name] != description.get(name)}:
+            description["resumed"] = [*description.get("resumed", []), {"epoch": len(state["history"])} | changed]
         run = run_on(patches, model, recipe, description, args, device, team)
-        run.restore(state)
-    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        try:
+            run.restore(state)
+        except RuntimeError as error:  # elsewhere one is not about the file
+            raise ValueError(error) from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"{args.resume}: its training state is damaged or of another version ({error}); start a new run"
         ) from error
@@ -1007,18 +1029,18 @@ def main(argv=None):
         run, folder = (resume if args.resume else begin)(args, device, team)
         total = run.recipe.epochs
         epochs = min(total, run.epoch + args.stop_after) if args.stop_after else total
-        try:
-            with held_by_one(folder) if folder else nullcontext():
+        with held_by_one(folder) if folder else nullcontext():
+            try:
                 fit(run, folder, epochs, args.compile)
-        except RuntimeError as error:
-            if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise UserError(
-                    "torch.compile cannot compile here, where a C++ compiler may be missing; leave out --compile"
-                ) from error
-            raise
-        finally:
-            if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
-                folder.rmdir()
+            except RuntimeError as error:
+                if args.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise UserError(
+                        "torch.compile cannot compile here, where a C++ compiler may be missing; leave out --compile"
+                    ) from error
+                raise
+            finally:
+                if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
+                    folder.rmdir()
         if run.epoch < total:
             print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
         elif folder:

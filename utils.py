@@ -196,13 +196,13 @@ def scale_factor(text):
 
 
 def positive_float(text):
-    """argparse type: a finite number above 0."""
-    return _checked(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+    """argparse type: a number above 0 that float32 holds."""
+    return _checked(text, float, lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
 
 
 def non_negative_float(text):
-    """argparse type: a finite number of at least 0."""
-    return _checked(text, float, lambda value: 0 <= value < math.inf, "a number of at least 0")
+    """argparse type: a number of at least 0 that float32 holds."""
+    return _checked(text, float, lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
 
 
 def _checked(text, kind, allowed, description):
@@ -959,6 +959,15 @@ class Team:
         total = tensor.clone()
         distributed.all_reduce(total, group=self.group)
         return total / self.size
+
+    def total(self, number):
+        """The sum of the floats that the processes give, however long one of them takes; each must call this."""
+        if self.size == 1:
+            return number
+        total = torch.tensor(number, dtype=torch.float64)
+        total = total.cuda() if distributed.get_backend() == "nccl" else total
+        distributed.all_reduce(total)  # not in self.group, whose processes answer within LOST_SECONDS
+        return total.item()
 
     def largest(self, number):
         """The largest of the numbers that the processes give; each must call this."""

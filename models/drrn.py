@@ -3,8 +3,9 @@
 Y. Tai, J. Yang, X. Liu, "Image Super-Resolution via Deep Recursive Residual Network", CVPR 2017.
 https://openaccess.thecvf.com/content_cvpr_2017/papers/Tai_Image_Super-Resolution_via_CVPR_2017_paper.pdf
 
-Differences from the paper: no batch normalisation and no biases, the form that the authors' own model file holds and
-that reaches the paper's numbers (297,216 parameters); the last layer starts near zero.
+Differences from the paper: no batch normalisation, which the paper has before each activation, and no biases (the
+paper's number of parameters, 297 K, is that of the weights: 297,216); no activation before a block's first convolution;
+the last layer starts near zero.
 """
 
 import torch

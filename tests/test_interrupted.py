@@ -351,6 +351,14 @@ def test_folder_that_another_run_writes_is_refused(script, workplace, flags, res
     assert script("train", *resume, "--stop-after", 1).status == 0
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_folder_of_a_run_in_its_first_epoch_is_refused_and_left_to_it(script, workplace, flags):
+    (workplace / "run").mkdir()
+    with held_by_one(workplace / "run"):
+        assert refused(script, "train", [*flags, "--out", "run"], "run is being written", unchanged=workplace)
+    assert (workplace / "run").is_dir()
+
+
 def test_resume_removes_what_a_killed_run_left_half_written(workplace, flags, resume):
     assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
     (workplace / "run" / ".last.pth.abc.part.pth").write_bytes(b"half")

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import sys
+import time
 from contextlib import chdir, contextmanager, nullcontext, redirect_stdout
 from copy import deepcopy
 from io import StringIO
@@ -25,7 +26,17 @@ from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
 from report.drawing import draw_curve
-from utils import UserError, git_state, load_checkpoint, rgb_to_ycbcr, save_checkpoint, sha256_of_file
+from utils import (
+    Team,
+    UserError,
+    git_state,
+    load_checkpoint,
+    rgb_to_ycbcr,
+    save_checkpoint,
+    score,
+    sha256_of_file,
+    to_uint8,
+)
 
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
@@ -349,6 +360,64 @@ def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, s
     save_checkpoint(stopped / "last.pth", checkpoint)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
     assert refused(script, "train", arguments, "of another version", "other pieces", unchanged=stopped.parent)
+
+
+def test_failure_that_is_not_the_files_is_not_said_to_be(stopped, tiny, monkeypatch):
+    def out_of_memory(*arguments):
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(train, "run_on", out_of_memory)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        run_in(stopped.parent, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
+
+
+def test_run_resumed_elsewhere_says_what_has_changed(stopped, tiny, monkeypatch):
+    before = load_checkpoint(stopped / "last.pth")
+    assert before["processes"] == 1 and "resumed" not in before
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.git_state", lambda: ("c0ffee", before["clean"]))
+        run_in(stopped.parent, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
+    after = load_checkpoint(stopped / "last.pth")
+    epoch = len(before["training"]["history"])
+    assert after["resumed"] == [{"epoch": epoch, "commit": "c0ffee"}]
+    assert after["commit"] == before["commit"]
+
+
+def test_epoch_that_is_resumed_counts_the_seconds_before_it_stopped():
+    run, later = random_run(), random_run()
+    run.losses[0] = train.TrainingStep(run)(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32))
+    run.steps, run.epoch_start = 1, run.generator.get_state()
+    run.started = time.perf_counter() - 100
+    later.restore(run.state())
+    assert time.perf_counter() - later.started == pytest.approx(100, abs=5)
+
+
+def test_large_held_out_image_goes_through_the_network_in_tiles():
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, lr):
+            seen.append(lr[0, 0].numel())
+            return lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+    hr = torch.randint(0, 256, (1, 2400, 1600), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    lr = hr[:, ::4, ::4].float()
+    psnr = train.validate(Network(), [("large", lr, hr)], 4, torch.device("cpu"), Team())
+    whole = train.to_unit(lr[None]).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert psnr == pytest.approx(score(to_uint8(whole)[0].numpy(), hr.numpy(), border=4, ssim=False)[0])
+    assert max(seen) < lr.numel() / 3
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_processes_on_a_cpu_ask_each_other_after_each_step_whether_to_end(size):
+    """torchrun kills them half a minute after Ctrl-C: 25 steps can take longer."""
+    asked = []
+    run = random_run()
+    run.team = SimpleNamespace(size=size, largest=lambda number: asked.append(number) or number)
+    keeper = train.Keeper(run, None, 2)
+    for run.steps in (1, 2, 3):
+        keeper.after_step()
+    assert len(asked) == 3
 
 
 # ---------------------------------------------------------------- the recipe
