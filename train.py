@@ -85,7 +85,7 @@ CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
 MANY_DEAD = 0.1  # of a network's maps: more of them dead are worth a word at the end of a run
 LOOKED_AT = 128  # patches or some more, that are run through a network to find its dead maps
-AT_ONCE = 256  # LR pixels of each side of a held-out image that are looked at for the same
+LOOKED_SIDE = 256  # LR pixels of each side of a held-out image that are looked at for the same
 EAGER_STEPS = 3  # on CUDA, before the step is recorded: libraries choose and prepare their kernels
 RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit", "--deterministic", "--compile")
 
@@ -778,12 +778,17 @@ def note_dead_maps(run, folder):
     """Say when many maps of a trained network are dead, which its author can do something about."""
     if run.description["model"] not in REVIVABLE:
         return
-    batches = (to_unit(lr[None, :, :AT_ONCE, :AT_ONCE].to(run.pairs.device)) for _, lr, _ in run.val)
+    batches = (to_unit(lr[None, :, :LOOKED_SIDE, :LOOKED_SIDE].to(run.pairs.device)) for _, lr, _ in run.val)
     dead = torch.cat(dead_maps(run.average.model.eval(), batches))
     if dead.float().mean() > MANY_DEAD:
+        remedies = (
+            "a lower --learning-rate keeps"
+            if run.recipe.centralize
+            else "--centralize and a lower --learning-rate keep"
+        )
         print(
-            f"note: {count_dead(dead)} of {run.recipe.val_set}; a lower --learning-rate and "
-            f"--centralize keep more of them alive, --weights {folder}/best.pth --revive begins with new ones"
+            f"note: {count_dead(dead)} of {run.recipe.val_set}; {remedies} more of them alive, "
+            f"--weights {folder}/best.pth --revive begins with new ones"
         )
 
 
