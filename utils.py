@@ -439,7 +439,7 @@ def read_image(path):
         has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
         if has_alpha and image.convert("RGBA").getextrema()[3][0] < 255:
             raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
         return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
 
 
@@ -965,18 +965,20 @@ class Team:
         if self.size == 1:
             return number
         total = torch.tensor(number, dtype=torch.float64)
-        total = total.cuda() if distributed.get_backend() == "nccl" else total
-        distributed.all_reduce(total)  # not in self.group, whose processes answer within LOST_SECONDS
-        return total.item()
+        return self._reduced(total, distributed.ReduceOp.SUM)  # not in self.group: LOST_SECONDS may be too few
 
     def largest(self, number):
         """The largest of the numbers that the processes give; each must call this."""
         if self.size == 1:
             return number
-        largest = torch.tensor(number)
-        largest = largest.cuda() if distributed.get_backend(self.group) == "nccl" else largest
-        distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self.group)
-        return largest.item()
+        return self._reduced(torch.tensor(number), distributed.ReduceOp.MAX, self.group)
+
+    @staticmethod
+    def _reduced(number, operation, group=None):
+        """What an operation makes of the numbers, tensors of (), of all processes of a group, by default of all."""
+        number = number.cuda() if distributed.get_backend(group) == "nccl" else number
+        distributed.all_reduce(number, operation, group=group)
+        return number.item()
 
 
 # ---------------------------------------------------------------- where a number comes from

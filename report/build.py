@@ -241,7 +241,6 @@ class Document:
             TEST_SET=TEST_SET,
             SECOND_SET=SECOND_SET,
             PATCH=DEFAULT_PATCH,
-            STRIDE=DEFAULT_PATCH,
             COPIES=DEFAULT_COPIES,
             EPOCHS=content.EPOCHS,
         )
@@ -380,14 +379,13 @@ class Report:
 
     def stale_results(self):
         """Paths of test.py's results that are not of the weights there are now."""
-        weights = {network.name: network.result["weights"] for network in self.facts.scored}
-        there = {name: ROOT / one["path"] for name, one in weights.items()}
-        changed = [
-            name
-            for name in weights
-            if not there[name].exists() or sha256_of_file(there[name]) != weights[name]["sha256"]
-        ]
-        return [self.folder / result_file(name) for name in changed]
+        found = []
+        for network in self.facts.scored:
+            tested = network.result["weights"]
+            there = ROOT / tested["path"]
+            if not there.exists() or sha256_of_file(there) != tested["sha256"]:
+                found.append(self.folder / result_file(network.name))
+        return found
 
     def stale(self):
         """[(path, command that brings it up to date)] of all that is not current."""
@@ -404,7 +402,8 @@ class Report:
 
         Raises UserError before anything is written where what test.py draws is not there.
         """
-        for path in self.stale_comparisons():
+        stale = self.stale_comparisons()
+        for path in stale:
             if path.suffix == ".png" and not path.exists():
                 raise UserError(f"{path} is missing: run {SCORE}")
         wanted = [figure for figure in self.figures.values() if everything or not figure.is_current]
@@ -422,7 +421,7 @@ class Report:
             write(path, text)
         if results := self.stale_results():
             kept.append(f"{results[0].name} is of other weights than there are now: run {SCORE}")
-        if stale := self.stale_comparisons():
+        if stale:
             kept.append(f"{len(stale)} files of test.py do not fit the results, like {stale[0].name}: run {SCORE}")
         if everything or not self.page_is_current:
             sliders = [] if any(path.suffix == ".webp" for path in stale) else self.sliders

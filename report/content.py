@@ -643,11 +643,12 @@ def deviating(facts, value_of, default):
 
     value_of: called with what is known of a run.
     """
-    values = {n.label: list(dict.fromkeys(value_of(run) for run, _ in n.runs)) for n in facts.scored}
-    shown = {
-        label: "、".join(f"{value:g}" for value in of_runs) for label, of_runs in values.items() if of_runs != [default]
-    }
-    return [f"{label}（{text}）" for label, text in shown.items()]
+    found = []
+    for network in facts.scored:
+        values = list(dict.fromkeys(value_of(run) for run, _ in network.runs))
+        if values != [default]:
+            found.append(f"{network.label}（{'、'.join(f'{value:g}' for value in values)}）")
+    return found
 
 
 def other_pieces(facts):

@@ -30,7 +30,7 @@ TRAINING_SET = "T91"
 SCORE = "python test.py --weights weights/*.pth"  # what makes the main results
 TEST_SET = "Set5"
 SECOND_SET = "Set14"  # more images, on which nothing was ever decided
-HELD_OUT_FILE = f"T91_x{SCALE}_held-out_bicubic.json"
+HELD_OUT_FILE = f"{TRAINING_SET}_x{SCALE}_held-out_bicubic.json"
 
 
 @dataclass
@@ -216,7 +216,7 @@ def measured_field(name):
 @cache
 def patch_count(patch_size=DEFAULT_PATCH, stride=DEFAULT_PATCH, copies=DEFAULT_COPIES):
     """T91's training patches, cut as prepare.py does by default, or in another size, stride or other copies."""
-    return count_patches(TRAIN_SETS["T91"], patch_size, stride, SCALE, copies)
+    return count_patches(TRAIN_SETS[TRAINING_SET], patch_size, stride, SCALE, copies)
 
 
 def cutting(trained):
@@ -402,7 +402,7 @@ def speed_of(benchmark, name):
 
 def set_numbers():
     """{set: images, megapixels, manifest} of the sets that the report uses."""
-    sets = {"T91": TRAIN_SETS["T91"], TEST_SET: TEST_SETS[TEST_SET], SECOND_SET: TEST_SETS[SECOND_SET]}
+    sets = {TRAINING_SET: TRAIN_SETS[TRAINING_SET], TEST_SET: TEST_SETS[TEST_SET], SECOND_SET: TEST_SETS[SECOND_SET]}
     return {
         name: {
             "images": len(one.images),

@@ -339,11 +339,18 @@ DAMAGE = {
 }
 
 
+@contextmanager
+def edited(path):
+    """The checkpoint in a file, written back with what is changed in it."""
+    checkpoint = load_checkpoint(path)
+    yield checkpoint
+    save_checkpoint(path, checkpoint)
+
+
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_resume_from_a_damaged_training_state_is_refused(script, stopped, tiny, damage):
-    checkpoint = load_checkpoint(stopped / "last.pth")
-    damage(checkpoint["training"])
-    save_checkpoint(stopped / "last.pth", checkpoint)
+    with edited(stopped / "last.pth") as checkpoint:
+        damage(checkpoint["training"])
     arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
     assert refused(script, "train", arguments, "last.pth", "damaged", unchanged=stopped.parent)
 
@@ -355,9 +362,8 @@ def test_resume_from_a_damaged_training_state_is_refused(script, stopped, tiny, 
 )
 def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, stopped, tiny, change):
     """With a default in its place the run would go on as another one."""
-    checkpoint = load_checkpoint(stopped / "last.pth")
-    change(checkpoint["recipe"])
-    save_checkpoint(stopped / "last.pth", checkpoint)
+    with edited(stopped / "last.pth") as checkpoint:
+        change(checkpoint["recipe"])
     arguments = ["--resume", stopped / "last.pth", "--data-dir", tiny]
     assert refused(script, "train", arguments, "of another version", "other pieces", unchanged=stopped.parent)
 

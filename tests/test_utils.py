@@ -258,6 +258,13 @@ def png_chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def insert_chunk(path, kind, content):
+    """Put a chunk into a PNG file, behind its header."""
+    png = path.read_bytes()
+    header = 8 + 25  # signature and IHDR
+    path.write_bytes(png[:header] + png_chunk(kind, content) + png[header:])
+
+
 def png_claiming(width, height):
     """A small PNG file whose header claims a size."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
@@ -398,11 +405,8 @@ def test_grey_tiff_in_which_zero_is_white_is_turned(tmp_path, pixels):
 def test_colour_that_a_16_bit_png_calls_transparent_becomes_alpha(tmp_path, colour):
     pixels = DEEP[..., :colour].squeeze()
     write_png(tmp_path / "x.png", pixels)
-    content = (tmp_path / "x.png").read_bytes()
-    header = 8 + 25  # signature and IHDR
     chosen = np.atleast_1d(pixels[3, 5])
-    named = png_chunk(b"tRNS", b"".join(int(value).to_bytes(2, "big") for value in chosen))
-    (tmp_path / "x.png").write_bytes(content[:header] + named + content[header:])
+    insert_chunk(tmp_path / "x.png", b"tRNS", chosen.astype(">u2").tobytes())
     planes, alpha = np.split(read_photo(tmp_path / "x.png").pixels, [colour], axis=2)
     np.testing.assert_array_equal(planes.squeeze(), pixels)
     np.testing.assert_array_equal(alpha[..., 0] == 0, (planes == chosen).all(axis=2))
@@ -476,9 +480,7 @@ def test_photo_is_turned_as_its_exif_orientation_says(tmp_path, kind, orientatio
     exif[0x0112] = orientation
     if kind == "16-bit PNG":
         write_png(path, PIXELS.astype(np.uint16) * 257)
-        content = path.read_bytes()
-        header = 8 + 25  # signature and IHDR
-        path.write_bytes(content[:header] + png_chunk(b"eXIf", exif.tobytes()[6:]) + content[header:])
+        insert_chunk(path, b"eXIf", exif.tobytes()[6:])
     elif kind == "16-bit TIFF":
         Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257).save(path, "TIFF", exif=exif)
     else:
