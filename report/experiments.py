@@ -37,6 +37,7 @@ RECIPES = {
     "contrast0.1": ("--contrast", "0.1"),
     "clip0.01_rate4e-4_centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize"),
     "present": ("--clip", "0.01", "--learning-rate", "4e-4", "--centralize", "--contrast", "0.1"),
+    "present_no-centralize": ("--clip", "0.01", "--learning-rate", "4e-4", "--contrast", "0.1"),  # as SRCNN is shipped
 }
 SIZES = ("1", "0.9", "0.8", "0.7", "0.6")
 PREPARATIONS = {  # how prepare.py cuts the patches
@@ -120,5 +121,9 @@ GROUPS = {
         Experiment(name, recipe="clip0.01_rate4e-4_centralize", negatives=True, data="sparse", epochs=200)
         for name in TRAINABLE
         if name != "drrn"
+    ],
+    "whole_seeds": [  # beside the shipped weights, which are of seed 0
+        Experiment("srcnn", recipe="present_no-centralize", negatives=True, seed=seed, data="sparse", epochs=200)
+        for seed in (1, 2)
     ],
 }
