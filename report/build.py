@@ -113,6 +113,7 @@ def analysis(facts):
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
         "short_epochs": Experiment.epochs,
+        "repeated": [model_label(name, {}) for name in facts.whole_seeds],
         "seed_count": max((len(test) for test, _ in facts.seeds.values()), default=0),
     }
 
@@ -331,9 +332,10 @@ def score_held_out(images):
     }
 
 
-def with_results(readme, table):
-    """README's text with this table between the marks of its results. Raises UserError where they are missing."""
-    text, count = RESULTS.subn(lambda found: f"{found[1]}{table.markdown()}{found[2]}", readme)
+def with_results(readme, facts):
+    """README's text with the present results between their marks. Raises UserError where these are missing."""
+    results = "\n".join(filter(None, (content.readme_table(facts).markdown(), content.readme_seeds(facts))))
+    text, count = RESULTS.subn(lambda found: f"{found[1]}{results}{found[2]}", readme)
     if count != 1:
         raise UserError("README.md: its results have lost their marks <!-- results --> and <!-- end -->; restore them")
     return text
@@ -352,7 +354,7 @@ class Report:
         document = Document(self.facts, tables, self.figures)
         self.markdown = document.render(self.comparison)
         self.shown = document.shown
-        results = with_results(readme.read_text(encoding="utf-8"), content.readme_table(self.facts))
+        results = with_results(readme.read_text(encoding="utf-8"), self.facts)
         self.texts = {
             folder / "report.md": self.markdown,
             folder / "recipe.md": recipe_page(self.facts),

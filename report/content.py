@@ -15,6 +15,7 @@ from report.facts import (
     SECOND_SET,
     TEST_SET,
     cutting,
+    least_that_counts,
     measured_size,
     patch_count,
     result_file,
@@ -300,6 +301,17 @@ def readme_table(facts):
     return Table("readme", "", columns, tuple(rows), columns[-1:])
 
 
+def readme_seeds(facts):
+    """How far other seeds took the networks whose whole training was repeated with them, a line of README each."""
+    lines = []
+    for name, (test, _) in facts.whole_seeds.items():
+        scores = " and ".join(f"{psnr:.2f}" for psnr in test[1:])
+        seeds = "another seed" if len(test) == 2 else f"{len(test) - 1} other seeds"
+        spread = f"standard deviation of all {test.std(ddof=1):.3f} dB"
+        lines.append(f"{model_label(name, {})} trained alike with {seeds}: {scores} dB on {TEST_SET}; {spread}.\n")
+    return "".join(lines)
+
+
 def per_image_table(facts, key, form, title):
     """One score per image and network."""
     rows = [("Bicubic", facts.bicubic)] + [(network.label, network.result) for network in facts.scored]
@@ -458,16 +470,17 @@ def seeds_table(facts):
     rows = [
         (
             model_label(name, {}),
+            str(epochs),
             str(len(test)),
             f"{test.mean():.2f} ± {test.std(ddof=1):.2f}",
             f"{test.min():.2f}–{test.max():.2f}",
             f"{held_out.mean():.2f} ± {held_out.std(ddof=1):.2f}",
-            f"{facts.threshold(name):.2f}",
+            f"{least_that_counts(test):.2f}",
         )
-        for name, (test, held_out) in facts.seeds.items()
+        for name, epochs, (test, held_out) in facts.all_seeds
     ]
     columns = (
-        "网络", "种子数", f"{TEST_SET} PSNR (dB)", "最低–最高", "留出图像 PSNR (dB)", "两次运行之差的界限 (dB)",
+        "网络", "轮数", "种子数", f"{TEST_SET} PSNR (dB)", "最低–最高", "留出图像 PSNR (dB)", "两次运行之差的界限 (dB)",
     )  # fmt: skip
     return Table("seeds", "不同随机种子 (seed) 的波动：平均值 ± 标准差", columns, tuple(rows))
 

@@ -20,7 +20,7 @@ from models import (
     model_options,
     receptive_field,
 )
-from report.experiments import GROUPS, REPEATED
+from report.experiments import GROUPS, REPEATED, Experiment
 from report.result_files import read_result
 from train import HELD_OUT
 from utils import UserError
@@ -167,8 +167,25 @@ class Facts:
         """{network: (2, runs) PSNR in dB, on Set5 and on the held-out images} where there are several seeds."""
         runs = {name: [] for name in REPEATED}
         for experiment, result in self.group("seeds"):
-            runs[experiment.model].append((result["mean"]["psnr"], result["trained"]["val_psnr"]))
-        return {name: np.array(values).T for name, values in runs.items() if len(values) > 1}
+            runs[experiment.model].append(result)
+        return {name: psnrs_of(results) for name, results in runs.items() if len(results) > 1}
+
+    @cached_property
+    def whole_seeds(self):
+        """What `seeds` is, of the shipped weights and of trainings that differ from theirs in nothing but the seed."""
+        runs = {network.name: [network.result] for network in self.scored}
+        for experiment, result in self.group("whole_seeds"):
+            for shipped in runs.get(experiment.model, [])[:1]:
+                if but_for_the_seed(result) == but_for_the_seed(shipped):
+                    runs[experiment.model].append(result)
+        return {name: psnrs_of(results) for name, results in runs.items() if len(results) > 1}
+
+    @property
+    def all_seeds(self):
+        """[(network, epochs, PSNR of its runs)] of both, in tables' order."""
+        short = [(name, Experiment.epochs, runs) for name, runs in self.seeds.items()]
+        epochs = {network.name: network.epochs for network in self.scored}
+        return short + [(name, epochs[name], runs) for name, runs in self.whole_seeds.items()]
 
     def spread(self, name, held_out=False):
         """Standard deviation in dB of a network's PSNR between seeds, on Set5 or on the held-out images.
@@ -192,6 +209,23 @@ class Facts:
         """Whether a difference between runs of a network is more than the luck of the seed; None: not known."""
         threshold = self.threshold(name, held_out=held_out)
         return None if threshold is None else abs(difference) > threshold
+
+
+def psnrs_of(results):
+    """(2, runs) PSNR in dB, on Set5 and on the held-out images."""
+    return np.array([(result["mean"]["psnr"], result["trained"]["val_psnr"]) for result in results]).T
+
+
+def least_that_counts(psnrs):
+    """Two standard deviations of the difference between two of these runs (dB), which differ by the seed alone."""
+    return float(2 * math.sqrt(2) * psnrs.std(ddof=1))
+
+
+def but_for_the_seed(result):
+    """What the weights of a result come from, without the seed of their training."""
+    trained = result["trained"]
+    recipe = trained["recipe"] | {"seed": None}
+    return result["model"], result["options"], recipe, trained["data"], trained.get("started_from", [])
 
 
 @cache

@@ -399,6 +399,30 @@ def test_spread_is_that_between_the_seeds_and_the_largest_one_for_other_networks
     assert facts.spread("vdsr") == facts.spread("srcnn")
 
 
+def test_whole_trainings_that_differ_by_their_seed_show_how_far_it_moves_the_result(folder):
+    path = folder / "experiments" / f"{GROUPS['whole_seeds'][0].name}.json"
+    first, second, third = 33.3, 33.1, 33.2
+    for file, psnr in ((folder / "results" / "Set5_x4_srcnn.json", first), (path, second)):
+        with edited(file) as result:
+            result["mean"]["psnr"] = psnr
+    with edited(folder / "experiments" / f"{GROUPS['whole_seeds'][1].name}.json") as result:
+        result["mean"]["psnr"] = third
+    report = built(folder)
+    assert report.facts.whole_seeds["srcnn"][0] == pytest.approx([first, second, third])
+    assert list(report.facts.whole_seeds) == ["srcnn"]
+    readme = report.texts[folder.parent / "README.md"]
+    assert (
+        "SRCNN trained alike with 2 other seeds: 33.10 and 33.20 dB on Set5; standard deviation of all 0.100 dB"
+        in readme
+    )
+    assert "| SRCNN | 200 | 3 | 33.20 ± 0.10 | 33.10–33.30 |" in report.markdown
+    assert "除 SRCNN 外，每个网络的正式结果只有一个种子" in report.markdown
+    with edited(path) as result:
+        result["trained"]["recipe"]["contrast"] = 0.0
+    assert report.facts.whole_seeds["srcnn"].shape == (2, 3)
+    assert load(folder, BENCHMARKS).whole_seeds["srcnn"].shape == (2, 2)  # trained otherwise: not of the seed alone
+
+
 def test_a_difference_counts_from_two_standard_deviations_of_differences(facts):
     limit = 2 * math.sqrt(2) * facts.spread("carn")
     assert "超出随机波动" in content.verdict(facts, limit + 0.001, "carn")

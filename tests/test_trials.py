@@ -62,7 +62,7 @@ def test_difference_counts_from_two_deviations_of_a_difference_between_seeds(fac
     facts.experiments["carn_no-clip"]["trained"]["val_psnr"] = 25 + difference
     row = next(row for row in trials.trials_table(facts, "pieces").rows if row[0] == "`--clip 0`")
     assert row[-1] == expected  # 2 * sqrt(2) * 0.05 = 0.141
-    assert [row[3] for row in trials.seeds_table(facts).rows] == ["0.050"] * 3
+    assert [row[4] for row in trials.seeds_table(facts).rows] == ["0.050"] * 3
 
 
 def test_whole_trainings_stand_beside_the_shipped_weights_and_their_time_is_told(facts):
