@@ -14,6 +14,7 @@ from utils import (
     Parser,
     UserError,
     check_writable,
+    is_plain_text,
     positive_float,
     positive_int,
     run_script,
@@ -60,7 +61,7 @@ def parse_args(argv=None):
     if args.images and args.dataset:
         parser.error("--images takes the place of --dataset; give one of the two")
     args.dataset = args.dataset or "T91"
-    plain = args.name and args.name.isprintable() and Path(args.name).name == args.name
+    plain = args.name and is_plain_text(args.name) and Path(args.name).name == args.name
     if args.name in {*TRAIN_SETS, *TEST_SETS} or (args.name is not None and not plain):
         parser.error(f"--name {args.name!r} is taken or not a plain name; choose another")
     return args

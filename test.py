@@ -22,6 +22,7 @@ from utils import (
     UserError,
     add_device_argument,
     calc_psnr,
+    check_lengths,
     check_names,
     check_writable,
     choose_device,
@@ -117,6 +118,7 @@ def parse_args(argv=None):
     own.add_argument("--input", type=Path, metavar="FILE|DIR", help="super-resolve these images instead of scoring")
     own.add_argument("--output", type=Path, metavar="DIR", help="folder for the results")
     args = parser.parse_args(argv)
+    args.weights = [file for path in args.weights for file in matching(path)]
 
     if (args.input is None) != (args.output is None):
         parser.error("--input and --output go together")
@@ -131,6 +133,12 @@ def parse_args(argv=None):
         parser.error("--self-ensemble, --tile and --precision apply to networks; name some with --weights")
     args.zoom = parse_zoom(args.zoom) if args.zoom else None
     return args
+
+
+def matching(path):
+    """The files that a path with * or ? stands for, which the command lines of Windows hand on as they are."""
+    pattern = "*" in path.name or "?" in path.name
+    return (pattern and not path.exists() and sorted(path.parent.glob(path.name))) or [path]
 
 
 def parse_zoom(text):
@@ -149,8 +157,8 @@ def parse_zoom(text):
 
 def load_networks(paths, scale, device, self_ensemble, tile, precision):
     """One Network per checkpoint. Raises UserError when their scales differ from each other or from `scale`."""
-    networks = []
-    check_names(paths)
+    networks, how = [], (precision, tile)
+    check_names([*paths, *(path.resolve().parent for path in paths)])
     for path in paths:
         checkpoint = load_checkpoint(path)
         model = model_from_checkpoint(checkpoint, path).to(device)
@@ -161,8 +169,8 @@ def load_networks(paths, scale, device, self_ensemble, tile, precision):
             model = SelfEnsemble(model)
         networks.append(
             Network(
-                label=model_label(name, options, channels) + ("+" if self_ensemble else ""),
-                key=file_key(name, options, channels, self_ensemble),
+                label=model_label(name, options, channels) + ("+" if self_ensemble else "") + computed(" ", *how),
+                key=file_key(name, options, channels, self_ensemble) + computed("_", *how),
                 model=Tiled(model, checkpoint["scale"], tile),
                 scale=checkpoint["scale"],
                 colour="y" if channels == 1 else "rgb",
@@ -171,7 +179,7 @@ def load_networks(paths, scale, device, self_ensemble, tile, precision):
                     "options": options,
                     "parameters": parameters,
                     "scale": checkpoint["scale"],
-                    "weights": {"path": str(path), "sha256": sha256_of_file(path)},
+                    "weights": {"path": path.as_posix(), "sha256": sha256_of_file(path)},
                     "self_ensemble": self_ensemble,
                     "tile": tile,
                     "precision": precision,
@@ -193,6 +201,12 @@ def file_key(name, options, channels, self_ensemble):
     """What tells a network apart in file names: vdsr, vdsr_depth10, carn_rgb_ensemble."""
     parts = [name, *(f"{option}{value}" for option, value in non_default_options(name, options).items())]
     return "_".join(parts + ["rgb"] * (channels == 3) + ["ensemble"] * self_ensemble)
+
+
+def computed(separator, precision, tile):
+    """For labels and file names: how a network was computed where that was not in fp32 and as test.py itself cuts."""
+    parts = ["bf16"] * (precision == "bf16") + [f"tile{tile}"] * bool(tile)
+    return "".join(separator + part for part in parts)
 
 
 def make_distinct(networks, paths):
@@ -236,8 +250,9 @@ def find_test_images(dataset, data_dir, source):
     folder = Path(dataset)
     if not folder.is_dir():
         raise UserError(f"unknown test set {dataset!r}; allowed are {', '.join(TEST_SETS)}, or a folder of images")
-    if folder.resolve().name in TEST_SETS:
-        name, source = folder.resolve().name, folder.resolve().parent
+    known = {name.casefold(): name for name in TEST_SETS}  # some file systems know no case
+    if name := known.get(folder.resolve().name.casefold()):
+        source = folder.resolve().parent
         raise UserError(
             f"{folder} would be taken for {name}, whose images are known; use --dataset {name} --source {source}, or "
             "rename the folder"
@@ -252,7 +267,8 @@ def find_test_images(dataset, data_dir, source):
 def distinct_names(paths):
     """Names for the files of one folder: without their suffixes, with them where two would be the same."""
     stems = [path.stem for path in paths]
-    return stems if len(set(stems)) == len(stems) else [path.name for path in paths]
+    alike = len({stem.casefold() for stem in stems}) < len(stems)  # to file systems that know no case, too
+    return [path.name for path in paths] if alike else stems
 
 
 def read_test_image(path, scale):
@@ -381,6 +397,26 @@ def result(network, bicubic, dataset, manifest, zoom, origin):
     }
 
 
+def check_files(dataset, scale, paths, networks, figures):
+    """Raise UserError where the files made of two images would have one name, or one that is too long."""
+    keys = [network.key for network in networks] or ["bicubic_rgb"]
+    check_lengths([Path(f"{dataset}_x{scale}_{key}.json") for key in keys], dataset)
+    if not figures:
+        return
+    from report.comparisons import FIGURE_KINDS, joined_keys  # matplotlib takes a second to import
+
+    for name, path in paths.items():
+        longest = max(joined_keys(keys), *keys, key=len)
+        check_lengths([Path(f"{dataset}_x{scale}_{name}_{kind}{longest}.webp") for kind in FIGURE_KINDS.values()], path)
+        for kind in filter(None, FIGURE_KINDS.values()):
+            other = f"{name}_{kind}".removesuffix("_")
+            if other in paths:
+                raise UserError(
+                    f"{path}: a figure of it would have the name of one of {paths[other].name}; rename one of the "
+                    "two, or use --no-figures"
+                )
+
+
 def draw_figures(folder, results, name, pixels, networks, outputs, zoom):
     """Draw the figures of one image; returns their paths. results: {key: document}. outputs: of score_image()."""
     from report.comparisons import Panel, draw_image  # matplotlib takes a second to import
@@ -416,7 +452,8 @@ def evaluate(args, networks, device):
     folder = {name: args.out / name for name in ("results", "figures")[: 1 + args.figures]}
     for path in folder.values():
         check_writable(path)
-    colours = dict.fromkeys(network.colour for network in networks) or {"y": None}
+    check_files(dataset, scale, paths, networks, args.figures)
+    colours = {network.colour for network in networks} or {"y"}
     baselines = {colour: bicubic_network(scale, colour, device) for colour in sorted(colours, reverse=True)}
     rows = [*baselines.values(), *networks]
     for network in rows:  # the first call of a network is slow; it is not timed
@@ -500,9 +537,24 @@ def output_paths(inputs, output, scale):
 def photo_or_error(path):
     """A Photo, or the error that says why there is none: raised in a thread, it would end the others too."""
     try:
-        return read_photo(path)
+        photo = read_photo(path)
+        fill_hidden_colour(photo.pixels)
+        return photo
     except (UserError, OSError) as error:
         return error
+
+
+def fill_hidden_colour(pixels):
+    """Give fully transparent pixels of a Photo, in place, the colour of the nearest visible ones.
+
+    What they hold is never seen, often black; enlarged, it would reach into what is.
+    """
+    from scipy.ndimage import distance_transform_edt  # scipy comes with scikit-image; its import takes a second
+
+    hidden = (pixels[..., -1] == 0) if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else np.zeros(1, bool)
+    if hidden.any() and not hidden.all():
+        rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+        pixels[hidden, :-1] = pixels[rows[hidden], columns[hidden], :-1]
 
 
 def computed_rows(targets, network, precisions, device, failures, unfinished):
@@ -543,6 +595,8 @@ def super_resolve_photos(args, network, device):
         raise UserError(f"{args.input}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
     check_names(inputs)
     targets = output_paths(inputs, args.output, network.scale)
+    for source, target in targets.items():
+        check_lengths([target], source)
     check_writable(args.output)
     choice = args.precision or "auto"
     precisions = {"uint8": choose_precision(choice, device), "uint16": "bf16" if choice == "bf16" else "fp32"}

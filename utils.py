@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -47,6 +48,7 @@ SCALES = (2, 3, 4, 8)
 COLOURS = {"y": 1, "rgb": 3}  # colour -> channels of the network
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
+MAX_NAME = 255  # bytes of a file name, on most file systems
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 CHECKPOINT_VERSION = 1
 EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: no error of images in [0, 1] is larger
@@ -153,6 +155,9 @@ def run_script(main):
 
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
     """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     with handling_signals(interrupt), insisting_on_interruptions():
         try:
             main()
@@ -178,6 +183,11 @@ def describe_os_error(error):
     """An OSError in words: what failed and for which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+def is_plain_text(text):
+    """Whether a text shows in one line and a terminal obeys nothing in it; spaces of any width are plain."""
+    return all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text)
 
 
 def positive_int(text):
@@ -261,7 +271,7 @@ def written_whole(path):
     """Yield a temporary path beside `path` that takes its place when the block ends well and vanishes when it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=f".part{path.suffix}", dir=path.parent)
     os.close(handle)
     try:
         yield Path(temporary)
@@ -301,7 +311,7 @@ def write_json(path, document):
 def check_writable(folder):
     """Raise UserError unless files can be written in `folder`, or in what there is of its path; creates nothing."""
     there = Path(folder).absolute()
-    while not there.exists():
+    while not there.exists() and there != there.parent:  # a drive that is missing is its own parent
         there = there.parent
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -347,18 +357,26 @@ def sha256_of_file(path):
 
 def list_images(folder):
     """The image files directly inside `folder`, sorted by name; hidden files are not among them."""
-    return sorted(
+    images = (
         path
         for path in Path(folder).iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+    return sorted(images, key=lambda path: path.name)  # of paths the order differs between systems
 
 
 def check_names(paths):
     """Raise UserError for a file name that is no printable UTF-8 text: it is shown, and stands in other files."""
     for path in paths:
-        if not path.name.isprintable():
+        if not is_plain_text(path.name):
             raise UserError(f"{str(path)!a}: the file name is no printable UTF-8 text; rename it")
+
+
+def check_lengths(paths, source):
+    """Raise UserError for a file to be written whose name no file system takes. source: what the name comes from."""
+    for path in paths:
+        if len(os.fsencode(path.name)) > MAX_NAME:
+            raise UserError(f"{source}: the name is too long for the files made of it ({path.name}); shorten it")
 
 
 @contextmanager
@@ -376,6 +394,7 @@ def _opened(path):
             # opened by name, Pillow 13 misreads turned grey TIFFs
             with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
                 _check_header(path, image)
+                _match_transparency(image)
                 yield image
     except UserError:
         raise
@@ -407,6 +426,14 @@ def _check_header(path, image):
         raise UserError(
             f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first"
         )
+
+
+def _match_transparency(image):
+    """Scale the transparent grey level of a PNG of 2 or 4 bits to 8, as Pillow does its pixels."""
+    mode, level = image.tile[0][3] if image.format == "PNG" and image.tile else "", image.info.get("transparency")
+    most = {"L;2": 3, "L;4": 15}.get(mode)
+    if most and isinstance(level, int) and level <= most:
+        image.info["transparency"] = level * 255 // most
 
 
 def _is_16_bit(image):
@@ -813,7 +840,7 @@ def _check_contents(path, checkpoint):
             tensor_bytes += value.numel() * value.element_size()  # a stride of 0 repeats one value a billion times
         elif type(value) is str:
             items += len(value)
-            if len(value) > MAX_TEXT or not value.isprintable():  # a terminal would obey it
+            if len(value) > MAX_TEXT or not is_plain_text(value):  # a terminal would obey it
                 raise UserError(f"{path}: the checkpoint holds text that is no plain line; refused")
         elif type(value) is int and abs(value) >= 2**63:
             raise UserError(f"{path}: the checkpoint holds a number of more than 64 bits; refused")
@@ -987,7 +1014,7 @@ class Team:
 def describe_command():
     """The command line of this process, as one would type it; escaped where that is no printable line."""
     command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-    return command if command.isprintable() else ascii(command)
+    return command if is_plain_text(command) else ascii(command)
 
 
 def provenance(device):

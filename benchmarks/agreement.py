@@ -73,12 +73,12 @@ def main(argv=None):
     """Train every pair, print the differences, write them to a JSON file."""
     args = parse_args(argv)
     check_writable(args.out)
+    document = measure.origin(choose_device(args.device))
     results = {kind: {model: compare(args, kind, model) for model in args.models} for kind in args.compare}
     for kind, rows in results.items():
         for model, row in rows.items():
             ways = " and ".join(row["psnr"])
             print(f"{kind} {ways}, {model}: {row['difference']:+.4f} dB (at most {row['allowed']} wanted)")
-    document = measure.origin(choose_device(args.device))
     document |= {"epochs": args.epochs, "continued": args.continued, **results}
     path = args.out / f"{measure.slug(document['hardware'])}_agreement{'_continued' if args.continued else ''}.json"
     write_json(path, document)

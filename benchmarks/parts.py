@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -111,16 +111,21 @@ def reference_process(bench, name, steps):
     """
     command = [sys.executable, ROOT / "benchmarks" / "reference.py", name, bench.pairs(steps), *bench.assignments]
     command = [*map(str, command), "--device", str(bench.device), "--serve"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, bufsize=0, **pipes) as process:
 
         def epoch():
-            process.stdin.write("\n")
-            process.stdin.flush()
-            if not process.stdout.readline().startswith("loss"):
-                raise UserError(f"the reference loop of {name} ended")
+            with suppress(BrokenPipeError):
+                process.stdin.write(b"\n")
+            if not process.stdout.readline().startswith(b"loss"):
+                raise UserError(f"the reference loop of {name} ended: {last_line(process.stderr.read().decode())}")
 
         yield epoch
+
+
+def last_line(text):
+    """What a process that failed said last."""
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def said(items, what):
@@ -350,7 +355,7 @@ def watch_script(bench, script, *arguments, **settings):
     """watch() with its failure as a UserError: the part is left out and says why."""
     try:
         return watch(script, *arguments, folder=bench.folder, **settings)
-    except RuntimeError as error:
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
         raise UserError(str(error)) from error
 
 

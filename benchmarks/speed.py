@@ -4,6 +4,7 @@ All parts but `epochs`, which is for a GPU, take about 15 minutes in one run on 
 random pixels: what is computed does not depend on them. The networks' weights are untrained for the same reason.
 """
 
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,6 +81,8 @@ def parse_args(argv=None):
     )
     add_data_arguments(parser)
     args = parser.parse_args(argv)
+    if os.name == "nt":
+        parser.error("Windows does not say what is measured here; run it in WSL")
     if args.compile and "epochs" not in args.parts:
         parser.error("--compile: is for the part epochs; name it in --parts")
     return args
@@ -115,7 +118,8 @@ def main(argv=None):
     if len(document["skipped"]) == len(args.parts):
         raise UserError("nothing could be measured")
     print_summary(document)
-    whole = set(args.parts) >= set(PARTS) - HOURS and set(args.models) == set(TRAINABLE) and not args.assignments
+    whole = set(args.parts) >= set(PARTS) - HOURS and set(args.models) == set(TRAINABLE)
+    whole &= args.precision == "auto" and not args.assignments and not document["skipped"]
     kind = f"{'_compiled' if args.compile else ''}{'' if whole else '_partial'}"
     path = args.out / f"{measure.slug(document['hardware'])}{kind}.json"
     write_json(path, document)

@@ -6,7 +6,6 @@ it had been started itself, to its end or to the end of its first training step,
 
 import json
 import os
-import resource
 import runpy
 import subprocess
 import sys
@@ -20,7 +19,7 @@ def watch(script, *arguments, folder, first_step=False, timeout=1800):
     """Run ROOT/script in `folder`: {"seconds", "peak_bytes", "peak_device_bytes"}, the last None without CUDA.
 
     seconds: from the start of the process to its end, imports included. peak_bytes: of resident memory.
-    Raises RuntimeError with the script's last line when it fails.
+    Raises RuntimeError with the script's last line when it fails, subprocess.TimeoutExpired after `timeout` seconds.
     """
     report = Path(folder) / "report.json"
     report.unlink(missing_ok=True)
@@ -43,6 +42,8 @@ def peak_bytes():
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
+    import resource  # which Windows does not have
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -26,6 +26,7 @@ from utils import (
     UserError,
     check_names,
     check_writable,
+    is_plain_text,
     list_images,
     progress,
     read_ahead,
@@ -309,7 +310,7 @@ def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None, 
         for key, kind in ATTRIBUTES.items():
             values = attributes[key] if type(attributes[key]) is list else [attributes[key]]
             printable = all(
-                value.isprintable() if type(value) is str else type(value) in (int, float) for value in values
+                is_plain_text(value) if type(value) is str else type(value) in (int, float) for value in values
             )
             if type(attributes[key]) is not kind or not printable:
                 raise ValueError(f"its {key} is {_shown(attributes[key])}")
@@ -370,7 +371,7 @@ def _own(group, name):
 
 def _shown(value):
     """A value from a file in a message, short and as plain text."""
-    return f"{value if isinstance(value, str) and value.isprintable() else ascii(value):.100}"
+    return f"{value if isinstance(value, str) and is_plain_text(value) else ascii(value):.100}"
 
 
 def _plain(value):

@@ -50,7 +50,6 @@ def compare(a, b):
         images.append(row(name, *scores))
     differences = [image["psnr_difference"] for image in images]
     known = np.isfinite([*a.psnr, *b.psnr]).all()
-    several = max(len(a.results), len(b.results)) > 1
     document = {
         "dataset": a.results[0].document["dataset"],
         "scale": a.results[0].document["scale"],
@@ -62,9 +61,23 @@ def compare(a, b):
         | ({} if known else {"psnr_difference": None, "better": "unknown"}),
         "better": {side: sum(image["better"] == side for image in images) for side in ("A", "B", "equal")},
         "over_images": over_images(differences) if known else None,
-        "over_seeds": over_seeds(a.runs, b.runs, a.is_trained, b.is_trained) if known and several else None,
+        "over_seeds": seeds_of(a, b) if known and max(len(a.results), len(b.results)) > 1 else None,
     }
     return document | {"verdict": verdict(document, a, b), "notes": notes(a, b)}
+
+
+def share_weights(a, b):
+    """Whether both sides hold scores of the same weights, computed in two ways: one network with and without tiles."""
+    weights = [sorted(str(result.weights) for result in side.results) for side in (a, b)]
+    return a.is_trained and b.is_trained and weights[0] == weights[1]
+
+
+def seeds_of(a, b):
+    """over_seeds() of two Sides; of the differences within each run where both sides hold the same weights."""
+    if not share_weights(a, b):
+        return over_seeds(a.runs, b.runs, a.is_trained, b.is_trained)
+    runs = [dict(zip((result.weights for result in side.results), side.runs, strict=True)) for side in (a, b)]
+    return over_seeds([runs[0][weights] - runs[1][weights] for weights in runs[0]], [0.0], b_varies=False)
 
 
 def row(name, psnr_a, psnr_b, ssim_a, ssim_b):
@@ -102,7 +115,11 @@ def verdict(document, a, b):
     if seeds:
         return sentences + seed_sentences(winner, seeds, a, b)
     single = [side.letter for side in (a, b) if side.is_trained]
-    if single:
+    if share_weights(a, b):
+        sentences.append(
+            "Both are scores of the same weights: the seed of their training has no part in the difference."
+        )
+    elif single:
         sentences.append(
             f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several "
             "--seed, score each, name all files of a side."
@@ -130,8 +147,9 @@ def seed_sentences(winner, seeds, a, b):
         means.append(
             f"{side.letter} {side.runs.mean():.3f}{spread} dB ({len(side.runs)} run{'s' * (len(side.runs) > 1)})"
         )
+    within = ", taken within each run, both sides being of the same weights" if share_weights(a, b) else ""
     sentences = [
-        f"Over seeds: {means[0]}, {means[1]}; difference {seeds['difference']:+.3f} dB, standard error "
+        f"Over seeds: {means[0]}, {means[1]}; difference {seeds['difference']:+.3f} dB{within}, standard error "
         f"{seeds['standard_error']:.3f}, 95 % interval {low:+.3f} to {high:+.3f}."
     ]
     if not seeds["larger_than_spread"]:

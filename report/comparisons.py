@@ -5,6 +5,7 @@ whole SR images as WebP pictures. report/build.py finds with image_files() which
 """
 
 import textwrap
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from report.drawing import (
     PAGE_WIDTH,
     figure_file,
     fingerprint,
+    interpolation,
     place_axes,
     put_caption,
     show_image,
@@ -32,6 +34,7 @@ MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
 PROFILE = 48  # HR pixels along an edge profile
 COLOURS = tuple(colour for colour, _ in MARKS.values())
+FIGURE_KINDS = {"comparison": "", "errors": "errors_", "detail": "detail_"}  # as their file names have them
 IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
 RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
 WEBP = {"format": "WEBP", "quality": 95, "method": 6}
@@ -96,6 +99,12 @@ def _shown(psnr, ssim):
     return [f"{np.inf if psnr is None else psnr:.2f}", f"{ssim:.4f}"]
 
 
+def joined_keys(keys):
+    """The networks of a figure in its file name."""
+    joined = "-".join(keys)
+    return joined if len(joined) <= 100 else f"{len(keys)}networks-{fingerprint(joined)[:8]}"
+
+
 def image_files(folder, results, image):
     """The files that test.py writes of one image: ({kind: (path, inputs)}, {key: (path, inputs)}).
 
@@ -106,11 +115,11 @@ def image_files(folder, results, image):
     """
     documents = list(results.values())
     start = f"{documents[0]['dataset']}_x{documents[0]['scale']}_{image}"
-    keys = "-".join(results)
-    keys = keys if len(keys) <= 100 else f"{len(results)}networks"
+    keys = joined_keys(results)
     inputs = comparison_inputs(documents, image)
-    kinds = {"comparison": "", "errors": "errors_", "detail": "detail_"}
-    figures = {kind: (folder / f"{start}_{part}{keys}.png", {"kind": kind} | inputs) for kind, part in kinds.items()}
+    figures = {
+        kind: (folder / f"{start}_{part}{keys}.png", {"kind": kind} | inputs) for kind, part in FIGURE_KINDS.items()
+    }
     made = {}
     for key, document in results.items():
         bicubic = "bicubic" if document["protocol"]["colour"] == "y" else "bicubic_rgb"
@@ -179,6 +188,16 @@ def default_zoom(height, width):
     return min(shorter, 96, max(24, shorter // 4))
 
 
+def wrapped(text, width):
+    """The lines of a text within so many inches, in bold; a Chinese character takes half as much room again."""
+    room = width / CHARACTER
+    widths = [1.5 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
+    length = max(int(room), 1)
+    while length > 1 and max(sum(widths[start : start + length]) for start in range(len(text))) > room:
+        length -= 1
+    return textwrap.wrap(text, length)
+
+
 def draw_comparison(path, title, hr, panels, zoom, made_from=None):
     """Draw an image with a marked window, and beside it that window magnified in the HR image and in each result.
 
@@ -193,15 +212,18 @@ def draw_comparison(path, title, hr, panels, zoom, made_from=None):
     columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}.get(len(crops), 4)
     rows = -(-len(crops) // columns)
 
-    # In inches. The whole image is as high as the rows of panels with the captions between them.
+    # In inches. The whole image, its title below it, is as high as the rows of panels with the captions between them.
     aspect = width / height
     room = PAGE_WIDTH - (columns + 2) * GAP
     caption = 3 * LINE  # a label in one line, and the numbers
     for _ in range(2):  # longer labels take more lines, which leave a little less to the panels
         panel = (room - aspect * (rows - 1) * caption) / (columns + aspect * rows)
         panel = min(max(panel, 0.9), 2.0, (room - SMALLEST_WHOLE) / columns)
-        labels = [textwrap.wrap(label, int(panel / CHARACTER)) for label, *_ in crops]
-        caption = LINE * (2 + max(map(len, labels)))
+        labels = [wrapped(label, panel) for label, *_ in crops]
+        whole_height = rows * panel + (rows - 1) * caption
+        whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
+        heading = wrapped(title, whole_width)
+        caption = LINE * max(2 + max(map(len, labels)), 1 + len(heading))
     whole_height = rows * panel + (rows - 1) * caption
     whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
     figure_width = whole_width + columns * panel + (columns + 2) * GAP
@@ -209,7 +231,7 @@ def draw_comparison(path, title, hr, panels, zoom, made_from=None):
 
     with figure_file(path, figure_width, figure_height, made_from=made_from) as figure:
         axes = place_axes(figure, GAP, GAP, whole_width, whole_height)
-        show_image(axes, hr, title)
+        show_image(axes, hr, "\n".join(heading))
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1.2))
         for index, (label, (_, image, numbers, bold)) in enumerate(zip(labels, crops, strict=True)):
             left = 2 * GAP + whole_width + index % columns * (panel + GAP)
@@ -242,15 +264,17 @@ def draw_errors(path, title, hr, panels, border, made_from=None):
     cell = (PAGE_WIDTH - (columns + 1) * GAP) / columns  # inches
     panel_height = min(cell * height / width, 2.2 if rows == 1 else 1.9)
     panel_width = min(panel_height * width / height, cell)
-    labels = [textwrap.wrap(panel.label, int(cell / CHARACTER)) for panel in panels]
-    caption, head, foot = LINE * (1.6 + max(map(len, labels))), 0.45, 0.5
+    labels = [wrapped(panel.label, cell) for panel in panels]
+    heading = wrapped(f"误差图 Error map |SR − HR|：{title}", PAGE_WIDTH)
+    below = 0.09 + 0.15 * len(heading)  # the heading
+    caption, head, foot = LINE * (1.6 + max(map(len, labels))), below + 0.21, 0.5
     figure_height = head + rows * (panel_height + caption) + foot
     best = max(panel.psnr for panel in panels)
     with figure_file(path, PAGE_WIDTH, figure_height, made_from=made_from) as figure:
-        middle = f"误差图 Error map |SR − HR|：{title}"
-        figure.text(0.5, 1 - 0.06 / figure_height, middle, ha="center", va="top", fontweight="bold")
+        text = "\n".join(heading)
+        figure.text(0.5, 1 - 0.06 / figure_height, text, ha="center", va="top", fontweight="bold")
         note = f"亮度 Y，四周各去掉 {border} 像素；所有子图共用同一色标，大于 {limit} 的误差按 {limit} 显示"
-        figure.text(0.5, 1 - 0.24 / figure_height, note, ha="center", va="top", fontsize=7)
+        figure.text(0.5, 1 - below / figure_height, note, ha="center", va="top", fontsize=7)
         for index, (panel, label, error) in enumerate(zip(panels, labels, errors, strict=True)):
             row, column = divmod(index, columns)
             inside = min(columns, len(panels) - row * columns)  # the last row may be shorter: it is centred
@@ -258,7 +282,9 @@ def draw_errors(path, title, hr, panels, border, made_from=None):
             left += (cell - panel_width) / 2
             top = head + row * (panel_height + caption)
             axes = place_axes(figure, left, top, panel_width, panel_height)
-            picture = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation="nearest")
+            picture = axes.imshow(
+                error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation=interpolation(axes, error)
+            )
             put_caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
         bar = place_axes(figure, PAGE_WIDTH / 2 - 1.5, figure_height - 0.44, 3, 0.09)
         figure.colorbar(picture, cax=bar, orientation="horizontal", extend="max")
@@ -350,9 +376,10 @@ def draw_detail(path, title, hr, panels, zoom, scale, made_from=None):
     labels = [textwrap.fill(label, 44) for label, _, _ in lines]
     legend_columns = len(lines) if sum(map(len, labels)) < 90 else 2
     legend_rows = -(-len(lines) // legend_columns) * (1 + max(label.count("\n") for label in labels))
-    height = 2.7 + 0.16 * legend_rows
+    heading = wrapped(f"边缘剖面与频谱 Edge profile and spectrum：{title}", PAGE_WIDTH)
+    height = 2.55 + 0.15 * len(heading) + 0.16 * legend_rows
     with figure_file(path, PAGE_WIDTH, height, layout="constrained", made_from=made_from) as figure:
-        figure.suptitle(f"边缘剖面与频谱 Edge profile and spectrum：{title}", fontsize=8, fontweight="bold")
+        figure.suptitle("\n".join(heading), fontsize=8, fontweight="bold")
         grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 3, 2.4))
         whole, window = (figure.add_subplot(grid[row, 0]) for row in range(2))
         profile, power = (figure.add_subplot(grid[:, column]) for column in (1, 2))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import re
+import warnings
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,10 @@ from utils import EXPLODED_LOSS, to_rgb, written_whole
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"
 FONTS = HERE / "fonts"  # Noto Sans SC: the characters of GB 2312's first level, Latin and Greek; see fonts/README.md
+SYSTEM_FONTS = (  # for characters that these lack: of Windows, macOS and Linux, where they are installed
+    "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS", "Noto Sans CJK SC",
+    "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback",
+)  # fmt: skip
 # of the style's colours, by name
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
@@ -33,14 +39,17 @@ MARKS = {  # a network's colour and marker, the same in all figures
 }
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
 FAR = 5  # times its own span that a curve may lie above bicubic for both to be shown
+NOTED = set()  # letters that were said to be in no font
 DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 
 
 @cache
 def load_fonts():
-    """Make the fonts that ship with the project known to matplotlib."""
+    """Make the fonts that ship with the project known to matplotlib; the list of those to look for characters in."""
     for path in sorted(FONTS.glob("*.ttf")):
         font_manager.fontManager.addfont(path)
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in SYSTEM_FONTS if name in there]
 
 
 def fingerprint(inputs):
@@ -65,18 +74,36 @@ def figure_file(path, width, height, layout=None, made_from=None):
     made_from: what the figure shows, as a JSON value. With it the figure is one of the report's: the PNG carries the
     fingerprint of that, and a PDF with vector lines and text is written beside it.
     """
-    load_fonts()
+    further = load_fonts()
     with plt.style.context(STYLE):
+        plt.rcParams["font.family"] = [*plt.rcParams["font.family"], *further]
         figure = plt.figure(figsize=(width, height), layout=layout)
         try:
             yield figure
-            if made_from is not None:
-                with written_whole(path.with_suffix(".pdf")) as temporary:
-                    figure.savefig(temporary, metadata={"CreationDate": None})
-            with written_whole(path) as temporary:
-                figure.savefig(temporary, metadata={"Source": fingerprint(made_from)} if made_from else None)
+            with noting_missing_letters():
+                if made_from is not None:
+                    with written_whole(path.with_suffix(".pdf")) as temporary:
+                        figure.savefig(temporary, metadata={"CreationDate": None})
+                with written_whole(path) as temporary:
+                    figure.savefig(temporary, metadata={"Source": fingerprint(made_from)} if made_from else None)
         finally:
             plt.close(figure)
+
+
+@contextmanager
+def noting_missing_letters():
+    """A context in which the letters that no font has are named in one line, once, not in a warning for each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing = [re.match(r"Glyph (\d+) ", str(warning.message)) for warning in caught]
+    letters = "".join(sorted({chr(int(glyph[1])) for glyph in missing if glyph} - NOTED))
+    if letters:
+        NOTED.update(letters)
+        print(f"note: no font here has {letters}: boxes in the figures; install one, such as Noto Sans CJK")
+    for warning, glyph in zip(caught, missing, strict=True):
+        if not glyph:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def place_axes(figure, left, top, width, height):
@@ -85,9 +112,19 @@ def place_axes(figure, left, top, width, height):
     return figure.add_axes([left / across, 1 - (top + height) / down, width / across, height / down])
 
 
+def interpolation(axes, image):
+    """How axes show an image: its pixels as they are, or where they are more than the printed ones, their means.
+
+    The nearest of many pixels would make patterns that the image does not have.
+    """
+    place, (across, down) = axes.get_position(), axes.figure.get_size_inches()
+    inches = min(place.width * across / image.shape[1], place.height * down / image.shape[0])  # of a pixel
+    return "nearest" if inches * plt.rcParams["savefig.dpi"] >= 1 else None
+
+
 def show_image(axes, image, caption, bold=False):
     """Show a uint8 image with square pixels and a caption below."""
-    axes.imshow(to_rgb(image), interpolation="nearest")
+    axes.imshow(to_rgb(image), interpolation=interpolation(axes, image))
     axes.set_anchor("N")
     put_caption(axes, caption, bold)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import UserError
+from utils import UserError, is_plain_text
 
 MAX_SCORE = 1000  # dB: far above any PSNR of 8-bit images
 
@@ -95,7 +95,7 @@ def finite(value):
 
 def is_text(value):
     """Whether a JSON value is a string that prints in one line."""
-    return isinstance(value, str) and value.isprintable()
+    return isinstance(value, str) and is_plain_text(value)
 
 
 def is_whole(value):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -162,6 +163,20 @@ def test_watched_process_ends_with_the_first_step_if_asked(tmp_path):
 def test_watched_process_that_fails_is_named_with_its_last_line(tmp_path):
     with pytest.raises(RuntimeError, match=r"^train.py failed: train.py: error: .*--epochs"):
         watch.watch("train.py", "--epochs", 0, folder=tmp_path)
+
+
+def test_watched_process_that_does_not_end_leaves_a_part_out(tmp_path):
+    (tmp_path / "sleeps.py").write_text("import time\ntime.sleep(60)\n")
+    with pytest.raises(UserError, match="timed out after 1"):
+        parts.watch_script(SimpleNamespace(folder=tmp_path), tmp_path / "sleeps.py", timeout=1)
+
+
+def test_reference_loop_that_ends_is_named_with_its_last_line(tmp_path):
+    bench = SimpleNamespace(pairs=lambda steps: tmp_path / "missing.h5", assignments=[], device="cpu")
+    with parts.reference_process(bench, "srcnn", 1) as epoch:
+        for _ in range(2):  # the second time its pipe is broken
+            with pytest.raises(UserError, match=r"reference loop of srcnn ended: ."):
+                epoch()
 
 
 # ---------------------------------------------------------------- speed.py

@@ -110,6 +110,22 @@ def test_sign_flip_p_of_many_images_is_close_to_that_of_the_normal_approximation
     assert sign_flip_p(differences) >= 2**-16  # never 0: what was observed is one of the choices
 
 
+def test_two_ways_of_computing_one_network_are_compared_within_each_run(compared):
+    """Self-ensemble, bf16, tiles: the seed moves both sides alike, and says nothing about their difference."""
+    plain, ensemble = seeds(-0.5, 0, 0.5), [one | {"self_ensemble": True} for one in seeds(-0.4, 0.1, 0.62)]
+    out, found = compared(ensemble[::-1], plain)
+    assert "Larger than the spread between seeds: A is better" in out and "of the same weights" in out
+    gains = [0.1, 0.1, 0.12]
+    low, high = stats.t.interval(0.95, 2, np.mean(gains), stats.sem(gains))
+    assert found["over_seeds"]["interval_95"] == pytest.approx([low, high])
+
+
+def test_one_network_computed_in_two_ways_asks_for_no_seeds(compared):
+    out, found = compared([document(shifted(0.1), self_ensemble=True)], [document()])
+    assert "the same weights: the seed of their training has no part" in out and ONE_RUN not in out
+    assert found["over_seeds"] is None
+
+
 def test_over_images_by_hand():
     """1, 2, 3: deviations -1, 0, 1; only + + + and - - - of 8 sums reach 6."""
     assert over_images([1, 2, 3]) == {"n": 3, "mean": 2, "std": 1, "p": 0.25, "smallest_p": 0.25}

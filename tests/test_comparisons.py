@@ -216,6 +216,27 @@ def test_long_labels_leave_the_other_figures_legible_too(tmp_path, drawn, draw, 
     assert_legible(drawn[0])
 
 
+@pytest.mark.parametrize("draw", [draw_comparison, draw_errors, draw_detail])
+@pytest.mark.parametrize("kind", ["photograph", "tall", "wide", "as small as a test image may be"])
+@pytest.mark.parametrize("name", ["IMG_20240312_142233_HDR " * 4, "一张名字很长的照片" * 6])
+def test_long_names_of_images_stay_on_the_page(tmp_path, drawn, draw, kind, name):
+    hr = IMAGES[kind]
+    window = {draw_comparison: [(0, 0, 20)], draw_errors: [4], draw_detail: [(0, 0, 20), 4]}[draw]
+    draw(tmp_path / "figure.png", f"my_test_images {name}, x4", hr, panels_of(hr, LABELS[:4]), *window)
+    assert_fits_a_page(tmp_path / "figure.png")
+    assert_legible(drawn[0])
+
+
+def test_image_of_more_pixels_than_are_printed_makes_no_pattern(tmp_path):
+    """A board of single black and white pixels is grey from afar."""
+    board = (np.indices((1500, 1500)).sum(0) % 2 * 255).astype(np.uint8)
+    panels = [Panel("Bicubic", "bicubic", board, board, 30, 0.9, True), Panel("A", "a", board, board, 30, 0.9)]
+    draw_comparison(tmp_path / "figure.png", "board, x4", board, panels, (0, 0, 8))
+    with Image.open(tmp_path / "figure.png") as figure:
+        whole = np.array(figure.convert("L"))[200:300, 200:300]
+    assert whole.std() < 5
+
+
 @pytest.mark.parametrize(
     ("keys", "own"),
     [
@@ -408,6 +429,16 @@ def test_figures_of_one_image_have_names_and_fingerprints_of_their_own(tmp_path)
         "detail": "Set5_x4_bird_detail_carn-srcnn.png",
     }
     assert len({fingerprint(inputs) for _, inputs in figures.values()}) == 3
+
+
+def test_figures_of_many_networks_have_names_of_their_own_too(tmp_path):
+    names = set()
+    for first in ("a", "b"):
+        results = {f"{first}{number}_{'x' * 20}": document("CARN", 33.34) for number in range(6)}
+        (path, _), *_ = image_files(tmp_path, results, "bird")[0].values()
+        assert len(path.name) < 60
+        names.add(path.name)
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize("kind", ["photograph", "grey"])

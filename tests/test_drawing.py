@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import assert_fits_a_page
 
-from report.drawing import draw_curve
+from report.drawing import draw_curve, figure_file
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 200])
@@ -54,3 +54,11 @@ def test_an_epoch_whose_loss_exploded_is_marked_and_leaves_the_others_in_sight(t
     assert 1.9e-3 < loss.get_ylim()[0] < loss.get_ylim()[1] < 2.3e-3
     assert loss.lines[1].get_xdata().tolist() == [2]
     assert "exploded" in loss.get_legend().get_texts()[0].get_text()
+
+
+def test_letters_that_no_font_has_are_named_once_in_one_line(tmp_path, capsys, recwarn):
+    for number in range(2):
+        with figure_file(tmp_path / f"{number}.png", 2, 1) as figure:
+            figure.text(0.5, 0.5, "照片 \U00012000\U00012001")  # cuneiform
+    assert capsys.readouterr().out.count("\n") == 1
+    assert not recwarn.list

@@ -31,6 +31,7 @@ from models.inference import InPrecision, Tiled
 from models.vdsr import VDSR
 from report.comparisons import image_files
 from report.drawing import fingerprint, fingerprint_of
+from report.result_files import read_result
 from utils import (
     CHECKPOINT_VERSION,
     Photo,
@@ -292,7 +293,9 @@ def test_tiles_are_no_larger_than_asked_for_and_change_no_score(script, workplac
     for flags in ((), ("--tile", 5)):
         sizes.clear()
         run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
-        rows.append(read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")["images"][0])
+        result = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}{'_tile5' if flags else ''}.json")
+        assert result["label"] == LABEL + (" tile5" if flags else "")
+        rows.append(result["images"][0])
         assert max(max(size) for size in sizes) == (5 + 2 * 16 if flags else 42)
     assert rows[0]["psnr"] == pytest.approx(rows[1]["psnr"], abs=1e-3)
     assert rows[0]["ssim"] == pytest.approx(rows[1]["ssim"], abs=1e-5)
@@ -305,8 +308,9 @@ def test_scores_are_taken_in_fp32_on_any_machine_unless_asked_otherwise_and_say_
     psnr = {}
     for flags in ((), ("--precision", "fp32"), ("--precision", "bf16"), ("--precision", "auto")):
         run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
-        result = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
-        assert result["precision"] == ("bf16" if {"bf16", "auto"} & set(flags) else "fp32")
+        bf16 = bool({"bf16", "auto"} & set(flags))
+        result = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}{'_bf16' * bf16}.json")
+        assert (result["precision"], result["label"]) == (("bf16", f"{LABEL} bf16") if bf16 else ("fp32", LABEL))
         psnr[flags] = result["mean"]["psnr"]
     default, fp32, bf16, auto = psnr.values()
     assert default == fp32 and bf16 == auto
@@ -443,9 +447,56 @@ def test_scales_that_differ_are_refused(script, workplace, scales, flags, said):
 
 
 def test_folder_with_the_name_of_a_known_set_is_not_taken_for_it(script, workplace):
-    small_set(workplace / "mine" / "Set5")
-    arguments = ["--dataset", "mine/Set5", "--out", "out"]
-    assert refused(script, "test", arguments, "would be taken for Set5", "--dataset Set5", unchanged=workplace)
+    for name in ("Set5", "set14"):  # some file systems know no case
+        small_set(workplace / "mine" / name)
+        arguments = ["--dataset", f"mine/{name}", "--out", "out"]
+        known = name.capitalize()
+        assert refused(
+            script, "test", arguments, f"would be taken for {known}", f"--dataset {known}", unchanged=workplace
+        )
+
+
+def test_weights_may_be_named_by_a_pattern_that_no_shell_has_expanded(script, workplace):
+    paths = [small_checkpoint(workplace / "w" / f"{seed}.pth", seed=seed) for seed in range(2)]
+    small_set(workplace / "shots")
+    common = ("--dataset", "shots", "--no-figures", "--out", "out", "--weights")
+    patterns, names = (run(script, *common, *given).out for given in (["w/*.pth"], paths))
+    assert [row[:4] for row in table(patterns)] == [row[:4] for row in table(names)]
+    arguments = ["--dataset", "shots", "--weights", "w/x*.pth", "--out", "out2"]
+    assert refused(script, "test", arguments, "w/x*.pth: no such checkpoint", unchanged=workplace)
+
+
+def test_images_whose_figures_would_have_one_name_are_refused(script, workplace):
+    for name in ("house", "house_detail"):
+        small_set(workplace / "shots" / name)
+        (workplace / "shots" / name / "face.png").rename(workplace / "shots" / f"{name}.png")
+    common = ["--weights", small_checkpoint(workplace / "best.pth"), "--dataset", "shots", "--out", "out"]
+    assert refused(script, "test", common, "house.png", "house_detail.png", "--no-figures", unchanged=workplace)
+    run(script, *common, "--no-figures")
+
+
+@pytest.mark.parametrize("flags", [("--dataset", "in", "--out", "out"), ("--input", "in", "--output", "out")])
+def test_name_that_is_too_long_for_what_is_made_of_it_stops_before_anything_is_written(script, workplace, flags):
+    (workplace / "in").mkdir()
+    for name in ("a", "鹦" * 83):
+        Image.fromarray(PHOTOGRAPH[:64, :64]).save(workplace / "in" / f"{name}.png")
+    weights = small_checkpoint(workplace / "best.pth")
+    arguments = ["--weights", weights, *flags, "--device", "cpu"]
+    assert refused(script, "test", arguments, "鹦.png: the name is too long", "shorten it", unchanged=workplace)
+    (workplace / "in" / f"{'鹦' * 83}.png").rename(workplace / "in" / f"{'鹦' * 60}.png")
+    run(script, *arguments[:-2])
+
+
+def test_macos_screenshot_has_a_name_like_any_other(script, workplace):
+    name = "Screenshot 2024-03-12 at 2.22.33\N{NARROW NO-BREAK SPACE}PM"
+    (workplace / "in").mkdir()
+    Image.fromarray(PHOTOGRAPH[:64, :64]).save(workplace / "in" / f"{name}.png")
+    weights = small_checkpoint(workplace / "best.pth")
+    run(script, "--weights", weights, "--input", "in", "--output", "out")
+    run(script, "--weights", weights, "--dataset", "in", "--out", "report", "--no-figures")
+    assert (workplace / "out" / f"{name}_x4.png").exists()
+    (result,) = (workplace / "report" / "results").iterdir()
+    assert read_result(result).names == [name]
 
 
 # ---------------------------------------------------------------- one's own images
@@ -512,10 +563,38 @@ def test_own_image_keeps_mode_bits_and_alpha_and_is_as_large_as_asked(script, wo
     assert [path.name for path in (workplace / "out").iterdir()] == ["a_x4.png"]
     result = decode_image(read_file(str(workplace / "out" / "a_x4.png")), ImageReadMode.UNCHANGED)
     result = result.permute(1, 2, 0).numpy()  # (4H, 4W, C)
-    top = np.iinfo(pixels.dtype).max
+    top, pixels = np.iinfo(pixels.dtype).max, pixels.copy()
+    test.fill_hidden_colour(pixels)
     expected = imresize(np.atleast_3d(pixels) / top, 4).clip(0, 1) * top
     assert (result.shape, result.dtype) == (expected.shape, pixels.dtype)
     np.testing.assert_allclose(result, expected, rtol=0, atol=0.51 if top == 255 else 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_of_what_is_transparent_does_not_reach_into_what_is_seen(script, workplace, channels):
+    """A white disk on transparent black, laid on white, is white, as it was before."""
+    y, x = np.mgrid[:24, :24]
+    disk = np.where((y - 11) ** 2 + (x - 11) ** 2 < 60, 255, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([disk, disk, disk, disk])).save(workplace / "logo.png")
+    weights = small_checkpoint(workplace / "best.pth", strength=0, channels=channels)
+    run(script, "--weights", weights, "--input", "logo.png", "--output", "out")
+    with Image.open(workplace / "out" / "logo_x4.png") as logo:
+        seen = Image.alpha_composite(Image.new("RGBA", logo.size, "white"), logo)
+    assert seen.getextrema()[0][0] >= 254
+
+
+def test_hidden_colour_is_that_of_the_nearest_pixel_that_shows_and_the_others_stay():
+    pixels = np.random.default_rng(0).integers(1, 256, (9, 7, 4)).astype(np.uint8)
+    pixels[:, :3, 3] = 0
+    before = pixels.copy()
+    test.fill_hidden_colour(pixels)
+    np.testing.assert_array_equal(pixels[:, :3, :3], np.repeat(before[:, 3:4, :3], 3, axis=1))
+    np.testing.assert_array_equal(pixels[:, 3:], before[:, 3:])
+    np.testing.assert_array_equal(pixels[..., 3], before[..., 3])
+    for unseen in (np.zeros((3, 3, 4), np.uint8), before[..., :3], before[..., 0]):
+        same = unseen.copy()
+        test.fill_hidden_colour(same)
+        np.testing.assert_array_equal(same, unseen)
 
 
 def test_own_image_keeps_its_colour_profile(script, workplace):
@@ -547,15 +626,15 @@ def test_own_colour_image_gets_luma_of_the_network_and_chroma_of_bicubic(script,
     assert np.abs(result - bicubic)[..., 0].mean() > 2
 
 
-@pytest.mark.parametrize("names", [["a.png", "a.bmp", "b.tif"], ["a.png", "a.bmp", "a_png.png"]])
+@pytest.mark.parametrize("names", [["a.png", "a.bmp", "b.tif"], ["a.png", "a.bmp", "a_png.png"], ["a.png", "A.bmp"]])
 def test_folder_of_images_gives_one_result_for_each(script, workplace, names):
     (workplace / "in").mkdir()
     for shift, name in enumerate(names):
         Image.fromarray(PHOTOGRAPH[shift : shift + 8, 60:68]).save(workplace / "in" / name)
     weights = small_checkpoint(workplace / "best.pth")
     run(script, "--weights", weights, "--input", "in", "--output", "out")
-    results = {path.read_bytes() for path in (workplace / "out").glob("*_x4.png")}
-    assert len(results) == len(names)
+    results = {path.name.casefold(): path.read_bytes() for path in (workplace / "out").glob("*_x4.png")}
+    assert len(results) == len({*results.values()}) == len(names)  # also where A_x4.png is a_x4.png
 
 
 def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, workplace):

@@ -8,10 +8,13 @@ import pickle
 import stat
 import struct
 import subprocess
+import sys
 import threading
 import zipfile
 import zlib
 from contextlib import suppress
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,10 +33,12 @@ from models import build_model, model_from_checkpoint, model_options
 from utils import (
     CHECKPOINT_FIELDS,
     CHECKPOINT_VERSION,
+    ROOT,
     Parser,
     UserError,
     calc_psnr,
     calc_ssim,
+    check_names,
     check_writable,
     choose_device,
     git_state,
@@ -401,6 +406,30 @@ def test_grey_tiff_in_which_zero_is_white_is_turned(tmp_path, pixels):
     np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, np.iinfo(pixels.dtype).max - pixels)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_level_that_a_png_calls_transparent_becomes_alpha(tmp_path, bits):
+    """All levels in one row; Pillow scales the pixels of 2 and 4 bits to 8, not the level."""
+    top = 2**bits - 1
+    levels = np.arange(top + 1) if bits < 8 else np.arange(0, 256, 5)
+    packed = "".join(f"{level:0{bits}b}" for level in levels)
+    row = int(packed.ljust(-(-len(packed) // 8) * 8, "0"), 2).to_bytes(-(-len(packed) // 8), "big")
+    header = struct.pack(">IIBBBBB", len(levels), 1, bits, 0, 0, 0, 0)
+    for hidden in (0, 1, top):
+        chunks = {
+            b"IHDR": header,
+            b"tRNS": struct.pack(">H", hidden),
+            b"IDAT": zlib.compress(b"\0" + row),
+            b"IEND": b"",
+        }
+        png = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks.items())
+        (tmp_path / "x.png").write_bytes(png)
+        grey, alpha = np.moveaxis(read_photo(tmp_path / "x.png").pixels[0], -1, 0)
+        np.testing.assert_array_equal(grey, levels * 255 // top)
+        np.testing.assert_array_equal(alpha, np.where(levels == hidden, 0, 255))
+        if hidden in levels:
+            assert "partly transparent" in refusal(read_image, tmp_path / "x.png")
+
+
 @pytest.mark.parametrize("colour", [1, 3], ids=["grey", "rgb"])
 def test_colour_that_a_16_bit_png_calls_transparent_becomes_alpha(tmp_path, colour):
     pixels = DEEP[..., :colour].squeeze()
@@ -497,10 +526,10 @@ def test_photo_is_turned_as_its_exif_orientation_says(tmp_path, kind, orientatio
 
 
 def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
-    for name in ("b.PNG", "a.jpeg", "notes.txt", "c.h5"):
+    for name in ("a.jpeg", "B.PNG", "b.PNG", "notes.txt", "c.h5"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
+    assert [path.name for path in list_images(tmp_path)] == ["B.PNG", "a.jpeg", "b.PNG"]
 
 
 IMAGES = [
@@ -593,6 +622,23 @@ def test_check_writable_creates_nothing_and_refuses_a_path_through_a_file(tmp_pa
     (tmp_path / "file").touch()
     for folder in ("file", "file/a"):
         assert str(tmp_path / folder) in refusal(check_writable, tmp_path / folder)
+
+
+def test_check_writable_ends_where_the_path_begins_at_nothing(monkeypatch):
+    """As Windows has it of a drive that is missing."""
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=FileNotFoundError("no such drive")))
+    assert "cannot write in" in refusal(check_writable, Path("Z", "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("a b.png", True), ("a\u202fb\u3000c\xa0.png", True), ("a\nb.png", False), ("\x1b[2J", False),
+                        ("a\u2028b", False), ("\udcff.png", False)],
+)  # fmt: skip
+def test_names_of_plain_text_may_hold_spaces_of_any_width(name, plain):
+    assert plain or "rename it" in refusal(check_names, [Path(name)])
+    if plain:
+        check_names([Path(name)])
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -773,6 +819,14 @@ def test_script_ends_in_one_line_on_stderr_and_a_status(capsys, error, status, w
     assert out == ""
     assert err.endswith(f"error: {words}\n")
     assert err.count("\n") == 1
+
+
+def test_text_that_the_terminal_cannot_show_is_escaped_and_ends_nothing(tmp_path):
+    code = "import utils; utils.run_script(lambda: print('\u7167\u7247 x4'))"
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.split() == [rb"\u7167\u7247", b"x4"]
 
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99", "meta", ""])
