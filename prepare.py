@@ -62,7 +62,8 @@ def parse_args(argv=None):
         parser.error("--images takes the place of --dataset; give one of the two")
     args.dataset = args.dataset or "T91"
     plain = args.name and is_plain_text(args.name) and Path(args.name).name == args.name
-    if args.name in {*TRAIN_SETS, *TEST_SETS} or (args.name is not None and not plain):
+    taken = {name.casefold() for name in (*TRAIN_SETS, *TEST_SETS)}  # to file systems that know no case, too
+    if (args.name or "").casefold() in taken or (args.name is not None and not plain):
         parser.error(f"--name {args.name!r} is taken or not a plain name; choose another")
     return args
 

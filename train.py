@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import shlex
 import time
 from argparse import BooleanOptionalAction
 from contextlib import nullcontext
@@ -52,6 +53,8 @@ from utils import (
     choose_device,
     choose_precision,
     copy_whole,
+    describe_os_error,
+    has_bf16,
     held_by_one,
     keep_freed_memory,
     load_checkpoint,
@@ -75,6 +78,7 @@ from utils import (
 MODEL, SCALE, COLOUR = "srcnn", 4, "y"  # where neither the command line nor --weights says
 HELD_OUT = "held-out"
 LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
+MAX_PSNR = 100.0  # dB that an image counts at most in choosing an epoch: that of a flat one may be infinite
 MAX_CONTRAST = 3  # times a patch's own
 LOST_STEPS = 10  # in a row, whose loss is not finite, are borne: they change nothing
 STALL_EPOCHS = 3
@@ -245,10 +249,9 @@ def parse_args(argv=None):
     recipe.add_argument(
         "--contrast",
         type=non_negative_float,
-        default=default.contrast,
         metavar="SHARE",
         help=f"of the patches, 0 to 1, whose contrast is raised, up to {MAX_CONTRAST} times: deep networks that never "
-        "saw such ones can fail on black shapes on white",
+        f"saw such ones can fail on black shapes on white (default: {default.contrast})",
     )
     recipe.add_argument(
         "--precision",
@@ -284,10 +287,13 @@ def parse_args(argv=None):
         parser.error("--revive: brings dead maps of trained weights back to life; name these with --weights")
     if args.freeze_bn and not args.weights:
         parser.error("--freeze-bn: keeps the statistics of trained weights; name these with --weights")
+    if args.contrast and not args.augment:
+        parser.error("--contrast is a part of what --no-augment leaves out; drop one of the two")
+    if args.contrast is None:
+        args.contrast = default.contrast * args.augment
     if args.contrast > 1:
         parser.error(f"--contrast {args.contrast}: allowed is a share, 0 (none) to 1 (all patches)")
     args.negatives &= args.augment
-    args.contrast *= args.augment
     if args.resume:
         parser.refuse_beside("--resume", argv, RESUME_FLAGS)
     return args
@@ -394,6 +400,7 @@ class Run:
     history: list  # one dict of LOG_COLUMNS per epoch
     losses: torch.Tensor  # on the device: of the steps of the current epoch
     steps: int = 0  # done of the current epoch
+    shared: int = 0  # of its losses those that are the team's mean; the others are this process's own
     started: float = 0.0  # of time.perf_counter(): when the current epoch began, less the time that the run stood still
     epoch_start: torch.Tensor | None = None  # the generator's state when the current epoch began
     best_psnr: float = -math.inf
@@ -410,6 +417,13 @@ class Run:
     @property
     def total_steps(self):
         return self.recipe.epochs * self.steps_per_epoch
+
+    def share_losses(self):
+        """Make the last losses those of the whole team; each process must call this."""
+        if self.shared < self.steps:
+            recent = slice(self.shared, self.steps)
+            self.losses[recent] = self.team.mean(self.losses[recent])
+            self.shared = self.steps
 
     def state(self):
         return {
@@ -442,7 +456,7 @@ class Run:
             if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
                 raise ValueError("the optimiser's moments are not those of the network")
         self.generator.set_state(state["generator"])
-        self.steps = len(state["losses"])
+        self.steps = self.shared = len(state["losses"])
         self.losses[: self.steps] = state["losses"]
         self.started = time.perf_counter() - float(state["seconds"])
         rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
@@ -469,13 +483,13 @@ def start_run(model, recipe, description, pairs, val, team):
 
 
 class TrainingStep:
-    """Forward, backward, clipping, Adam and averaging of one batch, whose loss is returned, on the device.
+    """Forward, backward, clipping, Adam and averaging of one batch; its loss is returned, on the device.
 
     On CUDA the first steps run as they are written; then one is recorded as a graph, which is replayed from there on:
     hundreds of small kernels are launched at once. Everything that changes from step to step is in tensors that stay
     where they are. A batch of another size, several processes, or a step that cannot be recorded run as written.
-    A step whose gradient is not finite leaves weights and moments as they are: DRRN multiplies some patches, once in
-    thousands of steps, by its 25 recursions beyond all numbers, and is sound again with the next ones.
+    A step whose gradient is not finite leaves weights and moments as they are, its loss is NaN: DRRN multiplies some
+    patches, once in thousands of steps, by its 25 recursions beyond all numbers, and is sound again with the next ones.
     compiled: whole batches go through torch.compile's network.
     """
 
@@ -518,10 +532,12 @@ class TrainingStep:
         norm = nn.utils.get_total_norm([parameter.grad for parameter in run.model.parameters()])
         if recipe.clip:
             nn.utils.clip_grads_with_norm_(run.model.parameters(), recipe.clip, norm)
-        run.optimizer.found_inf = (~norm.isfinite()).float()  # as of torch's GradScaler: at 1 fused Adam does nothing
-        run.optimizer.step()
+        lost = ~norm.isfinite()
+        run.optimizer.found_inf = lost.float()  # as of torch's GradScaler: at 1 fused Adam does nothing
+        if lr.device.type != "mps" or not lost:  # Apple's kernel does not look at found_inf
+            run.optimizer.step()
         run.average.update()
-        return loss.detach()
+        return loss.detach().masked_fill(lost, math.nan)
 
     def record(self, lr, hr):
         """Record the step for batches of this size; where CUDA cannot, say so and go on without."""
@@ -587,8 +603,7 @@ def train_epoch(run, step, bar, after_step=lambda: None):
             run.steps += 1
             bar.update()
             if run.steps % LOSS_CHECK_STEPS == 0 or run.steps == len(losses):
-                recent = slice((run.steps - 1) // LOSS_CHECK_STEPS * LOSS_CHECK_STEPS, run.steps)
-                losses[recent] = team.mean(losses[recent])
+                run.share_losses()
                 check_finite(losses[: run.steps], first_step)
                 progress = describe_progress(run, started, run.steps * recipe.batch_size - taken)
                 bar.set_postfix_str(progress)
@@ -597,12 +612,14 @@ def train_epoch(run, step, bar, after_step=lambda: None):
                     spoken = time.perf_counter()
             if run.steps < len(losses):
                 after_step()
-    run.steps = 0
+    run.steps = run.shared = 0
     return losses[losses.isfinite()].mean().item(), (len(pairs) - taken) / (time.perf_counter() - started)
 
 
 def check_finite(losses, first_step, borne=LOST_STEPS):
-    """Raise UserError naming the step, from 1, since which no loss of an epoch is finite, when there is one.
+    """Raise UserError naming the step, from 1, since which no step of an epoch was sound, when there is one.
+
+    losses: NaN for a step that was lost.
 
     borne: so many steps may be lost at the end, if any before them was not.
     """
@@ -611,7 +628,7 @@ def check_finite(losses, first_step, borne=LOST_STEPS):
     lost = len(losses) - step
     if lost > borne or lost == len(losses):
         raise UserError(
-            f"the loss is {losses[step].item()} at step {first_step + step + 1}; the checkpoints are from before it; "
+            f"loss or gradient are not finite at step {first_step + step + 1}; the checkpoints are from before it; "
             "try a lower --learning-rate, or --clip above 0"
         )
 
@@ -637,7 +654,8 @@ def validate(model, val, scale, device, team):
         sr = network(to_unit(lr[None].to(device)))  # (1, C, H, W)
         if not torch.isfinite(sr).all():
             raise UserError("the network's output is not finite; try a lower --learning-rate, or --clip above 0")
-        psnrs.append(score(to_uint8(sr)[0].cpu().numpy(), hr.numpy(), border=scale, ssim=False)[0])
+        psnr, _ = score(to_uint8(sr)[0].cpu().numpy(), hr.numpy(), border=scale, ssim=False)
+        psnrs.append(min(psnr, MAX_PSNR))
     model.train(training)
     return team.total(float(sum(psnrs))) / len(val)
 
@@ -656,6 +674,8 @@ def fit(run, folder, epochs, compiled=False):
         begun = f", of the weights it begins with: {psnr:.2f} dB"
     step = TrainingStep(run, compiled)
     together = f" in {team.size} processes" if team.size > 1 else ""
+    if recipe.precision == "bf16" and not has_bf16(device):
+        print(f"note: {device} has no bf16 in hardware, in which this run computes: expect it to be slow")
     print(
         f"{len(run.pairs)} patches{', streamed' if run.pairs.streamed else ''}, {run.steps_per_epoch} steps an epoch, "
         f"{device} in {recipe.precision}{together}; bicubic on {recipe.val_set}: {bicubic:.2f} dB{begun}; "
@@ -715,24 +735,29 @@ class Keeper(HeldSignals):
         team, device = self.run.team, self.run.pairs.device
         if team.size > 1 and device.type == "cuda" and self.run.steps % LOSS_CHECK_STEPS:
             return
-        asked = self.run.team.largest(self.received)
-        self.save_and_end(asked, due=time.perf_counter() - self.saved > SAVE_SECONDS)
+        self.save_and_end(due=time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self):
-        due = self.run.epoch in (1, self.epochs) or time.perf_counter() - self.saved > REST_SECONDS
-        self.save_and_end(self.run.team.largest(self.received), due)
+        self.save_and_end(self.run.epoch in (1, self.epochs) or time.perf_counter() - self.saved > REST_SECONDS)
 
-    def save_and_end(self, asked, due):
+    def save_and_end(self, due):
         run = self.run
+        asked, due = divmod(run.team.largest(2 * self.received + due), 2)
         if asked or due:
+            run.share_losses()
             if self.folder:
                 save_checkpoint(self.folder / "last.pth", checkpoint_of(run) | {"training": run.state()})
             self.saved = time.perf_counter()
         if asked and self.folder:
             where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"
-            raise Interrupted(asked, f"stopped after {where}; python train.py --resume {self.folder}/last.pth goes on")
+            raise Interrupted(asked, f"stopped after {where}; {resume_command(self.folder)} goes on")
         if asked:
             raise Interrupted(asked)
+
+
+def resume_command(folder):
+    """The command line that continues a run."""
+    return shlex.join(["python", "train.py", "--resume", f"{folder}/last.pth"])
 
 
 def draw_history(run, folder, bicubic):
@@ -754,8 +779,8 @@ def report_epoch(run, bicubic, bar):
     lost = int((~run.losses.isfinite()).sum())
     if lost:
         bar.write(
-            f"warning: the loss was not finite in {lost} step{'s' if lost > 1 else ''} of this epoch, left out of the "
-            "training; if it happens often, try a lower --learning-rate"
+            f"warning: loss or gradient were not finite in {lost} step{'s' if lost > 1 else ''} of this epoch, left "
+            "out of the training; if it happens often, try a lower --learning-rate"
         )
     if row["loss"] > EXPLODED_LOSS:
         bar.write(
@@ -788,7 +813,7 @@ def note_dead_maps(run, folder):
         )
         print(
             f"note: {count_dead(dead)} of {run.recipe.val_set}; {remedies} more of them alive, "
-            f"--weights {folder}/best.pth --revive begins with new ones"
+            f"--weights {shlex.quote(f'{folder}/best.pth')} --revive begins with new ones"
         )
 
 
@@ -841,10 +866,13 @@ def save_best_and_log(run, folder, improved):
     if improved:
         save_checkpoint(folder / "best.pth", checkpoint_of(run))
         copy_whole(folder / "best.pth", "best.pth")
-    with written_whole(folder / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, LOG_COLUMNS)
-        writer.writeheader()
-        writer.writerows(run.history)
+    try:
+        with written_whole(folder / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS)
+            writer.writeheader()
+            writer.writerows(run.history)
+    except PermissionError as error:  # on Windows, where it is open in a spreadsheet
+        print(f"note: {describe_os_error(error)}; close it elsewhere, the next epoch writes it whole", flush=True)
 
 
 # ---------------------------------------------------------------- begin or resume
@@ -993,21 +1021,32 @@ def resume(args, device, team):
     folder = args.resume.parent
     check_writable(folder)
     check_writable(Path("."))
-    if (folder / "best.pth").exists():  # the newest run is this one again
+    if run.best_epoch and not (folder / "best.pth").exists():
+        raise UserError(
+            f"{folder}: best.pth, the weights of epoch {run.best_epoch}, is missing beside {args.resume.name}; copy it "
+            f"there too, or begin a new run with --weights {args.resume}"
+        )
+    if run.best_epoch:  # the newest run is this one again
         copy_whole(folder / "best.pth", "best.pth")
     print(f"continuing {folder} after epoch {run.epoch} of {recipe.epochs}")
     return run, folder
 
 
 def print_registry(args):
-    """Print each network's parameters, multiply-adds for a 1280x720 output, and options."""
+    """Print parameters, multiply-adds for a 1280x720 output and options of all networks, or of the one asked for."""
+    asked = args.model or args.assignments
+    chosen = (
+        {args.model or MODEL: parse_options(args.model or MODEL, args.assignments)}
+        if asked
+        else {name: {} for name in MODELS}
+    )
     scale, channels = args.scale or SCALE, COLOURS[args.colour or COLOUR]
     print(f"scale {scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
     print(f"{'model':<12}{'parameters':>12}{'multiply-adds':>15}  options")
-    for name in MODELS:
-        parameters = count_parameters(build_model(name, scale, channels))
-        giga = count_multiply_adds(name, scale, channels) / 1e9
-        options = " ".join(f"{option}={default}" for option, default in model_options(name).items())
+    for name, options in chosen.items():
+        parameters = count_parameters(build_model(name, scale, channels, **options))
+        giga = count_multiply_adds(name, scale, channels, **options) / 1e9
+        options = " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items())
         print(f"{name:<12}{parameters:>12,}{giga:>13,.1f} G  {options}")
 
 
@@ -1047,7 +1086,7 @@ def main(argv=None):
                 if folder and not any(folder.iterdir()):  # nothing was trained: nothing is left behind
                     folder.rmdir()
         if run.epoch < total:
-            print(f"stopped after epoch {run.epoch} of {total}; python train.py --resume {folder}/last.pth goes on")
+            print(f"stopped after epoch {run.epoch} of {total}; {resume_command(folder)} goes on")
         elif folder:
             note_dead_maps(run, folder)
         print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")

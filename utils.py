@@ -165,10 +165,22 @@ def run_script(main):
             fail(str(error))
         except OSError as error:
             fail(describe_os_error(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fail(
+                f"out of memory ({str(error).splitlines()[0]:.100}); lower --batch-size in training, --tile in testing"
+            )
         except KeyboardInterrupt:
             fail("interrupted", status=130)
         except Interrupted as error:
             fail(str(error), status=128 + error.number)
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory did not suffice, of the machine or of the GPU."""
+    words = ("can't allocate memory", "not enough memory")  # torch's, on a CPU
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in words)
 
 
 def fail(message, status=2):
@@ -278,12 +290,25 @@ def written_whole(path):
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())  # on the disk before it has the name: a power cut too leaves one or the other
         os.chmod(temporary, 0o666 & ~current_umask())
-        os.replace(temporary, path)
+        replace_patiently(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names no file
+        if error.filename in (None, temporary):  # a full disk names no file, and nobody knows the temporary one
+            error.filename = str(path)
         raise
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def replace_patiently(source, target):
+    """os.replace(), tried again for some seconds where another program holds the target, as Windows lets it."""
+    for seconds in (0.1, 0.5, 2):
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(seconds)
+    return os.replace(source, target)
 
 
 def current_umask():
@@ -884,6 +909,8 @@ def choose_device(name):
         if device.type not in ("cpu", "cuda", "mps"):
             raise RuntimeError
         torch.zeros(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # what names no device, a recorded graph's stream say, is on it too
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name} is not available here; allowed is auto, cpu, cuda or mps") from error
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a score must not depend on the device
@@ -925,7 +952,7 @@ START_MINUTES = 60  # that the others wait for one that still prepares the data
 
 def local_rank():
     """The number of this process among those that torchrun started on this machine; 0 without torchrun."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return int(os.environ.get("LOCAL_RANK") or 0)
 
 
 class Team:
@@ -936,8 +963,8 @@ class Team:
     """
 
     def __init__(self):
-        self.rank = int(os.environ.get("RANK", 0))
-        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK") or 0)
+        self.size = int(os.environ.get("WORLD_SIZE") or 1)
         self.group = None
         self.silence = ExitStack()
 
@@ -960,8 +987,6 @@ class Team:
         """Wait until all processes have come here; from then on they can exchange tensors."""
         if self.size == 1:
             return
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
         try:
             distributed.init_process_group(backend, timeout=timedelta(minutes=START_MINUTES))

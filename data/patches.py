@@ -26,6 +26,7 @@ from utils import (
     UserError,
     check_names,
     check_writable,
+    image_size,
     is_plain_text,
     list_images,
     progress,
@@ -83,7 +84,7 @@ def prepare_command(dataset, scale, colour, patch_size=None, stride=None, copies
     command += ["--color", colour] if colour != "y" else []
     command += ["--patch-size", str(patch_size)] if patch_size else []
     command += ["--stride", str(stride)] if stride else []
-    command += ["--copies", *(f"{factor:g}" for factor in copies)] if copies else []
+    command += ["--copies", *(f"{factor!r}".removesuffix(".0") for factor in copies)] if copies else []
     return shlex.join(command)
 
 
@@ -152,11 +153,6 @@ def choose_held_out(names):
 def find_training_images(dataset, images, data_dir, source, say):
     """({name: path}, held-out names) of a catalogued set, or of the folder `images` under the name `dataset`."""
     if images is None:
-        if dataset not in TRAIN_SETS:
-            raise UserError(
-                f"unknown training set {dataset!r}; allowed are {', '.join(TRAIN_SETS)}, or your own: "
-                f"{prepare_command(dataset, 4, 'y')}"
-            )
         image_set = TRAIN_SETS[dataset]
         return find_images(image_set, data_dir, source, say), image_set.held_out
     if not Path(images).is_dir():
@@ -167,6 +163,20 @@ def find_training_images(dataset, images, data_dir, source, say):
         raise UserError(f"--images {images}: found {len(paths)} images; needed are two or more, one to hold out")
     found = {path.name: path for path in paths}
     return found, choose_held_out(list(found))
+
+
+def check_sizes(paths, patch_size, scale):
+    """Raise UserError naming the images that are smaller than a patch, as their headers say it."""
+    sizes = {path: image_size(path) for path in paths}
+    small = [path for path, size in sizes.items() if size and min(side - side % scale for side in size) < patch_size]
+    if small:
+        width, height = sizes[small[0]]
+        others = f" ({len(small) - 1} more: {', '.join(path.name for path in small[1:4])})" if len(small) > 1 else ""
+        others = others.replace(")", ", …)") if len(small) > 4 else others
+        raise UserError(
+            f"{small[0]}: {width}x{height} is smaller than a patch of {patch_size}x{patch_size}{others}; "
+            "remove such images or lower --patch-size"
+        )
 
 
 def prepare_patches(
@@ -195,12 +205,21 @@ def prepare_patches(
     if patch_size % scale:
         nearest = max(patch_size // scale, 1) * scale
         raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {nearest}")
+    if patch_size <= 2 * scale:  # a held-out image as small would have no pixel that is scored
+        raise UserError(f"patch size {patch_size} is too small for scale {scale}; at least {3 * scale} is needed")
     if not are_copies(copies):
         found = _shown(" ".join(map(str, copies)))
         raise UserError(f"--copies {found}: give 1 first, then at most {MAX_COPIES - 1} other factors between 0 and 1")
+    if images is None and dataset not in TRAIN_SETS:
+        raise UserError(
+            f"unknown training set {dataset!r}; allowed are {', '.join(TRAIN_SETS)}, or your own: "
+            f"{prepare_command(dataset, scale, colour)}"
+        )
     target = patch_file(dataset, scale, colour, data_dir)
     check_writable(target.parent)
     paths, held_out = find_training_images(dataset, images, data_dir, source, say)
+
+    check_sizes(paths.values(), patch_size, scale)
 
     channels, small = COLOURS[colour], patch_size // scale
     described = []
@@ -209,14 +228,8 @@ def prepare_patches(
         lr_set = _growing(file, "lr", (channels, small, small), lr_type)
         hr_set = _growing(file, "hr", (channels, patch_size, patch_size), np.uint8)
         images = read_ahead(read_image, paths.values())
-        for name, path in progress(paths.items(), target.name, "images"):
+        for name in progress(paths, target.name, "images"):
             pixels = next(images)
-            height, width = pixels.shape[:2]
-            if min(height - height % scale, width - width % scale) < patch_size:
-                raise UserError(
-                    f"{path}: {width}x{height} is smaller than a patch of {patch_size}x{patch_size}; "
-                    "remove it or lower --patch-size"
-                )
             described.append(describe_image(name, pixels))
             if name in held_out:
                 file[f"val/{name}/lr"], file[f"val/{name}/hr"] = degrade(pixels, scale, colour)

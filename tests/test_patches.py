@@ -249,7 +249,8 @@ def test_image_that_is_broken_after_others_were_written_leaves_nothing(build, ph
     [
         ({"patch_size": 30}, "patch size 30 is not a multiple of the scale 4; try 28"),
         ({"patch_size": 2}, "patch size 2 is not a multiple of the scale 4; try 4"),
-        ({"patch_size": 100}, r"photo0\.png: 100x96 is smaller than a patch of 100x100"),
+        ({"patch_size": 100}, r"photo0\.png: 100x96 is smaller than a patch of 100x100 \(2 more: photo1"),
+        ({"patch_size": 8}, r"patch size 8 is too small for scale 4; at least 12"),
     ],
 )
 def test_patch_size_that_does_not_fit_is_refused_with_one_that_does(build, tmp_path, settings, message):

@@ -12,6 +12,7 @@ from io import StringIO
 
 import pytest
 import torch
+from helpers import equal
 from torch import distributed, nn
 
 import train
@@ -45,12 +46,12 @@ def port():
     return free
 
 
-def start(rank, port, arguments):
+def start(rank, port, arguments, program=ROOT / "train.py"):
     """One of two processes, started as torchrun would, but with nobody watching over it."""
     environment = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, ROOT / "train.py", *arguments], env=environment, **pipes)
+    return subprocess.Popen([sys.executable, program, *arguments], env=environment, **pipes)
 
 
 def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, flags, port):
@@ -91,6 +92,39 @@ def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(wor
     assert errors.startswith("train.py: error: process 1 of 2: ") and errors.count("\n") == 1
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] >= 1
     assert len((workplace / "run" / "log.csv").read_text().splitlines()) > 2
+
+
+STOPPED = """
+import sys
+sys.path.insert(0, {root!r})
+import train, utils
+after_step = train.Keeper.after_step
+def stop(keeper):
+    if (keeper.run.epoch, keeper.run.steps, keeper.run.team.rank) == (1, 2, 1):
+        keeper.received = 15
+    after_step(keeper)
+train.Keeper.after_step = stop
+utils.run_script(train.main)
+"""
+
+
+def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(workplace, flags, port):
+    """The second one is asked to end; the losses of all steps are those of both."""
+    (workplace / "stopped.py").write_text(STOPPED.format(root=str(ROOT)))
+    resume = ["--resume", "parts/last.pth", "--data-dir", flags[flags.index("--data-dir") + 1], "--device", "cpu"]
+    runs = [
+        ([*flags, "--out", "whole"], ROOT / "train.py", 0),
+        ([*flags, "--out", "parts"], workplace / "stopped.py", 143),
+        (resume, ROOT / "train.py", 0),
+    ]
+    for arguments, program, status in runs:
+        meeting = port()
+        team = [start(rank, meeting, arguments, program) for rank in (0, 1)]
+        ended = [process.communicate(timeout=120) for process in team]
+        assert [process.returncode for process in team] == [status] * 2, ended
+    whole, parts = (load_checkpoint(workplace / name / "last.pth")["training"] for name in ("whole", "parts"))
+    assert [row["loss"] for row in parts["history"]] == [row["loss"] for row in whole["history"]]
+    assert equal(parts["model"], whole["model"])
 
 
 def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags, photographs):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import re
 import shutil
 import sys
@@ -10,7 +11,9 @@ from contextlib import chdir, contextmanager, nullcontext, redirect_stdout
 from copy import deepcopy
 from io import StringIO
 from itertools import accumulate
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -525,7 +528,7 @@ def test_contrast_changes_its_share_of_the_patches_and_goes_with_augmentation(wo
     higher = [gain for gain in gains if gain != 1]
     assert 0.2 < len(higher) / len(gains) < 0.3
     assert 1 < min(higher) < 1.2 and train.MAX_CONTRAST - 0.2 < max(higher) <= train.MAX_CONTRAST
-    assert train.parse_args(["--contrast", "0.25", "--no-augment"]).contrast == 0
+    assert train.parse_args(["--no-augment"]).contrast == 0 < train.parse_args([]).contrast
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
@@ -585,9 +588,7 @@ def test_charbonnier_loss_by_hand():
     assert train.CharbonnierLoss()(sr, hr).item() == pytest.approx((0.001 + 1e-5**0.5) / 2, rel=1e-6)
 
 
-def test_loss_that_is_not_finite_stops_naming_step_and_value_and_keeps_the_checkpoints(
-    script, workplace, tiny, monkeypatch
-):
+def test_loss_that_is_not_finite_stops_naming_the_step_and_keeps_the_checkpoints(script, workplace, tiny, monkeypatch):
     def learning_rate_at(step, total_steps, recipe):
         return 1e-4 if step < 6 else 1e30
 
@@ -595,7 +596,7 @@ def test_loss_that_is_not_finite_stops_naming_step_and_value_and_keeps_the_check
     monkeypatch.setattr(train, "REST_SECONDS", 0)
     result = script("train", *command(tiny, *VDSR, "--clip", 0, "--no-negatives", "--out", "run"))
     assert result.status == 2
-    assert re.fullmatch(r"train\.py: error: the loss is (nan|inf) at step 8; .*\n", result.err)
+    assert re.fullmatch(r"train\.py: error: loss or gradient are not finite at step 8; .*\n", result.err)
     for path in (workplace / "run" / "best.pth", workplace / "run" / "last.pth"):
         checkpoint = load_checkpoint(path)
         assert psnr_of_held_out(model_from_checkpoint(checkpoint), tiny) == pytest.approx(checkpoint["val_psnr"])
@@ -638,6 +639,21 @@ def test_lost_step_is_warned_of_and_the_rest_of_its_epoch_counts(workplace, tiny
     assert all(0 < row["loss"] < 1 for row in read_log(workplace / "run"))
 
 
+def test_step_is_lost_too_whose_loss_is_finite_but_not_its_gradient(script, workplace, tiny, monkeypatch):
+    loss, steps = train.nn.MSELoss.forward, []
+
+    def forward(self, sr, hr):
+        steps.append(None)
+        if len(steps) > 1:
+            sr.register_hook(lambda gradient: gradient * math.inf)
+        return loss(self, sr, hr)
+
+    monkeypatch.setattr(train.nn.MSELoss, "forward", forward)
+    result = script("train", *command(tiny, *VDSR, "--epochs", 9, "--out", "run"))
+    assert (result.status, len(steps) <= 1 + train.LOST_STEPS + 5) == (2, True)
+    assert "not finite at step" in result.err
+
+
 @pytest.mark.parametrize(
     ("losses", "step"),
     [
@@ -649,7 +665,7 @@ def test_lost_step_is_warned_of_and_the_rest_of_its_epoch_counts(workplace, tiny
     ],
 )
 def test_losses_end_a_run_when_they_stay_not_finite(losses, step):
-    with nullcontext() if step is None else pytest.raises(UserError, match=rf"the loss is (nan|inf) at step {step};"):
+    with nullcontext() if step is None else pytest.raises(UserError, match=rf"not finite at step {step};"):
         train.check_finite(torch.tensor(losses), first_step=100)
 
 
@@ -767,6 +783,47 @@ def test_patch_file_that_does_not_fit_is_refused_with_the_command_that_rebuilds_
     assert refused(script, "train", command(folder, *VDSR, *flags), *words, "python prepare.py", unchanged=workplace)
 
 
+def test_run_whose_best_weights_are_missing_is_not_continued(script, workplace, tiny, finished):
+    """As one who keeps last.pth alone has it: the best epoch may be over."""
+    (workplace / "kept").mkdir()
+    shutil.copy(finished.folder / "last.pth", workplace / "kept")
+    arguments = ["--resume", "kept/last.pth", "--data-dir", tiny, "--device", "cpu"]
+    assert refused(script, "train", arguments, "best.pth", "--weights kept/last.pth", unchanged=workplace)
+
+
+def test_image_without_any_error_leaves_the_choice_of_the_epoch_to_the_others():
+    """A flat one, say, which every network may return as it is."""
+    flat, other = torch.full((1, 32, 32), 128), (torch.rand(1, 32, 32) * 255).round()
+    val = [(name, hr[:, ::4, ::4].float(), hr.to(torch.uint8)) for name, hr in (("flat", flat), ("other", other))]
+    model = build_model("bicubic", 4)
+    alone, both = (train.validate(model, pairs, 4, torch.device("cpu"), Team()) for pairs in (val[1:], val))
+    assert both == pytest.approx((train.MAX_PSNR + alone) / 2)
+
+
+def test_memory_that_does_not_suffice_ends_in_one_line(script, workplace, tiny, monkeypatch):
+    said = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+    for error in (RuntimeError(said), torch.OutOfMemoryError("CUDA out of memory."), MemoryError("Unable to allocate")):
+        monkeypatch.setattr(train.TrainingStep, "compute", Mock(side_effect=error))
+        arguments = command(tiny, *VDSR, "--out", "run")
+        assert refused(script, "train", arguments, "out of memory", "--batch-size", unchanged=workplace)
+
+
+def test_log_that_another_program_holds_open_is_written_later(workplace, tiny, monkeypatch):
+    """As Windows has it of a file that a spreadsheet shows."""
+    replace, refusals = os.replace, []
+
+    def replaced(source, target):
+        if Path(target).name == "log.csv" and len(refusals) < 1:
+            refusals.append(target)
+            raise PermissionError(13, "The process cannot access the file", source)
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
+    assert "note: run/log.csv: The process cannot access the file; close it" in out.replace(f"{workplace}/", "")
+    assert [row["epoch"] for row in read_log(workplace / "run")] == [1, 2]
+
+
 # ---------------------------------------------------------------- the command line
 
 
@@ -778,6 +835,8 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         name: f"{count_parameters(build_model(name)):,}" for name in MODELS
     }
     assert [rows[name][1] for name in ("srcnn", "vdsr", "drrn")] == ["52.7", "612.6", "6,796.9"]
+    line = script("train", "--list", "--model", "vdsr", "--set", "depth=10").out.splitlines()[-1].split()
+    assert line[:2] == ["vdsr", f"{count_parameters(build_model('vdsr', depth=10)):,}"] and "depth=10" in line
     assert not list(workplace.iterdir())
 
 
@@ -794,6 +853,7 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--epochs", "0"], ["--epochs", "'0'", "at least 1"]),
         (["--batch-size", "0"], ["--batch-size", "'0'", "at least 1"]),
         (["--average", "1"], ["--average", "1", "below 1"]),
+        (["--contrast", "0.5", "--no-augment"], ["--contrast", "--no-augment"]),
         (["--contrast", "1.5"], ["--contrast", "1.5", "share"]),
         (["--learning-rate", "nan"], ["--learning-rate", "'nan'", "above 0"]),
         (["--clip", "-1"], ["--clip", "-1"]),

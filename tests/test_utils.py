@@ -54,6 +54,7 @@ from utils import (
     read_ahead,
     read_image,
     read_photo,
+    replace_patiently,
     rgb_to_ycbcr,
     run_script,
     save_checkpoint,
@@ -593,6 +594,27 @@ def test_file_whose_writing_fails_keeps_its_old_content_and_leaves_nothing_else(
         raise failure
     assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
     assert path.read_text() == "old"
+
+
+def test_file_that_another_program_holds_is_tried_again_on_windows(tmp_path, monkeypatch):
+    replace, attempts, waited = os.replace, [], []
+
+    def replaced(source, target):
+        attempts.append(target)
+        if len(attempts) < 3:
+            raise PermissionError(13, "in use", source)
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr("time.sleep", waited.append)
+    with pytest.raises(PermissionError) as refused, written_whole(tmp_path / "a.txt") as path:
+        path.write_text("new")
+    assert refused.value.filename == str(tmp_path / "a.txt") and not waited
+    monkeypatch.setattr("utils.os.name", "nt")
+    attempts.clear()
+    (tmp_path / "b").write_text("new")
+    replace_patiently(tmp_path / "b", tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "new" and len(attempts) == 3 == len(waited) + 1
 
 
 def test_failure_that_names_no_file_as_that_of_a_full_disk_gets_the_files_name(tmp_path):
