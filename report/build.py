@@ -108,7 +108,8 @@ def analysis(facts):
             n.label for n in facts.scored if not all(run["recipe"].get("centralize") for run, _ in n.runs)
         ],
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
-        "exploded": [network.label for network in facts.scored if content.exploded(network)],
+        "out_of_sight": content.out_of_sight(facts),
+        "first_seeds": content.first_seeds(facts),
         "late": [network.label for network in facts.scored if content.overfits(network)],
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
@@ -149,7 +150,7 @@ def recipe_page(facts):
     seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
     whole = trials.whole_table(facts).markdown() if facts.group("whole") else not_run("whole")
     given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds, "whole": whole, "minutes": minutes}
-    words = {"overfits": content.overfits, "batch_of": content.batch_of, "sizes_of": content.sizes_of}
+    words = {"batch_of": content.batch_of, "sizes_of": content.sizes_of}
     return template("recipe.md.j2").render(facts=facts, **given, **words)
 
 
@@ -216,7 +217,7 @@ class Document:
 
     def render(self, comparison):
         """The text. comparison: per test image, its name and the paths of its figures."""
-        words = ("number", "signed", "change", "duration", "joined")
+        words = ("number", "signed", "change", "duration", "joined", "trained_on")
         networks = {network.name: network for network in self.facts.networks}
         shares = self.facts.benchmark["training"]
         text = template("report.md.j2").render(

@@ -6,7 +6,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from models import model_label
 from report.drawing import BLACK, BLUE, GREEN, MARKS, ORANGE, PAGE_WIDTH, PINK, YELLOW, draw_curve, figure_file
-from report.facts import TEST_SET
+from report.facts import TEST_SET, highest_shown
 from utils import EXPLODED_LOSS
 
 
@@ -50,8 +50,7 @@ def draw_curves(path, inputs):
             )
         right.axhline(inputs["bicubic"], color="0.4", linestyle="--", linewidth=1, label="Bicubic")
         left.set(xlabel="训练步数 (step)", ylabel="训练损失 (MSE × 1000)", yscale="log", xscale="log")
-        first = (rows[0][1] for rows in inputs["networks"].values())
-        left.set_ylim(top=1.3e3 * max(loss for loss in first if loss <= EXPLODED_LOSS))  # above: astray
+        left.set_ylim(top=1e3 * highest_shown(inputs["networks"].values()))
         right.set(xlabel="训练步数 (step)", ylabel="留出图像上的 PSNR (dB)", xscale="log")
         plain_log(left.yaxis, digits=(1, 2, 5))
         for axes in (left, right):

@@ -15,6 +15,7 @@ from report.facts import (
     SECOND_SET,
     TEST_SET,
     cutting,
+    highest_shown,
     least_that_counts,
     measured_size,
     patch_count,
@@ -24,9 +25,10 @@ from report.facts import (
 )
 from report.tables import Table, mark_best
 from train import MAX_CONTRAST, Recipe
-from utils import EXPLODED_LOSS
 
 EPOCHS = Recipe().epochs  # of a full training
+STAGES = "一二三四五六七八九十"
+FALL_DB = 0.02  # of the held-out PSNR from its best, that is worth a word
 SIZES = {  # groups of experiments that vary one size: its option, and how the report names it
     "depth": ("depth", "卷积层数 (depth)"),
     "blocks": ("num_blocks", "残差块数 (blocks)"),
@@ -203,12 +205,12 @@ def training_table(facts):
         rows.append(
             (
                 network.label,
-                f"{network.epochs} / {trained['recipe']['epochs']}",
+                " + ".join(f"{epochs} / {run['recipe']['epochs']}" for run, epochs in network.runs),
                 "、".join(dict.fromkeys(f"{patch_count(*cutting(run)):,}" for run in runs)),
                 " + ".join(f"{steps:,}" for steps, *_ in network.stages),
                 "、".join(dict.fromkeys(batch_of(*batch) for _, *batch in network.stages)),
                 "、".join(dict.fromkeys(f"{run['recipe']['clip']:g}" for run in runs)),
-                str(trained["epoch"]),
+                " + ".join(str(run["epoch"]) for run in runs),
                 f"{trained['val_psnr']:.2f}",
                 number(speed, "{:.3g}"),
                 hours,
@@ -238,7 +240,7 @@ def test_table(facts):
             (
                 network.label,
                 f"{network.parameters:,}",
-                f"{trained['epoch']} / {trained['recipe']['epochs']}" if trained else "未训练",
+                best_epochs(network, " / ") if trained else "未训练",
                 *own,
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
                 f"{paper['psnr']:.2f}",
@@ -266,6 +268,21 @@ def second_table(facts):
     return Table("second", f"{SECOND_SET} ×{SCALE} 的平均 PSNR 与 SSIM（协议同上）", columns, tuple(rows))
 
 
+def best_epochs(network, of):
+    """The best epoch of each run of a network's training, and how many were planned: 93 / 200 + 4 / 4."""
+    return " + ".join(f"{run['epoch']}{of}{run['recipe']['epochs']}" for run, _ in network.runs)
+
+
+def trained_on(network):
+    """Where each run of a network's training took place, and how long it took: NVIDIA H200，7 分钟."""
+    places = []
+    for (run, _), history in zip(network.runs, network.histories.values(), strict=True):
+        if history:
+            device = run["device"].partition(": ")[2].replace(", ", "，").replace(" threads", " 线程")
+            places.append(f"{device}，{duration(sum(row['seconds'] for row in history))}")
+    return "；然后 ".join(places)
+
+
 def batch_of(batch_size, patch_size):
     """The patches of a step, with their size where it is not prepare.py's own: 16, or 8 (40×40)."""
     return f"{batch_size}" + (f" ({patch_size}×{patch_size})" if patch_size != DEFAULT_PATCH else "")
@@ -286,7 +303,7 @@ def readme_table(facts):
             (
                 network.label,
                 f"{network.parameters:,}",
-                f"{trained['epoch']} of {trained['recipe']['epochs']}" if trained else "no weights yet",
+                best_epochs(network, " of ") if trained else "no weights yet",
                 steps_of_patches(network) if trained else NONE,
                 *mean_scores(network.result),
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
@@ -625,14 +642,51 @@ def switch_bars(facts, group):
 
 
 def overfits(network):
-    """Whether the held-out PSNR was at its best well before the end while the loss went on falling."""
-    rows, best = network.history, network.trained["epoch"]
-    return best < 0.8 * len(rows) and rows[-1]["loss"] < rows[best - 1]["loss"]
+    """Whether in one of its runs the held-out PSNR, at its best well before the end, fell while the loss did."""
+    for history, (run, _) in zip(network.histories.values(), network.runs, strict=True):
+        best, last = history[run["epoch"] - 1 : run["epoch"]], history[-1:]
+        for then, now in zip(best, last, strict=True):
+            fell = now["loss"] < then["loss"] and now["val_psnr"] < then["val_psnr"] - FALL_DB
+            if fell and run["epoch"] < 0.8 * len(history):
+                return True
+    return False
 
 
-def exploded(network):
-    """Whether a step of its training went so far astray that the mean over an epoch tells."""
-    return any(row["loss"] > EXPLODED_LOSS for history in network.histories.values() for row in history)
+def out_of_sight(facts):
+    """The epochs whose loss is above what the curves show, network by network: DRRN 第二段第 15 轮（…）."""
+    highest = highest_shown(network.points for network in facts.scored if network.history)
+    found = []
+    for network in facts.scored:
+        epochs = []
+        for number, (history, (_, done)) in enumerate(zip(network.histories.values(), network.runs, strict=True)):
+            stage = f"第{STAGES[number]}段" if len(network.runs) > 1 else ""
+            epochs += [
+                f"{stage}第 {row['epoch']} 轮（{scientific(row['loss'])}）"
+                for row in history[:done]
+                if row["loss"] > highest
+            ]
+        if epochs:
+            found.append(f"{network.label} {'、'.join(epochs)}")
+    return found
+
+
+def scientific(value):
+    """A number with two digits: 0.69, $2.6\\times10^{20}$."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{value:.2g}" if value < 100 else rf"${digits}\times10^{{{int(exponent)}}}$"
+
+
+def first_seeds(facts):
+    """The networks whose run of seed 0, on which the comparisons rest, is the best or the worst of its seeds."""
+    found = []
+    for name, (psnrs, _) in facts.seeds.items():
+        places = {psnrs.max(): "最高", psnrs.min(): "最低"}
+        if psnrs[0] in places:
+            found.append(
+                f"{model_label(name, {})} 的种子 0 是 {len(psnrs)} 个中{places[psnrs[0]]}的"
+                f"（{psnrs[0]:.2f} dB，平均 {psnrs.mean():.2f} dB）"
+            )
+    return found
 
 
 def sizes_of(trained):

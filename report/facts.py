@@ -23,7 +23,7 @@ from models import (
 from report.experiments import GROUPS, REPEATED, Experiment
 from report.result_files import read_result
 from train import HELD_OUT
-from utils import UserError
+from utils import EXPLODED_LOSS, UserError
 
 SCALE = 4
 TRAINING_SET = "T91"
@@ -209,6 +209,11 @@ class Facts:
         """Whether a difference between runs of a network is more than the luck of the seed; None: not known."""
         threshold = self.threshold(name, held_out=held_out)
         return None if threshold is None else abs(difference) > threshold
+
+
+def highest_shown(networks):
+    """The highest loss that curves of these networks show: above, a step went astray. networks: points of each."""
+    return 1.3 * max(points[0][1] for points in networks if points[0][1] <= EXPLODED_LOSS)
 
 
 def psnrs_of(results):

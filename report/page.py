@@ -89,6 +89,10 @@ class PageRenderer(mistune.HTMLRenderer):
         """The text of a list item."""
         return join_lines(text)
 
+    def codespan(self, text):
+        """Code in a line; a line never ends between the dashes of a flag."""
+        return re.sub(r"--[\w-]+", r'<span class="flag">\g<0></span>', super().codespan(text))
+
     def table(self, text):
         """A table that scrolls by itself where the screen is too narrow."""
         return f'<div class="table" tabindex="0" role="region" aria-label="表格">\n<table>\n{text}</table>\n</div>\n'

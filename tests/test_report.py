@@ -226,21 +226,20 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     points = charts["curves"][1]["networks"]["carn"]
     assert (points[0][0], points[-1][0]) == (2910 + steps // len(points), 2910 + steps)
     assert "curve_carn" in charts and "curve_carn_run1" not in charts
-    assert "接着 CARN (num_groups=2) x4 的权重" in report.markdown
-    assert "接着 CARN" not in alone.markdown
+    assert "CARN 分 2 段训练" in report.markdown and "CARN 分" not in alone.markdown
     sizes = f"images in 5 sizes, peak rate {recipe['learning_rate']}"
     plan = f"epoch 3 of {recipe['epochs']} in batches of 4, {sizes}"
     run = f"- CARN (num_groups=2) x4: {plan}: 22.00 dB"
     assert run in build.recipe_page(report.facts) and run not in build.recipe_page(alone.facts)
 
     other = "各段的图像块不尽相同"
-    assert other not in report.markdown.split("CARN 的训练不是")[1].split("\n\n")[0]
+    assert other not in report.markdown.split("CARN 分 2 段")[1].split("\n\n")[0]
     plain = began | {"recipe": recipe | {"negatives": False}}
     single = began | {"data": began["data"] | {"copies": [1.0]}}
     for stage in (plain, single):
         write_json(path, result | {"trained": result["trained"] | {"started_from": [stage]}})
         report = built(folder)
-        assert other in report.markdown.split("CARN 的训练不是")[1].split("\n\n")[0]
+        assert other in report.markdown.split("CARN 分 2 段")[1].split("\n\n")[0]
     assert run.replace("5 sizes", "1 size") in build.recipe_page(report.facts)
 
     small = began | {"data": began["data"] | {"patch_size": 40, "stride": 40}}
@@ -423,6 +422,23 @@ def test_whole_trainings_that_differ_by_their_seed_show_how_far_it_moves_the_res
     assert load(folder, BENCHMARKS).whole_seeds["srcnn"].shape == (2, 2)  # trained otherwise: not of the seed alone
 
 
+def test_seed_of_the_comparisons_is_named_where_it_is_the_best_or_worst(facts):
+    assert [words.split()[0] for words in content.first_seeds(facts)] == ["SRCNN", "SRResNet", "CARN"]
+    assert all("3 个中最低的（" in words for words in content.first_seeds(facts))  # made up: a step up per seed
+    facts.experiments["carn_seed1"]["mean"]["psnr"] = 20.0
+    del facts.seeds
+    assert len(content.first_seeds(facts)) == 2
+
+
+def test_stages_of_a_training_stand_one_after_the_other_with_where_they_took_place(facts):
+    network = next(network for network in facts.scored if network.name == "drrn")
+    stages = network.trained["started_from"] + [network.trained]
+    shown = " + ".join(f"{stage['epoch']} of {stage['recipe']['epochs']}" for stage in stages)
+    assert len(stages) > 1 and content.best_epochs(network, " of ") == shown
+    assert content.trained_on(network).split("；然后 ")[0].startswith("NVIDIA H200，")
+    assert content.trained_on(network).count("；") == len(stages) - 1
+
+
 def test_a_difference_counts_from_two_standard_deviations_of_differences(facts):
     limit = 2 * math.sqrt(2) * facts.spread("carn")
     assert "超出随机波动" in content.verdict(facts, limit + 0.001, "carn")
@@ -472,17 +488,36 @@ def test_duration_in_words(seconds, words):
 )
 def test_overfitting_is_a_falling_loss_after_the_best_epoch(facts, best, losses, expected):
     network = facts.scored[0]
-    network.histories = {"": [{"loss": loss} for loss in losses]}
-    network.result["trained"]["epoch"] = best
-    assert content.overfits(network) == expected
+    for fall, counted in ((0.1, True), (0.01, False)):
+        psnrs = [26 - fall * (epoch > best) for epoch in range(1, len(losses) + 1)]
+        history = [{"loss": loss, "val_psnr": psnr} for loss, psnr in zip(losses, psnrs, strict=True)]
+        network.histories = {"": history}
+        network.result["trained"]["epoch"] = best
+        assert content.overfits(network) == (expected and counted)
+        first = network.result["trained"] | {"label": "", "epoch": best}
+        network.result["trained"] |= {"started_from": [first], "epoch": 1}
+        network.histories = {"_run1": history, "": history[:1]}
+        assert content.overfits(network) == (expected and counted)
+        network.result["trained"]["started_from"] = []
 
 
 def test_epoch_whose_loss_exploded_is_named_and_leaves_the_curves_of_the_others_readable(facts, monkeypatch):
-    network = facts.scored[0]
-    fine, astray = [{"loss": 0.003}, {"loss": 0.002}], [{"loss": 9e8}, {"loss": 0.002}]
-    for histories, expected in (({"": fine}, False), ({"": astray}, True), ({"_run1": astray, "": fine}, True)):
-        network.histories = histories
-        assert content.exploded(network) == expected
+    network, *others = facts.scored
+    for other in others:
+        other.histories = {suffix: [] for suffix in other.histories}
+    losses = {"fine": (0.003, 0.002, 0.001), "astray": (0.003, 9e8, 0.7)}
+    fine, astray = (
+        [{"epoch": epoch, "loss": loss, "val_psnr": 26.0} for epoch, loss in enumerate(row, start=1)]
+        for row in losses.values()
+    )
+    network.result["trained"] |= {"epoch": 3, "started_from": []}
+    network.histories = {"": fine}
+    assert content.out_of_sight(facts) == []
+    network.histories = {"": astray}
+    assert content.out_of_sight(facts) == [r"SRCNN 第 2 轮（$9.0\times10^{8}$）、第 3 轮（0.7）"]
+    network.result["trained"]["started_from"] = [network.result["trained"] | {"label": "SRCNN x4", "epoch": 2}]
+    network.histories = {"_run1": astray, "": fine}
+    assert content.out_of_sight(facts) == [r"SRCNN 第一段第 2 轮（$9.0\times10^{8}$）"]
 
     drawn = Figure()
     monkeypatch.setattr(charts, "figure_file", lambda *arguments: nullcontext(drawn))
