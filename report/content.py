@@ -235,12 +235,12 @@ def test_table(facts):
     marked = marked_scores([network.result for network in facts.networks])
     rows = [("Bicubic", "0", NONE, *mean_scores(facts.bicubic), NONE, NONE, NONE, NONE)]
     for network, own in zip(facts.networks, marked, strict=True):
-        trained, paper = network.trained, network.paper
+        paper = network.paper
         rows.append(
             (
                 network.label,
                 f"{network.parameters:,}",
-                best_epochs(network, " / ") if trained else "未训练",
+                epochs_in_brief(network),
                 *own,
                 number(network.ensemble and network.ensemble["mean"]["psnr"]),
                 f"{paper['psnr']:.2f}",
@@ -271,6 +271,13 @@ def second_table(facts):
 def best_epochs(network, of):
     """The best epoch of each run of a network's training, and how many were planned: 93 / 200 + 4 / 4."""
     return " + ".join(f"{run['epoch']}{of}{run['recipe']['epochs']}" for run, _ in network.runs)
+
+
+def epochs_in_brief(network):
+    """The best epoch of a training that was one run, and how many were planned; of another how many runs it had."""
+    if not network.result:
+        return "未训练"
+    return best_epochs(network, " / ") if len(network.runs) == 1 else f"分 {len(network.runs)} 段"
 
 
 def trained_on(network):
