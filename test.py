@@ -136,9 +136,10 @@ def parse_args(argv=None):
 
 
 def matching(path):
-    """The files that a path with * or ? stands for, which the command lines of Windows hand on as they are."""
-    pattern = "*" in path.name or "?" in path.name
-    return (pattern and not path.exists() and sorted(path.parent.glob(path.name))) or [path]
+    """The files that a path with * or ? stands for: the command lines of Windows hand it on as it is."""
+    if path.exists() or not {"*", "?"} & {*path.name}:
+        return [path]
+    return sorted(path.parent.glob(path.name)) or [path]
 
 
 def parse_zoom(text):
@@ -397,24 +398,22 @@ def result(network, bicubic, dataset, manifest, zoom, origin):
     }
 
 
-def check_files(dataset, scale, paths, networks, figures):
-    """Raise UserError where the files made of two images would have one name, or one that is too long."""
-    keys = [network.key for network in networks] or ["bicubic_rgb"]
+def check_files(dataset, scale, paths, keys, figures):
+    """Raise UserError where a file to be written would have a name that is too long, or that of another image's."""
     check_lengths([Path(f"{dataset}_x{scale}_{key}.json") for key in keys], dataset)
     if not figures:
         return
-    from report.comparisons import FIGURE_KINDS, joined_keys  # matplotlib takes a second to import
+    from report.comparisons import FIGURE_KINDS, figure_stem, joined_keys  # matplotlib takes a second to import
 
+    longest = max(joined_keys(keys), *keys, key=len)
     for name, path in paths.items():
-        longest = max(joined_keys(keys), *keys, key=len)
-        check_lengths([Path(f"{dataset}_x{scale}_{name}_{kind}{longest}.webp") for kind in FIGURE_KINDS.values()], path)
-        for kind in filter(None, FIGURE_KINDS.values()):
-            other = f"{name}_{kind}".removesuffix("_")
-            if other in paths:
-                raise UserError(
-                    f"{path}: a figure of it would have the name of one of {paths[other].name}; rename one of the "
-                    "two, or use --no-figures"
-                )
+        stems = {figure_stem(name, kind) for kind in FIGURE_KINDS}
+        check_lengths([Path(f"{dataset}_x{scale}_{stem}_{longest}.webp") for stem in stems], path)
+        for other in stems & {*paths} - {name}:
+            raise UserError(
+                f"{path}: a figure of it would have the name of one of {paths[other].name}; rename one of the two, or "
+                "use --no-figures"
+            )
 
 
 def draw_figures(folder, results, name, pixels, networks, outputs, zoom):
@@ -452,7 +451,7 @@ def evaluate(args, networks, device):
     folder = {name: args.out / name for name in ("results", "figures")[: 1 + args.figures]}
     for path in folder.values():
         check_writable(path)
-    check_files(dataset, scale, paths, networks, args.figures)
+    check_files(dataset, scale, paths, [network.key for network in networks] or ["bicubic"], args.figures)
     colours = {network.colour for network in networks} or {"y"}
     baselines = {colour: bicubic_network(scale, colour, device) for colour in sorted(colours, reverse=True)}
     rows = [*baselines.values(), *networks]
@@ -551,7 +550,9 @@ def fill_hidden_colour(pixels):
     """
     from scipy.ndimage import distance_transform_edt  # scipy comes with scikit-image; its import takes a second
 
-    hidden = (pixels[..., -1] == 0) if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else np.zeros(1, bool)
+    if pixels.ndim == 2 or pixels.shape[2] == 3:
+        return
+    hidden = pixels[..., -1] == 0
     if hidden.any() and not hidden.all():
         rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
         pixels[hidden, :-1] = pixels[rows[hidden], columns[hidden], :-1]

@@ -1034,16 +1034,12 @@ def resume(args, device, team):
 
 def print_registry(args):
     """Print parameters, multiply-adds for a 1280x720 output and options of all networks, or of the one asked for."""
-    asked = args.model or args.assignments
-    chosen = (
-        {args.model or MODEL: parse_options(args.model or MODEL, args.assignments)}
-        if asked
-        else {name: {} for name in MODELS}
-    )
+    names = [args.model or MODEL] if args.model or args.assignments else MODELS
     scale, channels = args.scale or SCALE, COLOURS[args.colour or COLOUR]
     print(f"scale {scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
     print(f"{'model':<12}{'parameters':>12}{'multiply-adds':>15}  options")
-    for name, options in chosen.items():
+    for name in names:
+        options = parse_options(name, args.assignments)
         parameters = count_parameters(build_model(name, scale, channels, **options))
         giga = count_multiply_adds(name, scale, channels, **options) / 1e9
         options = " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items())

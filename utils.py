@@ -168,9 +168,8 @@ def run_script(main):
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            fail(
-                f"out of memory ({str(error).splitlines()[0]:.100}); lower --batch-size in training, --tile in testing"
-            )
+            said = str(error).partition("\n")[0]
+            fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
         except KeyboardInterrupt:
             fail("interrupted", status=130)
         except Interrupted as error:

@@ -171,8 +171,8 @@ def check_sizes(paths, patch_size, scale):
     small = [path for path, size in sizes.items() if size and min(side - side % scale for side in size) < patch_size]
     if small:
         width, height = sizes[small[0]]
-        others = f" ({len(small) - 1} more: {', '.join(path.name for path in small[1:4])})" if len(small) > 1 else ""
-        others = others.replace(")", ", …)") if len(small) > 4 else others
+        named = ", ".join(path.name for path in small[1:4]) + (", …" if len(small) > 4 else "")
+        others = f" ({len(small) - 1} more: {named})" if named else ""
         raise UserError(
             f"{small[0]}: {width}x{height} is smaller than a patch of {patch_size}x{patch_size}{others}; "
             "remove such images or lower --patch-size"

@@ -34,7 +34,7 @@ MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
 PROFILE = 48  # HR pixels along an edge profile
 COLOURS = tuple(colour for colour, _ in MARKS.values())
-FIGURE_KINDS = {"comparison": "", "errors": "errors_", "detail": "detail_"}  # as their file names have them
+FIGURE_KINDS = ("comparison", "errors", "detail")
 IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
 RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
 WEBP = {"format": "WEBP", "quality": 95, "method": 6}
@@ -99,6 +99,11 @@ def _shown(psnr, ssim):
     return [f"{np.inf if psnr is None else psnr:.2f}", f"{ssim:.4f}"]
 
 
+def figure_stem(image, kind):
+    """Of which image a figure is, and of which kind, in its file name."""
+    return image if kind == "comparison" else f"{image}_{kind}"
+
+
 def joined_keys(keys):
     """The networks of a figure in its file name."""
     joined = "-".join(keys)
@@ -114,11 +119,12 @@ def image_files(folder, results, image):
     fingerprint_of(path) is fingerprint(inputs).
     """
     documents = list(results.values())
-    start = f"{documents[0]['dataset']}_x{documents[0]['scale']}_{image}"
+    start = f"{documents[0]['dataset']}_x{documents[0]['scale']}"
     keys = joined_keys(results)
     inputs = comparison_inputs(documents, image)
     figures = {
-        kind: (folder / f"{start}_{part}{keys}.png", {"kind": kind} | inputs) for kind, part in FIGURE_KINDS.items()
+        kind: (folder / f"{start}_{figure_stem(image, kind)}_{keys}.png", {"kind": kind} | inputs)
+        for kind in FIGURE_KINDS
     }
     made = {}
     for key, document in results.items():
@@ -126,7 +132,7 @@ def image_files(folder, results, image):
         made[bicubic] = bicubic_inputs(document, image)
         if document["weights"]:
             made[key] = picture_inputs(document, image)
-    return figures, {key: (folder / f"{start}_{key}.webp", value) for key, value in made.items()}
+    return figures, {key: (folder / f"{start}_{image}_{key}.webp", value) for key, value in made.items()}
 
 
 # ---------------------------------------------------------------- all figures of an image

@@ -213,7 +213,8 @@ class Facts:
 
 def highest_shown(networks):
     """The highest loss that curves of these networks show: above, a step went astray. networks: points of each."""
-    return 1.3 * max(points[0][1] for points in networks if points[0][1] <= EXPLODED_LOSS)
+    first = (points[0][1] for points in networks)
+    return 1.3 * max((loss for loss in first if loss <= EXPLODED_LOSS), default=math.inf)
 
 
 def psnrs_of(results):
