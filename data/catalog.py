@@ -429,6 +429,6 @@ def fetch_once(address):
                 raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
             if time.monotonic() > deadline:
                 raise OSError(f"not whole after {DOWNLOAD_SECONDS} seconds")
-    if length is not None and len(content) != int(length):
+    if length is not None and str(len(content)) != length.strip():
         raise OSError(f"cut short: {len(content)} of {length} bytes")
     return bytes(content)

@@ -84,7 +84,7 @@ def prepare_command(dataset, scale, colour, patch_size=None, stride=None, copies
     command += ["--color", colour] if colour != "y" else []
     command += ["--patch-size", str(patch_size)] if patch_size else []
     command += ["--stride", str(stride)] if stride else []
-    command += ["--copies", *(f"{factor!r}".removesuffix(".0") for factor in copies)] if copies else []
+    command += ["--copies", *(str(factor).removesuffix(".0") for factor in copies)] if copies else []
     return shlex.join(command)
 
 

@@ -6,6 +6,7 @@ or where the images are not at hand, they are kept too.
 
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -434,10 +435,11 @@ class Report:
 
 
 def t91_images(args):
-    """T91's images, {name: path}, or None where they are neither in the data folder nor in --source; no download."""
-    if not (args.source or Path(args.data_dir, "T91").is_dir()):
+    """T91's images, {name: path}, or None where not all are in the data folder or in --source; no download."""
+    try:
+        return find_images(replace(TRAIN_SETS["T91"], mirrors=()), args.data_dir, args.source)
+    except UserError:
         return None
-    return find_images(TRAIN_SETS["T91"], args.data_dir, args.source)
 
 
 def main(argv=None):

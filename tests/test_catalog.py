@@ -308,6 +308,7 @@ BAD_ANSWERS = {
     "lossy copy": whole(encode(PIXELS["b"], "JPEG")),
     "cut short": sent(GOOD[:-300], len(GOOD)),
     "cut short, length not announced": sent(GOOD[:-300]),
+    "length that is no number": sent(GOOD, "many"),
     "longer than allowed": sent(GOOD + bytes(10_000)),
     "HTML page": whole(b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"),
     "empty": whole(b""),

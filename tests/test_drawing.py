@@ -56,7 +56,8 @@ def test_an_epoch_whose_loss_exploded_is_marked_and_leaves_the_others_in_sight(t
     assert "exploded" in loss.get_legend().get_texts()[0].get_text()
 
 
-def test_letters_that_no_font_has_are_named_once_in_one_line(tmp_path, capsys, recwarn):
+def test_letters_that_no_font_has_are_named_once_in_one_line(tmp_path, capsys, recwarn, monkeypatch):
+    monkeypatch.setattr("report.drawing.NOTED", set())
     for number in range(2):
         with figure_file(tmp_path / f"{number}.png", 2, 1) as figure:
             figure.text(0.5, 0.5, "照片 \U00012000\U00012001")  # cuneiform

@@ -47,7 +47,11 @@ def resume(workplace):
 
 
 def work(folder, arguments, ready, limit=None):
-    """Be train.py, in a process of its own; what it says goes to files. limit: bytes that a file may have."""
+    """Be train.py, in a process of its own, that saves every epoch; what it says goes to files.
+
+    limit: bytes that a file may have.
+    """
+    train.REST_SECONDS = 0
     for number in (signal.SIGINT, signal.SIGTERM):  # before and after the script itself
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -95,11 +99,8 @@ def straight(workplace, flags):
     return state_of(workplace / "straight"), time.monotonic() - started
 
 
-def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(
-    workplace, flags, resume, straight, monkeypatch
-):
+def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(workplace, flags, resume, straight):
     """SIGKILL, SIGTERM and Ctrl-C in turn: whenever they come, both checkpoints are whole, and the end is the same."""
-    monkeypatch.setattr(train, "REST_SECONDS", 0)
     expected, seconds = straight
     run, moments, statuses = workplace / "run", random.Random(0), []
     for kill in range(KILLS):

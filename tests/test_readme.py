@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from data.catalog import TRAIN_SETS
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
+from models.inference import AT_ONCE, AUTO_TILE
+from train import LOG_COLUMNS, MAX_CONTRAST, Recipe
 from utils import ROOT, sha256_of_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,6 +72,22 @@ def test_speed_table_in_readme_is_made_of_the_benchmarks_result_file():
             f"{ratio['high']:.2f}) | {row['share']['median']:.0%} | {seconds['fp32']['median']:.3g} / "
             f"{seconds['bf16']['median']:.3g}"
         )
+
+
+def test_recipe_protocol_and_files_are_those_of_the_code():
+    text, recipe = " ".join(README.split()), Recipe()
+    assert f"({', '.join(TRAIN_SETS['T91'].held_out)}) are held out" in text
+    assert f"a row per epoch: {', '.join(LOG_COLUMNS)}" in text
+    sizes = [f"{percent:.0f}" for percent in (100 * factor for factor in DEFAULT_COPIES[1:])]
+    assert f"copies of {', '.join(sizes[:-1])} and {sizes[-1]} % of its size" in text
+    rate = f"{recipe.learning_rate:.0e}".replace("e-0", "e-")
+    assert f"{rate} at its peak, after {recipe.warmup} steps of warm-up" in text
+    assert f"norm at most {recipe.clip:g}" in text and f"decay {recipe.average:g} per step" in text
+    assert f"batches of {recipe.batch_size} patches of {DEFAULT_PATCH}x{DEFAULT_PATCH}, {recipe.epochs} epochs" in text
+    assert recipe.contrast == 0.1 and "one patch in ten" in text
+    assert MAX_CONTRAST == 3 and "raised up to three times" in text
+    side = math.isqrt(AT_ONCE)
+    assert f"images above {side}x{side} are cut into pieces of {AUTO_TILE}" in text
 
 
 def test_marks_of_the_training_speed_and_what_is_said_of_those_missed_are_those_of_the_result_file():

@@ -9,6 +9,8 @@ import shutil
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -418,7 +420,6 @@ def test_whole_trainings_that_differ_by_their_seed_show_how_far_it_moves_the_res
     assert "除 SRCNN 外，每个网络的正式结果只有一个种子" in report.markdown
     with edited(path) as result:
         result["trained"]["recipe"]["contrast"] = 0.0
-    assert report.facts.whole_seeds["srcnn"].shape == (2, 3)
     assert load(folder, BENCHMARKS).whole_seeds["srcnn"].shape == (2, 2)  # trained otherwise: not of the seed alone
 
 
@@ -641,22 +642,30 @@ def test_build_brings_everything_but_the_pictures_of_images_up_to_date(current):
     assert len(notes) == 1 and "held_out.png" in notes[0]
 
 
+def test_images_that_are_not_at_hand_are_not_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.catalog.urlopen", Mock(side_effect=AssertionError("asked a mirror")))
+    (tmp_path / "data" / "T91").mkdir(parents=True)
+    assert build.t91_images(SimpleNamespace(data_dir=tmp_path / "data", source=None)) is None
+    assert build.t91_images(SimpleNamespace(data_dir=tmp_path / "none", source=tmp_path)) is None
+
+
 def test_check_writes_nothing_and_says_that_all_is_well(script, shipped):
-    before = {path: path.stat().st_mtime_ns for path in REPORT.rglob("*") if path.suffix != ".pyc"}
+    def changed():
+        return {path: path.stat().st_mtime_ns for path in REPORT.rglob("*") if "__pycache__" not in path.parts}
+
+    before = changed()
     result = script("report.build", "--check")
     assert (result.status, result.out) == (0, "everything is up to date\n")
-    assert {path: path.stat().st_mtime_ns for path in REPORT.rglob("*") if path.suffix != ".pyc"} == before
+    assert changed() == before
 
 
 # ---------------------------------------------------------------- experiments
 
 
 def test_every_experiment_has_a_name_of_its_own():
-    experiments = {repr(experiment): experiment.name for members in GROUPS.values() for experiment in members}
     by_name = {}
     for experiment in (experiment for members in GROUPS.values() for experiment in members):
         by_name.setdefault(experiment.name, []).append(experiment)
-    assert len(by_name) < len(experiments) + 1
     for name, same in by_name.items():
         described = {
             (*astuple(replace(one, options=None)), tuple(sorted((model_options(one.model) | one.options).items())))

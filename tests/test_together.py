@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import chdir, redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(wor
     assert equal(parts["model"], whole["model"])
 
 
-def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags, photographs):
+def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags):
     (workplace / "data" / "tiny_x4.h5").unlink()
     small = ["--dataset", "sample", "--patch-size", "96", "--stride", "400", "--epochs", "2"]
     flags = [*flags, *small, "--out", "run"]
@@ -138,7 +139,7 @@ def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags,
     resume = ["--resume", "run/last.pth", "--data-dir", str(workplace / "data"), "--device", "cpu"]
     assert "best epoch: " in subprocess.run([*command, *resume], **run).stdout
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 2
-    assert shutil.which("torchrun")  # the name README uses for it
+    assert shutil.which("torchrun", path=Path(sys.executable).parent)  # the name README uses for it
 
 
 def test_leftover_of_another_launcher_is_refused_in_one_line(script, flags, monkeypatch):
