@@ -75,6 +75,12 @@ def photographs():
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Training draws no curve: that takes longer than the tests' runs."""
+    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
+
+
+@pytest.fixture
 def drawn(monkeypatch):
     """The figures that were drawn, kept from being closed; text and panels are where the file has them."""
     figures = []

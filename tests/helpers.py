@@ -1,7 +1,10 @@
 """What several test files share: small networks, folders' contents, equal states, refusals, waiting, figures."""
 
+import json
+import struct
 import time
 import warnings
+import zlib
 
 import pytest
 import torch
@@ -33,6 +36,35 @@ def refused(script, name, arguments, *words, unchanged):
     assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
     assert contents(unchanged) == before
     return True
+
+
+def read_json(path):
+    """The document in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def png_chunk(kind, content):
+    """A chunk of a PNG file, its checksum right."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_claiming(width, height, pixels=b"", chunks=()):
+    """A PNG in RGB whose header claims a size. pixels: its rows, which may be too few. chunks: (kind, content)."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+
+
+def with_right_checksums(content):
+    """A damaged PNG whose chunks' checksums are right again, so that the damage reaches the decoder."""
+    if not content.startswith(b"\x89PNG"):
+        return content
+    fixed, start = bytearray(content), 8
+    while start + 12 <= len(fixed):
+        end = start + 8 + int.from_bytes(fixed[start : start + 4])
+        fixed[end : end + 4] = zlib.crc32(fixed[start + 4 : end]).to_bytes(4)[: max(len(fixed) - end, 0)]
+        start = end + 4
+    return bytes(fixed)
 
 
 def wait_until(condition, seconds=5):

@@ -248,7 +248,6 @@ def test_missing_images_are_named_and_nothing_is_written(speed, tmp_path, no_ima
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.data
 def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_path, datasets, monkeypatch):
     monkeypatch.setattr(parts, "REPETITIONS", 1)
     data = ("--data-dir", tmp_path / "data", "--source", datasets)
@@ -264,7 +263,6 @@ def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_pa
     assert result["preparation"]["ratio"]["median"] == pytest.approx(whole / decoding)
 
 
-@pytest.mark.data
 def test_a_whole_training_is_reckoned_from_the_start_and_a_few_epochs(speed, tmp_path, datasets, monkeypatch):
     monkeypatch.setattr(parts, "EPOCHS_TIMED", 3)
     monkeypatch.setattr(parts, "EPOCHS_STRIDE", 150)  # few patches
@@ -279,7 +277,6 @@ def test_a_whole_training_is_reckoned_from_the_start_and_a_few_epochs(speed, tmp
     assert f"200 epochs on T91 at stride {row['stride']}" in ran.out
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("compiled", [False, True])
 def test_epochs_are_compiled_when_asked_for_and_kept_in_a_file_of_their_own(
     speed, tmp_path, datasets, monkeypatch, compiled

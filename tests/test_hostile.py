@@ -22,13 +22,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import contents, refused
+from helpers import contents, png_claiming, refused, with_right_checksums
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from skimage import data
-from test_utils import png_chunk, with_right_checksums
 
 import train
 from data import catalog
@@ -99,9 +98,8 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def place(home, workplace, monkeypatch):
+def place(home, workplace, undrawn, monkeypatch):
     """A copy of `home`, to be spoilt, as the current directory."""
-    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
     monkeypatch.chdir(shutil.copytree(home, workplace / "place"))
     return workplace / "place"
 
@@ -507,13 +505,6 @@ def saved(image=PHOTOGRAPH, file_format="PNG", **options):
     return file.getvalue()
 
 
-def png(width, height, *chunks, pixels=b""):
-    """A PNG file in RGB whose header claims a size."""
-    header = png_chunk(b"IHDR", width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0]))
-    body = b"".join(png_chunk(*chunk) for chunk in chunks) + png_chunk(b"IDAT", zlib.compress(pixels))
-    return b"\x89PNG\r\n\x1a\n" + header + body + png_chunk(b"IEND", b"")
-
-
 @cache
 def bomb():
     return zlib.compress(bytes(250 << 20), 1)
@@ -535,18 +526,18 @@ def tiff(*entries, pages=1):
 GREY_TIFF = ((256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 16))
 ABSURD_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + b"\x12\x01\x05\0\xff\xff\xff\xff\xff\xff\xff\x7f" * 2 + b"\x08\0\0\0"
 IMAGES = {  # what: (bytes, a word of the message)
-    "PNG of 50,000 x 50,000": (lambda: png(50_000, 50_000), "allowed are 100,000,000 pixels"),
-    "PNG of 2^31 x 2^31": (lambda: png(2**31 - 1, 2**31 - 1), "allowed are 100,000,000 pixels"),
-    "PNG of 0 x 0": (lambda: png(0, 0), "not an image that can be read"),
-    "PNG of 5 x 0": (lambda: png(5, 0), "not an image that can be read"),
-    "bomb in iCCP": (lambda: png(40, 40, (b"iCCP", b"a\0\0" + bomb())), "too large"),
-    "bomb in zTXt": (lambda: png(40, 40, (b"zTXt", b"a\0\0" + bomb())), "too large"),
-    "bomb in iTXt": (lambda: png(40, 40, (b"iTXt", b"a\0\1\0a\0a\0" + bomb())), "too large"),
+    "PNG of 50,000 x 50,000": (lambda: png_claiming(50_000, 50_000), "allowed are 100,000,000 pixels"),
+    "PNG of 2^31 x 2^31": (lambda: png_claiming(2**31 - 1, 2**31 - 1), "allowed are 100,000,000 pixels"),
+    "PNG of 0 x 0": (lambda: png_claiming(0, 0), "not an image that can be read"),
+    "PNG of 5 x 0": (lambda: png_claiming(5, 0), "not an image that can be read"),
+    "bomb in iCCP": (lambda: png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())]), "too large"),
+    "bomb in zTXt": (lambda: png_claiming(40, 40, chunks=[(b"zTXt", b"a\0\0" + bomb())]), "too large"),
+    "bomb in iTXt": (lambda: png_claiming(40, 40, chunks=[(b"iTXt", b"a\0\1\0a\0a\0" + bomb())]), "too large"),
     "a thousand texts": (
-        lambda: png(40, 40, *[(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))] * 1000),
+        lambda: png_claiming(40, 40, chunks=[(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))] * 1000),
         "text chunks",
     ),
-    "PNG with fewer pixels than it claims": (lambda: png(9000, 9000, pixels=bytes(100)), "cut short"),
+    "PNG with fewer pixels than it claims": (lambda: png_claiming(9000, 9000, bytes(100)), "cut short"),
     "GIF of 0 x 0": (lambda: b"GIF89a" + bytes(7) + b";", "not an image that can be read"),
     "BMP of 60000 x 60000": (
         lambda: saved(file_format="BMP")[:18] + (60_000).to_bytes(4, "little") * 2 + saved(file_format="BMP")[26:],
@@ -645,7 +636,7 @@ def test_path_in_a_mirrors_list_reaches_no_file(tmp_path, monkeypatch, listed):
 
 def test_downloaded_image_that_is_none_of_the_set_is_written_nowhere(tmp_path, monkeypatch):
     image_set = ImageSet("trio", (CatalogImage("a", 40, 44, "0" * 64),), mirrors=(Mirror("http://m/", ("a.png",)),))
-    for content in (png(50_000, 50_000), saved(), png(40, 40, (b"iCCP", b"a\0\0" + bomb()))):
+    for content in (png_claiming(50_000, 50_000), saved(), png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())])):
         monkeypatch.setattr(catalog, "fetch", lambda address, content=content: content)
         with no_hang(), little_memory(), pytest.raises(UserError, match="missing"):
             find_images(image_set, tmp_path / "data", say=lambda line: None)

@@ -141,12 +141,6 @@ def train_here(folder, arguments):
     return status, (Path(folder) / "err.txt").read_text()
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Curves take longer than these runs."""
-    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
-
-
 def at_step(monkeypatch, wanted, action):
     """Have `action` happen in the middle of one step of the run, counted from 1."""
     compute, steps = train.TrainingStep.compute, []

@@ -65,15 +65,6 @@ def photograph():
     return torch.from_numpy(lr)[None] / 255, torch.from_numpy(hr)[None].float() / 255
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are several times faster on one thread, above all beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # ---------------------------------------------------------------- every network of the registry
 
 

@@ -2,15 +2,14 @@
 
 import os
 import re
-import struct
 import subprocess
 import sys
-import zlib
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
+from helpers import contents, png_claiming
 from PIL import Image
 
 from data.catalog import TRAIN_SETS
@@ -30,11 +29,11 @@ def refused(prepare, workplace):
     """Run prepare.py on bad input: exit status 2 and every file and folder as before; returns the line on stderr."""
 
     def run(*arguments):
-        before = everything_below(workplace)
+        before = contents(workplace)
         ended = prepare(*arguments)
         assert ended.status == 2
         assert re.fullmatch(r"prepare\.py: error: .*\n", ended.err)
-        assert everything_below(workplace) == before
+        assert contents(workplace) == before
         return ended.err
 
     return run
@@ -46,11 +45,6 @@ def photos(photographs, workplace):
     return photographs(workplace / "photos").relative_to(workplace)
 
 
-def everything_below(folder):
-    """Each file with its bytes, each folder with None."""
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
 # ---------------------------------------------------------------- what it makes
 
 
@@ -58,7 +52,7 @@ def test_sample_set_is_prepared_with_no_image_anywhere(prepare, workplace):
     run = prepare("--dataset", "sample")
     target = workplace / "data" / "sample_x4.h5"
     assert (run.status, run.err) == (0, "")
-    assert everything_below(workplace).keys() == {target.parent, target}
+    assert contents(workplace).keys() == {target.parent, target}
     read = read_patches(target, dataset="sample", scale=4, colour="y", patch_size=76, stride=76)
     assert [name for name, *_ in read.val] == ["coins"]
     assert f"{len(read.hr)} patch pairs 19x19 -> 76x76 from 6 images, 1 images held out" in run.out
@@ -146,12 +140,7 @@ def save_animation(path):
 
 def claim_size(width, height):
     """Write a PNG whose header, right to its checksum, claims a size of which no row follows."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    return lambda path: path.write_bytes(png_claiming(width, height))
 
 
 BAD_IMAGES = {

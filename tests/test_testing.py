@@ -5,10 +5,8 @@ import os
 import pickle
 import re
 import resource
-import struct
 import sys
 import tracemalloc
-import zlib
 from contextlib import chdir, redirect_stdout
 from hashlib import sha256
 from io import StringIO
@@ -17,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import refused, wait_until
+from helpers import png_claiming, read_json, refused, wait_until
 from PIL import Image, ImageCms
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -90,10 +88,6 @@ def table(out):
     """The rows of a printed table: (image, label, psnr, ssim, seconds, RGB PSNR or None), numbers as text."""
     rows = [ROW.fullmatch(line) for line in out.splitlines()]
     return [row.groups() for row in rows if row]
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def run(script, *arguments):
@@ -832,13 +826,7 @@ def cut_short_16_bit(path):
 
 
 def gigantic(path):
-    """A PNG of 70 bytes whose header claims 60000x60000 pixels."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
+    path.write_bytes(png_claiming(60_000, 60_000))
 
 
 def animated(path):

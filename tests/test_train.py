@@ -41,6 +41,7 @@ from utils import (
     to_uint8,
 )
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for the runs of the module's fixtures, which are made before
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
 TIMES = {"patches_per_s", "seconds"}
@@ -107,12 +108,6 @@ def stopped_once(tmp_path_factory, tiny):
 def stopped(stopped_once, workplace):
     """A copy, to be spoilt, of a run folder stopped after the first epoch."""
     return shutil.copytree(stopped_once, workplace / "run")
-
-
-@pytest.fixture(autouse=True)
-def no_drawing(monkeypatch):
-    """Drawing takes longer than these runs; those of the fixtures above, which are made before, are drawn."""
-    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
 
 
 def read_log(folder):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers import wait_until
+from helpers import png_chunk, png_claiming, wait_until, with_right_checksums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
@@ -260,21 +260,11 @@ def saved(image, file_format, **options):
     return file.getvalue()
 
 
-def png_chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def insert_chunk(path, kind, content):
     """Put a chunk into a PNG file, behind its header."""
     png = path.read_bytes()
     header = 8 + 25  # signature and IHDR
     path.write_bytes(png[:header] + png_chunk(kind, content) + png[header:])
-
-
-def png_claiming(width, height):
-    """A small PNG file whose header claims a size."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
 
 
 def tiff(array):
@@ -550,18 +540,6 @@ def damaged(content, edits, kept):
     for position, value in edits:
         content[position % len(content)] = value
     return bytes(content[: len(content) * kept // 1000])
-
-
-def with_right_checksums(content):
-    """A damaged PNG whose chunks' checksums are right again, so that the damage reaches the decoder."""
-    if not content.startswith(b"\x89PNG"):
-        return content
-    fixed, start = bytearray(content), 8
-    while start + 12 <= len(fixed):
-        end = start + 8 + int.from_bytes(fixed[start : start + 4])
-        fixed[end : end + 4] = zlib.crc32(fixed[start + 4 : end]).to_bytes(4)[: max(len(fixed) - end, 0)]
-        start = end + 4
-    return bytes(fixed)
 
 
 DAMAGE = {
