@@ -15,7 +15,7 @@ from tqdm import tqdm
 import train
 from benchmarks import measure
 from benchmarks.reference import BATCH, SCALE, plain, write_pairs
-from benchmarks.watch import watch
+from benchmarks.watch import last_line, watch
 from data.batches import PatchPairs
 from data.catalog import TEST_SETS, TRAIN_SETS, find_images
 from data.degradation import degrade
@@ -121,11 +121,6 @@ def reference_process(bench, name, steps):
                 raise UserError(f"the reference loop of {name} ended: {last_line(process.stderr.read().decode())}")
 
         yield epoch
-
-
-def last_line(text):
-    """What a process that failed said last."""
-    return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def said(items, what):

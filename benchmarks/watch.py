@@ -28,9 +28,13 @@ def watch(script, *arguments, folder, first_step=False, timeout=1800):
     done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=timeout)
     seconds = time.perf_counter() - started
     if done.returncode or not report.exists():
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{script} failed: {lines[-1] if lines else 'no output'}")
+        raise RuntimeError(f"{script} failed: {last_line(done.stderr or done.stdout)}")
     return {"seconds": seconds} | json.loads(report.read_text(encoding="utf-8"))
+
+
+def last_line(text):
+    """What a process that failed said last."""
+    return (text.strip().splitlines() or ["no output"])[-1]
 
 
 def peak_bytes():

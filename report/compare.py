@@ -182,7 +182,7 @@ def notes(a, b):
         chosen = sorted({result.trained.get("val_set", "held-out") for result in side.results} - {"held-out"})
         if chosen:
             found.append(f"{side.letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)")
-    ours, theirs = (training_of(side.results[0]) for side in (a, b))
+    ours, theirs = (training_of(side.results[0].document) for side in (a, b))
     if a.is_trained and b.is_trained:
         differing = [
             f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}"

@@ -21,7 +21,7 @@ from models import (
     receptive_field,
 )
 from report.experiments import GROUPS, REPEATED, Experiment
-from report.result_files import read_result
+from report.result_files import network_of, read_result
 from train import HELD_OUT
 from utils import EXPLODED_LOSS, UserError
 
@@ -176,7 +176,7 @@ class Facts:
         runs = {network.name: [network.result] for network in self.scored}
         for experiment, result in self.group("whole_seeds"):
             for shipped in runs.get(experiment.model, [])[:1]:
-                if but_for_the_seed(result) == but_for_the_seed(shipped):
+                if network_of(result) == network_of(shipped):
                     runs[experiment.model].append(result)
         return {name: psnrs_of(results) for name, results in runs.items() if len(results) > 1}
 
@@ -225,13 +225,6 @@ def psnrs_of(results):
 def least_that_counts(psnrs):
     """Two standard deviations of the difference between two of these runs (dB), which differ by the seed alone."""
     return float(2 * math.sqrt(2) * psnrs.std(ddof=1))
-
-
-def but_for_the_seed(result):
-    """What the weights of a result come from, without the seed of their training."""
-    trained = result["trained"]
-    recipe = trained["recipe"] | {"seed": None}
-    return result["model"], result["options"], recipe, trained["data"], trained.get("started_from", [])
 
 
 @cache

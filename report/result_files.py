@@ -181,17 +181,19 @@ def measured_on(result):
     return fields | {"the list of images": result.names}
 
 
-def training_of(result):
+def training_of(document):
     """How a network was trained, but for the seed, and the precision, which follows the machine."""
-    fields = {f"recipe.{key}": value for key, value in result.recipe.items() if key not in ("seed", "precision")}
-    fields["started_from"] = [stage["label"] for stage in result.trained.get("started_from", [])]
-    return fields | {f"data.{key}": value for key, value in result.trained.get("data", {}).items()}
+    trained = document.get("trained") or {}
+    recipe = trained.get("recipe", {})
+    fields = {f"recipe.{key}": value for key, value in recipe.items() if key not in ("seed", "precision")}
+    fields["started_from"] = [stage["label"] for stage in trained.get("started_from", [])]
+    return fields | {f"data.{key}": value for key, value in trained.get("data", {}).items()}
 
 
-def network_of(result):
+def network_of(document):
     """What must be the same for two runs to differ by their seed alone."""
-    fields = {key: result.document[key] for key in ("model", "options")}
-    return fields | {"self_ensemble": bool(result.document.get("self_ensemble"))} | training_of(result)
+    fields = {key: document[key] for key in ("model", "options")}
+    return fields | {"self_ensemble": bool(document.get("self_ensemble"))} | training_of(document)
 
 
 def check_comparable(results):
@@ -204,7 +206,8 @@ def check_comparable(results):
 
 def check_runs(results):
     """Raise UserError unless the results of one side are one network, each trained with another seed."""
-    require_equal(results, network_of, "the files of one side are one network, trained alike with several seeds")
+    why = "the files of one side are one network, trained alike with several seeds"
+    require_equal(results, lambda result: network_of(result.document), why)
     for result, other in combinations(results, 2):
         if result.weights == other.weights:
             raise UserError(f"{result.path} and {other.path} hold scores of the same weights, which are one run")
