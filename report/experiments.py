@@ -122,6 +122,10 @@ GROUPS = {
         for name in TRAINABLE
         if name != "drrn"
     ],
+    "whole_contrast": [
+        Experiment("carn", recipe=recipe, negatives=True, data="sparse", epochs=200)
+        for recipe in ("present", "clip0.01_rate4e-4_centralize")
+    ],
     "whole_seeds": [  # beside the shipped weights, which are of seed 0
         Experiment("srcnn", recipe="present_no-centralize", negatives=True, seed=seed, data="sparse", epochs=200)
         for seed in (1, 2)
