@@ -30,7 +30,7 @@ from utils import (
     fail,
     list_images,
     load_checkpoint,
-    luma_plane,
+    luma_planes,
     png_writer,
     positive_int,
     progress,
@@ -308,18 +308,16 @@ def score_image(network, name, pixels, device):
     lr, hr = degrade(pixels, network.scale, network.colour)
     sr, seconds = super_resolve(network, lr, device)
     sr = to_uint8(sr).numpy()
-    luma, true_luma = (luma_plane(planes) for planes in (sr, hr))
-    if pixels.ndim == 2:  # studio range would raise the scores of its three equal planes by 1.3 dB
-        luma, true_luma = np.round(sr.mean(axis=0)).astype(np.uint8), hr[0]
-    psnr, ssim = score(luma[None], true_luma[None], border=network.scale)
+    luma, _ = luma_planes(sr, hr)
+    psnr, ssim = score(sr, hr, border=network.scale)
     row = {"name": name, "psnr": psnr, "ssim": ssim, "seconds": seconds}
     if network.colour == "y":
         network.rows.append(row)
         return luma, with_bicubic_chroma(luma / 255.0, pixels, network.scale)
-    sr, hr = sr.transpose(1, 2, 0), hr.transpose(1, 2, 0)  # (H, W, 3)
-    rgb_psnr = calc_psnr(*(shave(image, network.scale) / 255.0 for image in (sr, hr)))
+    pair = (planes.transpose(1, 2, 0) for planes in (sr, np.broadcast_to(hr, sr.shape)))  # (H, W, 3)
+    rgb_psnr = calc_psnr(*(shave(image, network.scale) / 255.0 for image in pair))
     network.rows.append(row | {"rgb_psnr": rgb_psnr})
-    return luma, sr
+    return luma, sr.transpose(1, 2, 0)
 
 
 def with_bicubic_chroma(luma, pixels, scale):

@@ -338,7 +338,8 @@ def split(patches, val_set, args):
     settings = patches.attributes
     patch_size, stride, scale = (settings[name] for name in ("patch_size", "stride", "scale"))
     for _, _, hr in patches.val:
-        for copy in copies_of(hr.permute(1, 2, 0).numpy(), settings["copies"], patch_size, scale):
+        whole = hr.expand(COLOURS[settings["colour"]], -1, -1).permute(1, 2, 0).numpy()
+        for copy in copies_of(whole, settings["copies"], patch_size, scale):
             cut = cut_patches(*shrink(copy, scale), patch_size, stride, scale)
             parts.append(tuple(map(torch.from_numpy, cut)))
     val = []

@@ -121,10 +121,12 @@ def degrade(image, scale, colour):
     """The pair that the protocol makes from an image file's pixels.
 
     image: uint8 (H, W) grey or (H, W, 3) RGB. colour: "y" or "rgb".
-    Returns (lr, hr) as (C, h, w) and (C, h*scale, w*scale), both in [0, 255]: hr uint8; lr float32 and not rounded
-    for "y", uint8 for "rgb". Raises ValueError for an image smaller than one pixel of LR.
+    Returns (lr, hr) as (C, h, w) and (C, h*scale, w*scale), both in [0, 255]: hr uint8, of a grey image one plane for
+    "rgb" too; lr float32 and not rounded for "y", uint8 for "rgb". Raises ValueError for an image smaller than one
+    pixel of LR.
     """
-    return shrink(to_y(image)[..., None] if colour == "y" else to_rgb(image), scale)
+    lr, hr = shrink(to_y(image)[..., None] if colour == "y" else to_rgb(image), scale)
+    return lr, hr[:1] if image.ndim == 2 else hr
 
 
 def shrink(planes, scale):

@@ -3,7 +3,8 @@
 File layout (format version 2), one file per set, scale and colour:
     lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
     hr   (P, C, p, p)              uint8
-    val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale)
+    val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale), hr of a grey one
+                                   (1, h*scale, w*scale)
 All values lie in [0, 255] (an unrounded lr may overshoot a little). Attributes: format, format_version, dataset,
 manifest, scale, patch_size, stride, copies, colour, held_out.
 """
@@ -118,8 +119,10 @@ def copies_of(image, copies, patch_size, scale):
 def cut_patches(lr, hr, patch_size, stride, scale):
     """All patch pairs of one image pair: (P, C, p/scale, p/scale) and (P, C, p, p), row by row.
 
-    lr, hr: (C, h, w) and (C, h*scale, w*scale), h*scale and w*scale at least patch_size.
+    lr, hr: (C, h, w) and (C, h*scale, w*scale), or (1, h*scale, w*scale) of a grey image, h*scale and w*scale at least
+    patch_size.
     """
+    hr = np.broadcast_to(hr, (len(lr), *hr.shape[1:]))
     small = patch_size // scale
     corners = [
         (top, left)
@@ -356,7 +359,8 @@ def _check_layout(path, file, attributes, rebuild):
         if height * width * scale**2 > MAX_PIXELS:
             raise UserError(f"{path}: a held-out image has more than {MAX_PIXELS:,} pixels; {rebuild}")
         pairs.append((f"val/{name}/lr", (channels, height, width), lr_type))
-        pairs.append((f"val/{name}/hr", (channels, height * scale, width * scale), np.uint8))
+        planes = 1 if len(_own(file["val"][name], "hr")) == 1 else channels  # of a grey image
+        pairs.append((f"val/{name}/hr", (planes, height * scale, width * scale), np.uint8))
     if count == 0 or len(file["val"]) == 0:
         raise UserError(f"{path}: holds {count} patches and {len(file['val'])} held-out images; {rebuild}")
     claimed = 0

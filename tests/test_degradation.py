@@ -263,11 +263,12 @@ def test_rgb_pair_holds_the_cropped_image_and_matlabs_uint8_lr(scale):
     np.testing.assert_array_equal(lr.transpose(1, 2, 0), imresize(photograph[:height, :width], 1 / scale))
 
 
-def test_grey_image_is_its_own_luma_and_three_equal_colours():
+def test_grey_image_is_its_own_luma_and_its_lr_image_three_equal_colours():
     grey = random_image(16, 12)
     np.testing.assert_array_equal(degrade(grey, 4, "y")[1], grey[None])
-    for pair in degrade(grey, 4, "rgb"):
-        np.testing.assert_array_equal(pair, np.broadcast_to(pair[:1], (3, *pair.shape[1:])))
+    lr, hr = degrade(grey, 4, "rgb")
+    np.testing.assert_array_equal(hr, grey[None])
+    np.testing.assert_array_equal(lr, np.broadcast_to(lr[:1], (3, 4, 3)))
 
 
 def test_image_smaller_than_one_lr_pixel_is_refused():

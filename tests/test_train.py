@@ -30,6 +30,7 @@ from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
 from report.drawing import draw_curve
 from utils import (
+    COLOURS,
     Team,
     UserError,
     git_state,
@@ -39,6 +40,7 @@ from utils import (
     score,
     sha256_of_file,
     to_uint8,
+    write_png,
 )
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for the runs of the module's fixtures, which are made before
@@ -760,6 +762,23 @@ def test_classroom_protocol_takes_copies_of_the_held_out_images_too(workplace, t
     flags = ("--dataset", "copied", "--data-dir", workplace, "--val-set", "sample", "--epochs", 1)
     out = run_in(workplace, command(tiny, *VDSR, *flags, "--out", "run"))
     assert f"{3 * (9 + 4)} patches" in out  # of 64x64 and of 48x48 pixels
+
+
+def test_grey_held_out_image_scores_alike_on_y_and_on_rgb_and_is_cut_like_others(workplace):
+    for number in range(3):
+        write_png(workplace / "grey" / f"{number}.png", data.camera()[64 * number :][:64, 200:264])
+    scores, counts = [], []
+    for colour, channels in COLOURS.items():
+        settings = {"patch_size": 32, "copies": (1.0,), "images": workplace / "grey", "data_dir": workplace}
+        path = prepare_patches("grey", 4, colour, **settings)
+        patches = read_patches(path, dataset="grey", scale=4, colour=colour)
+        bicubic = build_model("bicubic", 4, channels)
+        scores.append(train.validate(bicubic, patches.val, 4, torch.device("cpu"), Team()))
+        args = train.parse_args(["--data-dir", str(workplace)])
+        parts, _ = train.split(patches, "sample", args)
+        counts.append([tuple(hr.shape) for _, hr in parts])
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)  # only the rounding of the RGB image's LR image differs
+    assert counts == [[(8, 1, 32, 32), (4, 1, 32, 32)], [(8, 3, 32, 32), (4, 3, 32, 32)]]
 
 
 def test_missing_patch_file_is_prepared_on_the_spot(workplace):
