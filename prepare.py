@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images
+from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images, is_taken
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, prepare_patches
 from utils import (
     COLOURS,
@@ -62,8 +62,7 @@ def parse_args(argv=None):
         parser.error("--images takes the place of --dataset; give one of the two")
     args.dataset = args.dataset or "T91"
     plain = args.name and is_plain_text(args.name) and Path(args.name).name == args.name
-    taken = {name.casefold() for name in (*TRAIN_SETS, *TEST_SETS)}  # to file systems that know no case, too
-    if (args.name or "").casefold() in taken or (args.name is not None and not plain):
+    if args.name is not None and (is_taken(args.name) or not plain):
         parser.error(f"--name {args.name!r} is taken or not a plain name; choose another")
     return args
 

@@ -280,6 +280,11 @@ TEST_SETS = {
 }
 
 
+def is_taken(name):
+    """Whether a catalogued set has this name, to file systems that know no case, too."""
+    return name.casefold() in {taken.casefold() for taken in (*TRAIN_SETS, *TEST_SETS)}
+
+
 def find_images(image_set, data_dir=DATA_DIR, source=None, say=print):
     """Paths of verified copies of a set's images: {name: path}, in the set's order.
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import torch
 
-from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, manifest_hash
+from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, is_taken, manifest_hash
 from data.degradation import degrade, imresize
 from utils import (
     COLOURS,
@@ -109,7 +109,7 @@ def are_copies(factors):
 def copies_of(image, copies, patch_size, scale):
     """Yield an image, uint8 (H, W) or (H, W, C), at each size: those factors of its own, by imresize.
 
-    A copy that has no room for a patch of whole LR pixels is left out.
+    One that has no room for a patch of whole LR pixels is left out.
     """
     for factor in copies:
         if min(ceil(side * factor) // scale * scale for side in image.shape[:2]) >= patch_size:
@@ -168,18 +168,24 @@ def find_training_images(dataset, images, data_dir, source, say):
     return found, choose_held_out(list(found))
 
 
-def check_sizes(paths, patch_size, scale):
-    """Raise UserError naming the images that are smaller than a patch, as their headers say it."""
-    sizes = {path: image_size(path) for path in paths}
+def check_sizes(paths, held_out, patch_size, scale, own, say):
+    """Refuse images smaller than a patch, as their headers say it, in a set of one's own; tell of a catalogued set's.
+
+    Those are not for the user to remove: they give no patches. A set of which no image gives any is refused.
+    """
+    sizes = {path: image_size(path) for path in paths.values()}
     small = [path for path, size in sizes.items() if size and min(side - side % scale for side in size) < patch_size]
-    if small:
-        width, height = sizes[small[0]]
-        named = ", ".join(path.name for path in small[1:4]) + (", …" if len(small) > 4 else "")
-        others = f" ({len(small) - 1} more: {named})" if named else ""
-        raise UserError(
-            f"{small[0]}: {width}x{height} is smaller than a patch of {patch_size}x{patch_size}{others}; "
-            "remove such images or lower --patch-size"
-        )
+    if not small:
+        return
+    width, height = sizes[small[0]]
+    named = ", ".join(path.name for path in small[1:4]) + (", …" if len(small) > 4 else "")
+    others = f" ({len(small) - 1} more: {named})" if named else ""
+    found = f"{small[0]}: {width}x{height} is smaller than a patch of {patch_size}x{patch_size}{others}"
+    if own:
+        raise UserError(f"{found}; remove such images or lower --patch-size")
+    if all(path in small for name, path in paths.items() if name not in held_out):
+        raise UserError(f"{found}, as all images are that are not held out; lower --patch-size")
+    say(f"note: {found}: no patches of these")
 
 
 def prepare_patches(
@@ -216,14 +222,12 @@ def prepare_patches(
     if images is None and dataset not in TRAIN_SETS:
         raise UserError(
             f"unknown training set {dataset!r}; allowed are {', '.join(TRAIN_SETS)}, or your own: "
-            f"{prepare_command(dataset, scale, colour)}"
+            f"{prepare_command('NAME' if is_taken(dataset) else dataset, scale, colour)}"
         )
     target = patch_file(dataset, scale, colour, data_dir)
     check_writable(target.parent)
     paths, held_out = find_training_images(dataset, images, data_dir, source, say)
-
-    check_sizes(paths.values(), patch_size, scale)
-
+    check_sizes(paths, held_out, patch_size, scale, images is not None, say)
     channels, small = COLOURS[colour], patch_size // scale
     described = []
     with written_whole(target) as temporary, PatientFile(temporary, "w+") as storage, h5py.File(storage, "w") as file:

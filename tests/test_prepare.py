@@ -196,6 +196,15 @@ def test_file_name_that_is_not_utf8_ends_in_one_line(refused, photos):
     assert "UTF-8" in refused("--images", photos, "--name", "own")
 
 
+def test_catalogued_images_smaller_than_a_patch_are_named_and_give_none(prepare, workplace):
+    run = prepare("--dataset", "sample", "--patch-size", 404, "--copies", 1)
+    assert re.search(
+        r"note: .*coffee\.png: 600x400 is smaller than a patch of 404x404 .*: no patches of these", run.out
+    )
+    patches = read_patches(workplace / "data" / "sample_x4.h5", dataset="sample", scale=4, colour="y")
+    assert len(patches.hr) == 4 * 4 + 4  # of the squares of 512 and the one image of 741x500, two by two
+
+
 # ---------------------------------------------------------------- folders, sets and settings that cannot be used
 
 
@@ -232,7 +241,13 @@ def test_file_in_the_place_of_the_folder_ends_in_one_line(refused, photos):
 OWN = ("--images", "photos", "--name")
 BAD_ARGUMENTS = [
     (("--dataset", "T92"), "unknown training set 'T92'; allowed are T91, sample, or your own: python prepare.py"),
-    (("--dataset", "Set5"), "unknown training set 'Set5'"),
+    (("--dataset", "Set5"), "unknown training set 'Set5'; .*--name NAME "),
+    (("--dataset", "t91"), "unknown training set 't91'; .*--name NAME "),
+    (("--dataset", "holiday"), "unknown training set 'holiday'; .*--name holiday "),
+    (
+        ("--dataset", "sample", "--patch-size", 2000),
+        "is smaller than a patch of 2000x2000 .*, as all .* lower --patch-size",
+    ),
     (("--dataset", "no/such"), "unknown training set 'no/such'"),
     (("--images", "my\nphotos", "--name", "own"), "--images my photos: no such folder"),
     *((("--scale", scale), f"--scale: found '{scale}', allowed is 2, 3, 4, 8") for scale in (0, 5, -4, "x", 4.5)),
