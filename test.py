@@ -55,9 +55,10 @@ from utils import (
 )
 
 SSIM_WINDOW = 11
-# what a result repeats of its checkpoint; those of the second line are missing in the oldest ones
+# what a result repeats of its checkpoint; those after the first line may be missing in the oldest ones
 TRAINED = ("epoch", "val_psnr", "val_set", "recipe", "data")
-TRAINED += ("protocol", "device", "commit", "clean", "started_from", "revived", "processes", "resumed")
+TRAINED += ("protocol", "command", "versions", "device", "deterministic", "commit", "clean")
+TRAINED += ("started_from", "revived", "processes", "resumed")
 PIXELS_AT_ONCE = 2**19  # pixels of enlarged rows whose colours are computed at a time
 
 

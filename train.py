@@ -281,6 +281,8 @@ def parse_args(argv=None):
     add_device_argument(run)
     args = parser.parse_args(argv)
 
+    if args.list:
+        parser.refuse_beside("--list", argv, ("--model", "--set", "--scale", "--color"))
     if args.average >= 1:
         parser.error(f"--average {args.average}: allowed is 0 (off) to below 1")
     if args.revive and not args.weights:
@@ -906,7 +908,7 @@ def label_of(checkpoint):
 
 def stage_of(checkpoint, path):
     """What the checkpoints of a run that begins with this one, the contents of `path`, say of it in started_from."""
-    fields = (*STAGE_FIELDS, "revived", "command", "device", "commit", "clean")
+    fields = (*STAGE_FIELDS, "revived", "command", "versions", "device", "commit", "clean")
     known = {name: checkpoint[name] for name in fields if name in checkpoint}
     return known | {"label": label_of(checkpoint), "sha256": sha256_of_file(path)}
 

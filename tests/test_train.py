@@ -896,6 +896,7 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--contrast", "1.5"], ["--contrast", "1.5", "share"]),
         (["--learning-rate", "nan"], ["--learning-rate", "'nan'", "above 0"]),
         (["--clip", "-1"], ["--clip", "-1"]),
+        (["--list", "--weights", "a.pth", "--epochs", "2"], ["--epochs, --weights cannot be used with --list"]),
         (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
         (["--dataset", "none"], ["'none'", "T91", "sample", "prepare.py"]),
         (["--device", "abacus"], ["abacus", "cpu"]),
