@@ -108,6 +108,7 @@ def analysis(facts):
         "uncentralized": [
             n.label for n in facts.scored if not all(run["recipe"].get("centralize") for run, _ in n.runs)
         ],
+        "frozen": [n.label for n in facts.scored if n.trained["recipe"].get("freeze_bn")],
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "out_of_sight": content.out_of_sight(facts),
         "first_seeds": content.first_seeds(facts),
@@ -180,7 +181,7 @@ class Document:
         """A table below its caption."""
         table = self.tables[name]
         self.tables_shown += 1
-        if name != "sources":
+        if name not in ("trainings", "sources"):  # which say it themselves
             self.trace(f"表 {self.tables_shown}", table.caption, name)
         return f"**表 {self.tables_shown}　{table.caption}**\n\n{table.markdown()}"
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import groupby
 
 from data.catalog import TRAIN_SETS
-from data.patches import DEFAULT_PATCH
+from data.patches import DEFAULT_PATCH, prepare_command
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (
@@ -14,6 +14,7 @@ from report.facts import (
     SCORE,
     SECOND_SET,
     TEST_SET,
+    TRAINING_SET,
     cutting,
     highest_shown,
     least_that_counts,
@@ -76,6 +77,11 @@ def mean_scores(result):
     """(PSNR in dB, SSIM) of a result, means over its images, as text; dashes where there is none."""
     mean = result["mean"] if result else {"psnr": None, "ssim": None}
     return number(mean["psnr"]), number(mean["ssim"], "{:.4f}")
+
+
+def ensemble_scores(network):
+    """The same of a network's result with --self-ensemble, in one cell."""
+    return " / ".join(mean_scores(network.ensemble)) if network.ensemble else NONE
 
 
 def signed(value):
@@ -242,15 +248,15 @@ def test_table(facts):
                 f"{network.parameters:,}",
                 epochs_in_brief(network),
                 *own,
-                number(network.ensemble and network.ensemble["mean"]["psnr"]),
+                ensemble_scores(network),
                 f"{paper['psnr']:.2f}",
                 signed(network.psnr - paper["psnr"]) if network.result else NONE,
                 paper["training_set"],
             )
         )
     columns = (
-        "网络", "参数量", "最佳 / 计划轮数", "PSNR (dB)", "SSIM", "自集成 PSNR (dB)", "论文 PSNR (dB)", "相差 (dB)",
-        "论文的训练集",
+        "网络", "参数量", "最佳 / 计划轮数", "PSNR (dB)", "SSIM", "自集成 PSNR (dB) / SSIM", "论文 PSNR (dB)",
+        "相差 (dB)", "论文的训练集",
     )  # fmt: skip
     caption = f"{TEST_SET} ×{SCALE} 的平均 PSNR 与 SSIM（Y 通道，四边各去掉 {SCALE} 像素）"
     return Table("test", caption, columns, tuple(rows), ("论文的训练集",))
@@ -313,14 +319,15 @@ def readme_table(facts):
                 best_epochs(network, " of ") if trained else "no weights yet",
                 steps_of_patches(network) if trained else NONE,
                 *mean_scores(network.result),
-                number(network.ensemble and network.ensemble["mean"]["psnr"]),
+                ensemble_scores(network),
                 *mean_scores(network.second),
                 f"{paper['psnr']:.2f}, {paper['second_psnr']:.2f}; {paper['training_set']}",
             )
         )
     columns = (
-        "network", "parameters", "best epoch", "steps of patches", "PSNR (dB)", "SSIM", "PSNR, self-ensemble",
-        f"{SECOND_SET}: PSNR (dB)", f"{SECOND_SET}: SSIM", f"paper's PSNR, on {SECOND_SET}; its training set",
+        "network", "parameters", "best epoch", "steps of patches", "PSNR (dB)", "SSIM",
+        "self-ensemble: PSNR (dB) / SSIM", f"{SECOND_SET}: PSNR (dB)", f"{SECOND_SET}: SSIM",
+        f"paper's PSNR, on {SECOND_SET}; its training set",
     )  # fmt: skip
     return Table("readme", "", columns, tuple(rows), columns[-1:])
 
@@ -509,6 +516,20 @@ def seeds_table(facts):
     return Table("seeds", "不同随机种子 (seed) 的波动：平均值 ± 标准差", columns, tuple(rows))
 
 
+def trainings_table(facts):
+    """The commands that trained the weights, a run after the other, and what its patches were cut with."""
+    rows = []
+    for network in facts.scored:
+        for number, (run, _) in enumerate(network.runs):
+            patch_size, stride, copies = cutting(run)
+            prepared = prepare_command(TRAINING_SET, SCALE, "y", patch_size, stride, copies)
+            stage = f"，第{STAGES[number]}段" if len(network.runs) > 1 else ""
+            command = f"`{run['command']}`" if "command" in run else NONE
+            rows.append((f"{network.label}{stage}", f"`{prepared}`", command, run.get("device", NONE), _commit(run)))
+    columns = ("权重", "图像块", "训练", "设备", "代码版本 (commit)")
+    return Table("trainings", "各权重的训练命令", columns, tuple(rows), columns)
+
+
 def sources_table(facts):
     """Where every number comes from."""
     rows = []
@@ -575,6 +596,7 @@ def all_tables(facts):
         *([pieces_table(facts)] if has_pieces(facts) else []),
         *([variety_table(facts)] if len(facts.group("variety")) > 1 else []),
         *([seeds_table(facts)] if facts.seeds else []),
+        trainings_table(facts),
         sources_table(facts),
     ]
     return {table.name: table for table in tables}
@@ -665,12 +687,10 @@ def out_of_sight(facts):
     found = []
     for network in facts.scored:
         epochs = []
-        for number, (history, (_, done)) in enumerate(zip(network.histories.values(), network.runs, strict=True)):
+        for number, rows in enumerate(network.shown):
             stage = f"第{STAGES[number]}段" if len(network.runs) > 1 else ""
             epochs += [
-                f"{stage}第 {row['epoch']} 轮（{scientific(row['loss'])}）"
-                for row in history[:done]
-                if row["loss"] > highest
+                f"{stage}第 {row['epoch']} 轮（{scientific(row['loss'])}）" for row in rows if row["loss"] > highest
             ]
         if epochs:
             found.append(f"{network.label} {'、'.join(epochs)}")

@@ -86,14 +86,20 @@ class Network:
 
     @property
     def epochs(self):
-        """How many it was trained, up to when its run was ended."""
-        return len(self.history) or self.trained["epoch"]
+        """How many its last run had, up to when it was ended."""
+        return self.runs[-1][1]
 
     @property
     def runs(self):
-        """[(what is known of a run, its epochs)] of the runs that the weights come from, the oldest first."""
-        begun = [(run, run["epoch"]) for run in self.trained.get("started_from", [])]
-        return [*begun, (self.trained, self.epochs)]
+        """[(what is known of a run, the epochs it had)] of the runs that the weights come from, the oldest first."""
+        runs = [*self.trained.get("started_from", []), self.trained]
+        return [(run, len(log) or run["epoch"]) for run, log in zip(runs, self.histories.values(), strict=True)]
+
+    @property
+    def shown(self):
+        """Each run's rows that the curves show: up to the best epoch, with which the next begins; all of the last."""
+        *begun, last = zip(self.histories.values(), self.runs, strict=True)
+        return [*(log[: run["epoch"]] for log, (run, _) in begun), last[0]]
 
     @property
     def stages(self):
@@ -105,12 +111,12 @@ class Network:
 
     @property
     def points(self):
-        """[steps of all its training, loss, held-out PSNR] at the end of each epoch that its weights went through."""
+        """[steps that its weights went through, loss, held-out PSNR] at the end of each epoch that is shown."""
         points, before = [], 0
-        for history, (run, epochs) in zip(self.histories.values(), self.runs, strict=True):
+        for rows, (run, _) in zip(self.shown, self.runs, strict=True):
             steps = steps_per_epoch(run)
-            points += [[before + steps * row["epoch"], row["loss"], row["val_psnr"]] for row in history[:epochs]]
-            before += steps * epochs
+            points += [[before + steps * row["epoch"], row["loss"], row["val_psnr"]] for row in rows]
+            before += steps * run["epoch"]
         return points
 
 

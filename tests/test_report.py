@@ -133,6 +133,34 @@ def test_every_shipped_network_has_its_result_and_the_logs_of_all_its_runs(shipp
     assert {path.stem for path in REPORT.glob("logs/*.csv")} == logs
 
 
+def test_training_table_counts_all_epochs_of_all_runs(shipped):
+    facts = load(REPORT, BENCHMARKS)
+    shown = {row[0]: (row[1], row[3]) for row in content.training_table(facts).rows}
+    for network in facts.scored:
+        runs = [*network.trained["started_from"], network.trained]
+        logs = [f"{network.name}_x4_run{number}.csv" for number in range(1, len(runs))] + [f"{network.name}_x4.csv"]
+        done = [len((REPORT / "logs" / log).read_text().splitlines()) - 1 for log in logs]
+        planned = [run["recipe"]["epochs"] for run in runs]
+        epochs, steps = shown[network.label]
+        assert epochs == " + ".join(f"{one} / {of}" for one, of in zip(done, planned, strict=True))
+        assert [int(part.replace(",", "")) % epoch for part, epoch in zip(steps.split(" + "), done, strict=True)] == [
+            0 for _ in runs
+        ]
+
+
+def test_every_run_of_the_weights_has_its_commands_in_the_report(folder):
+    with edited(folder / "results" / "Set5_x4_carn.json") as result:
+        result["trained"] |= {"command": "python train.py --model carn --seed 5"}
+        result["trained"]["data"] |= {"patch_size": 40, "stride": 20, "copies": [1.0, 0.5]}
+    facts = load(folder, BENCHMARKS)
+    rows = content.trainings_table(facts).rows
+    assert len(rows) == sum(len(network.runs) for network in facts.scored)
+    ((prepared, trained),) = (row[1:3] for row in rows if row[0] == "CARN")
+    assert prepared == "`python prepare.py --scale 4 --patch-size 40 --stride 20 --copies 1 0.5`"
+    assert trained == "`python train.py --model carn --seed 5`"
+    assert trained in built(folder).markdown
+
+
 def test_text_shows_every_figure_and_table_that_is_made(shipped):
     report = built(REPORT)
     shown = {Path(path) for path in re.findall(r"\]\((figures/[^)]*)\)", report.markdown)}
@@ -314,12 +342,14 @@ def test_other_pieces_of_the_recipe_are_named_with_their_values_in_all_runs(fold
     with edited(path) as result:
         recipe = asdict(Recipe())
         began = {"label": "CARN x4", "epoch": 1, "val_psnr": 20.0, "recipe": recipe, "data": result["trained"]["data"]}
-        result["trained"]["recipe"] |= {"batch_size": 8, "clip": recipe["clip"]}
+        result["trained"]["recipe"] |= {"batch_size": 8, "clip": recipe["clip"], "freeze_bn": True}
         result["trained"]["started_from"] = [began]
     facts = load(folder, BENCHMARKS)
     assert "CARN（16、8）" in content.other_pieces(facts)["batch_size"]
     assert not any(text.startswith("CARN") for text in content.other_pieces(facts)["clip"])
-    assert "- 每步的图像块数：" in built(folder).markdown
+    text = built(folder).markdown
+    (frozen,) = re.findall(r"([^。]*) 的最后一段训练保持批归一化的统计量不变", text)
+    assert "CARN" in frozen and "- 每步的图像块数：" in text
 
 
 def test_second_test_set_is_shown_with_what_the_papers_say_of_it(folder):

@@ -16,6 +16,11 @@ FLAT = {"srcnn_x4": 5.0}  # grey levels: it has no skip from its input, and make
 OTHERS_FLAT = 1.0
 
 
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_weights_are_small_enough_for_a_repository(path):
+    assert path.stat().st_size <= 12e6
+
+
 @functools.cache
 def network(path):
     return model_from_checkpoint(load_checkpoint(path), path).eval()
