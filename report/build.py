@@ -108,6 +108,7 @@ def analysis(facts):
         "uncentralized": [
             n.label for n in facts.scored if not all(run["recipe"].get("centralize") for run, _ in n.runs)
         ],
+        "stages": content.stages,
         "frozen": [n.label for n in facts.scored if n.trained["recipe"].get("freeze_bn")],
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "out_of_sight": content.out_of_sight(facts),
@@ -208,7 +209,7 @@ class Document:
             members = list(group)
             ends = members[:1] + members[1:][-1:]  # the first, and the last where there is another
             numbers, captions, _ = zip(*ends, strict=True)
-            rows.append((" 至 ".join(numbers), " …… ".join(captions), commands))
+            rows.append((" 至 ".join(numbers), " 至 ".join(captions), commands))
         columns = ("编号", "内容", "数字由哪条命令得到")
         return Table("origins", "", columns, tuple(rows), columns).markdown()
 

@@ -325,9 +325,9 @@ def readme_table(facts):
             )
         )
     columns = (
-        "network", "parameters", "best epoch", "steps of patches", "PSNR (dB)", "SSIM",
+        "network", "parameters", "best epoch", "steps, of so many patches", "PSNR (dB)", "SSIM",
         "self-ensemble: PSNR (dB) / SSIM", f"{SECOND_SET}: PSNR (dB)", f"{SECOND_SET}: SSIM",
-        f"paper's PSNR, on {SECOND_SET}; its training set",
+        f"paper: PSNR, on {SECOND_SET}; training set",
     )  # fmt: skip
     return Table("readme", "", columns, tuple(rows), columns[-1:])
 
@@ -338,8 +338,10 @@ def readme_seeds(facts):
     for name, (test, _) in facts.whole_seeds.items():
         scores = " and ".join(f"{psnr:.2f}" for psnr in test[1:])
         seeds = "another seed" if len(test) == 2 else f"{len(test) - 1} other seeds"
-        spread = f"standard deviation of all {test.std(ddof=1):.3f} dB"
-        lines.append(f"{model_label(name, {})} trained alike with {seeds}: {scores} dB on {TEST_SET}; {spread}.\n")
+        spread = f"standard deviation with the shipped run {test.std(ddof=1):.3f} dB"
+        lines.append(
+            f"{model_label(name, {})} trained the same way with {seeds}: {scores} dB on {TEST_SET}; {spread}.\n"
+        )
     return "".join(lines)
 
 
@@ -556,7 +558,7 @@ def sources_table(facts):
         )
     )
     columns = ("文件", "命令", "设备", "代码版本 (commit)")
-    return Table("sources", "数字的来源", columns, tuple(rows), columns)
+    return Table("sources", "结果文件的来源", columns, tuple(rows), columns)
 
 
 def _commit(document):
@@ -739,10 +741,16 @@ def deviating(facts, value_of, default):
     """
     found = []
     for network in facts.scored:
-        values = list(dict.fromkeys(value_of(run) for run, _ in network.runs))
+        values = [value for value, _ in groupby(value_of(run) for run, _ in network.runs)]
         if values != [default]:
             found.append(f"{network.label}（{'、'.join(f'{value:g}' for value in values)}）")
     return found
+
+
+def stages(network):
+    """The networks of the runs of a training, in order, where not all of them are what is shipped; else []."""
+    labels = [run["label"].removesuffix(f" x{SCALE}") for run, _ in network.runs[:-1]] + [network.label]
+    return labels if len(set(labels)) > 1 else []
 
 
 def other_pieces(facts):

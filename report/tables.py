@@ -131,6 +131,7 @@ def _latex(text):
 
 
 def mark_best(values, texts, best=max):
-    """The texts of a column, those of its best value in bold; a value of None takes no part."""
-    there = [value for value in values if value is not None]
-    return [Bold(text) if there and value == best(there) else text for value, text in zip(values, texts, strict=True)]
+    """The texts of a column, in bold that of its best value and all that read the same; a value of None has no part."""
+    texts = list(texts)
+    shown = {value: text for value, text in zip(values, texts, strict=True) if value is not None}
+    return [Bold(text) if shown and text == shown[best(shown)] else text for text in texts]

@@ -199,7 +199,7 @@ def test_network_trained_on_images_in_other_sizes_than_the_recipe_is_named(folde
     path = folder / "results" / "Set5_x4_carn.json"
     with edited(path) as result:
         result["trained"]["data"]["copies"] = [1 - step / 20 for step in range(sizes)]
-    exception = re.search("例外是副本.*|$", built(folder).markdown)[0]  # of no network: no such line
+    exception = re.search("例外是每幅图像的大小.*|$", built(folder).markdown)[0]  # of no network: no such line
     assert (f"CARN（{sizes}）" in exception) == ("CARN" in exception) == named
 
 
@@ -253,6 +253,7 @@ def test_weights_that_a_training_began_with_are_counted_and_named(folder):
     assert (points[0][0], points[-1][0]) == (2910 + steps // len(points), 2910 + steps)
     assert "curve_carn" in charts and "curve_carn_run1" not in charts
     assert "CARN 分 2 段训练" in report.markdown and "CARN 分" not in alone.markdown
+    assert "各段的网络依次为 CARN (num_groups=2)、CARN。" in report.markdown
     sizes = f"images in 5 sizes, peak rate {recipe['learning_rate']}"
     plan = f"epoch 3 of {recipe['epochs']} in batches of 4, {sizes}"
     run = f"- CARN (num_groups=2) x4: {plan}: 22.00 dB"
@@ -438,10 +439,8 @@ def test_whole_trainings_that_differ_by_their_seed_show_how_far_it_moves_the_res
     assert report.facts.whole_seeds["srcnn"][0] == pytest.approx([first, second, third])
     assert list(report.facts.whole_seeds) == ["srcnn"]
     readme = report.texts[folder.parent / "README.md"]
-    assert (
-        "SRCNN trained alike with 2 other seeds: 33.10 and 33.20 dB on Set5; standard deviation of all 0.100 dB"
-        in readme
-    )
+    seeds = "SRCNN trained the same way with 2 other seeds: 33.10 and 33.20 dB on Set5"
+    assert f"{seeds}; standard deviation with the shipped run 0.100 dB" in readme
     assert "| SRCNN | 200 | 3 | 33.20 ± 0.10 | 33.10–33.30 |" in report.markdown
     assert "除 SRCNN 外，每个网络的正式结果只有一个种子" in report.markdown
     with edited(path) as result:

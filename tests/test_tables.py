@@ -72,6 +72,11 @@ def test_every_special_character_of_latex_is_escaped(character):
     assert len(cell) > 3
 
 
+def test_values_that_read_the_same_as_the_best_are_bold_too():
+    cells = mark_best([0.88871, 0.88868, 0.8861], ["0.8887", "0.8887", "0.8861"])
+    assert [isinstance(cell, Bold) for cell in cells] == [True, True, False]
+
+
 def test_files_are_named_after_the_table():
     assert {*TABLE.files()} == {"scores.md", "scores.csv", "scores.tex"}
 
