@@ -208,10 +208,7 @@ def parse_args(argv=None):
     recipe.add_argument("--batch-size", type=positive_int, default=default.batch_size, help="patches in a step")
     recipe.add_argument("--learning-rate", type=positive_float, default=default.learning_rate, help="Adam's peak rate")
     recipe.add_argument(
-        "--schedule",
-        choices=SCHEDULES,
-        default=default.schedule,
-        help="of the learning rate after warm-up",
+        "--schedule", choices=SCHEDULES, default=default.schedule, help="of the learning rate after warm-up"
     )
     recipe.add_argument(
         "--warmup",

@@ -615,9 +615,7 @@ def _apply_orientation(pixels, orientation):
 # ---------------------------------------------------------------- colour
 
 # BT.601 studio range, as MATLAB's rgb2ycbcr: rows Y, Cb, Cr for R, G, B in [0, 1], result in [0, 255].
-YCBCR_MATRIX = np.array(
-    [[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]],
-)
+YCBCR_MATRIX = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
 YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
 
 
@@ -726,10 +724,7 @@ def luma_planes(sr, hr):
 
 def protocol(colour, scale):
     """The degradation and the score that every number of this project is of, in words, for a "y" or "rgb" network."""
-    quantised = {
-        "y": "of the uint8 Y plane, not quantised",
-        "rgb": "of the uint8 RGB image, quantised to uint8",
-    }
+    quantised = {"y": "of the uint8 Y plane, not quantised", "rgb": "of the uint8 RGB image, quantised to uint8"}
     return {
         "colour": colour,
         "score": "PSNR and SSIM on Y (BT.601 studio range) of the SR image clipped and rounded to uint8",

@@ -15,16 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import measure
 from data.catalog import add_data_arguments
 from models import TRAINABLE
-from utils import (
-    ROOT,
-    Parser,
-    add_device_argument,
-    check_writable,
-    choose_device,
-    positive_int,
-    run_script,
-    write_json,
-)
+from utils import ROOT, Parser, add_device_argument, check_writable, choose_device, positive_int, run_script, write_json
 
 WAYS = {
     "precision": {"fp32": ("--precision", "fp32"), "bf16": ("--precision", "bf16")},

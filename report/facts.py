@@ -389,15 +389,7 @@ def load(folder, benchmarks):
         raise UserError(f"{folder}/results holds no result of shipped weights; run {SCORE}")
     experiments = {path.stem: result_of(path) for path in sorted(Path(folder, "experiments").glob("*.json"))}
     check_experiments(experiments)
-    return Facts(
-        networks,
-        bicubic_of(scored[0]),
-        experiments,
-        benchmark,
-        file.name,
-        literature,
-        held_out,
-    )
+    return Facts(networks, bicubic_of(scored[0]), experiments, benchmark, file.name, literature, held_out)
 
 
 def check_experiments(results):

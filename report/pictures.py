@@ -40,11 +40,7 @@ def draw_pictures(folder, images):
 
 def picture_files(folder):
     """{kind: (path, inputs)}: a figure is up to date where fingerprint_of(path) is fingerprint(inputs)."""
-    inputs = {
-        "patches": patch_pairs_inputs(),
-        "degradation": degradation_inputs(),
-        "held_out": held_out_inputs(),
-    }
+    inputs = {"patches": patch_pairs_inputs(), "degradation": degradation_inputs(), "held_out": held_out_inputs()}
     return {kind: (folder / f"{T91.name}_x{SCALE}_{kind}.png", value) for kind, value in inputs.items()}
 
 

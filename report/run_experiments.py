@@ -16,16 +16,7 @@ from data.catalog import add_data_arguments
 from data.patches import patch_file
 from report.experiments import GROUPS, PREPARATIONS
 from report.facts import SCALE, read_history
-from utils import (
-    ROOT,
-    Interrupted,
-    Parser,
-    UserError,
-    add_device_argument,
-    check_writable,
-    run_script,
-    write_json,
-)
+from utils import ROOT, Interrupted, Parser, UserError, add_device_argument, check_writable, run_script, write_json
 
 
 def parse_args(argv=None):

@@ -511,16 +511,8 @@ OWN_IMAGES = {
     "grey": ("a.png", lambda path: Image.fromarray(GREY).save(path), GREY),
     "rgb": ("a.png", lambda path: Image.fromarray(COLOUR).save(path), COLOUR),
     "rgb-bmp": ("a.bmp", lambda path: Image.fromarray(COLOUR).save(path), COLOUR),
-    "rgba": (
-        "a.png",
-        lambda path: Image.fromarray(np.dstack([COLOUR, ALPHA])).save(path),
-        np.dstack([COLOUR, ALPHA]),
-    ),
-    "la": (
-        "a.png",
-        lambda path: Image.fromarray(np.dstack([GREY, ALPHA])).save(path),
-        np.dstack([GREY, ALPHA]),
-    ),
+    "rgba": ("a.png", lambda path: Image.fromarray(np.dstack([COLOUR, ALPHA])).save(path), np.dstack([COLOUR, ALPHA])),
+    "la": ("a.png", lambda path: Image.fromarray(np.dstack([GREY, ALPHA])).save(path), np.dstack([GREY, ALPHA])),
     "palette": ("a.png", PALETTE.save, np.array(PALETTE.convert("RGB"))),
     "palette-transparent": (
         "a.png",
@@ -855,9 +847,7 @@ UNSCORABLE = UNREADABLE | {
     "small": ("a.png", saved(PHOTOGRAPH[:19, :60]), "20x20"),
     "transparent": ("a.png", saved(np.dstack([PHOTOGRAPH, PHOTOGRAPH[..., :1] // 2])), "transparent"),
 }
-UNENLARGEABLE = UNREADABLE | {
-    "missing": ("a.png", lambda path: None, "no such file"),
-}
+UNENLARGEABLE = UNREADABLE | {"missing": ("a.png", lambda path: None, "no such file")}
 
 
 def cases(table):
