@@ -40,8 +40,16 @@ def draw_pictures(folder, images):
 
 def picture_files(folder):
     """{kind: (path, inputs)}: a figure is up to date where fingerprint_of(path) is fingerprint(inputs)."""
-    inputs = {"patches": patch_pairs_inputs(), "degradation": degradation_inputs(), "held_out": held_out_inputs()}
-    return {kind: (folder / f"{T91.name}_x{SCALE}_{kind}.png", value) for kind, value in inputs.items()}
+    images = {"dataset": T91.name, "manifest": T91.manifest, "scale": SCALE}
+    patches = images | {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH, "copies": list(DEFAULT_COPIES)}
+    inputs = {
+        "patches": patches | {"images": list(PATCHES_OF)},
+        "degradation": images | {"image": DEGRADED},
+        "held_out": patches | {"held_out": list(T91.held_out)},
+    }
+    return {
+        kind: (folder / f"{T91.name}_x{SCALE}_{kind}.png", {"kind": kind} | value) for kind, value in inputs.items()
+    }
 
 
 # ---------------------------------------------------------------- patch pairs
@@ -56,16 +64,6 @@ class Pair:
     top: int
     lr: np.ndarray
     hr: np.ndarray
-
-
-def patch_pairs_inputs():
-    """What draw_patch_pairs shows, as a JSON value."""
-    return {"kind": "patches", **_cutting(), "images": list(PATCHES_OF)}
-
-
-def _cutting():
-    sizes = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH, "copies": list(DEFAULT_COPIES), "scale": SCALE}
-    return {"dataset": T91.name, "manifest": T91.manifest, **sizes}
 
 
 def densest_pair(name, pixels, patch_size=DEFAULT_PATCH, stride=DEFAULT_PATCH, scale=SCALE):
@@ -117,11 +115,6 @@ class Steps:
     lr: np.ndarray  # float32, not rounded
     bicubic: np.ndarray  # uint8, of the size of hr: what pre-upsampled networks start from, rounded as for scoring
     psnr: float  # of bicubic against hr, as every score of the project
-
-
-def degradation_inputs():
-    """What draw_degradation shows, as a JSON value."""
-    return {"kind": "degradation", "dataset": T91.name, "manifest": T91.manifest, "image": DEGRADED, "scale": SCALE}
 
 
 def degradation_steps(pixels, scale):
@@ -208,11 +201,6 @@ def _draw_kernel(axes, scale):
 
 
 # ---------------------------------------------------------------- the held-out images
-
-
-def held_out_inputs():
-    """What draw_held_out shows, as a JSON value."""
-    return {"kind": "held_out", **_cutting(), "held_out": list(T91.held_out)}
 
 
 def draw_held_out(path, images, held_out, patches, made_from=None):
