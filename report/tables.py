@@ -59,7 +59,7 @@ class Table:
     def markdown(self):
         """A pipe table."""
         rule = ["---:" if side == "r" else ":---" for side in self.alignment]
-        rows = [[_bold(cell, "**{}**") for cell in row] for row in self.rows]
+        rows = [[f"**{cell}**" if isinstance(cell, Bold) else cell for cell in row] for row in self.rows]
         return "\n".join("| " + " | ".join(row) + " |" for row in (self.columns, rule, *rows)) + "\n"
 
     def csv(self):
@@ -74,7 +74,6 @@ class Table:
 
         One that is wider than a page has its headers and long cells broken and, where that is not enough, is shrunk.
         """
-        rows = [[_bold(_latex(cell), r"\textbf{{{}}}", cell) for cell in row] for row in self.rows]
         natural = [max(_width(cell) for cell in column) for column in zip(self.columns, *self.rows, strict=True)]
         wide = sum(natural) + 2 * len(natural) > PAGE
         smaller = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
@@ -86,9 +85,9 @@ class Table:
             *([f"  {smaller}"] if wide else []),
             rf"  \begin{{tabular}}{{{''.join(self.broken_columns() if wide else self.alignment)}}}",
             r"    \toprule",
-            "    " + " & ".join(_latex(column) for column in self.columns) + r" \\",
+            "    " + " & ".join(map(_latex, self.columns)) + r" \\",
             r"    \midrule",
-            *("    " + " & ".join(row) + r" \\" for row in rows),
+            *("    " + " & ".join(map(_latex, row)) + r" \\" for row in self.rows),
             r"    \bottomrule",
             r"  \end{tabular}" + "}" * wide,
             r"\end{table}",
@@ -112,22 +111,18 @@ class Table:
         return {f"{self.name}.md": self.markdown(), f"{self.name}.csv": self.csv(), f"{self.name}.tex": self.latex()}
 
 
-def _bold(text, form, cell=None):
-    """The text in bold where it, or the cell that it was made of, is."""
-    return form.format(text) if isinstance(text if cell is None else cell, Bold) else str(text)
-
-
 def _width(text):
     """Of a text in half ems: 2 for a Chinese character, 1 for others."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _latex(text):
-    """The text for LaTeX, its code in typewriter type."""
+    """The text for LaTeX: its code in typewriter type, all of it bold where it is Bold."""
     words = CODE.split(text)  # plain, code, plain, ..., plain
     words[::2] = [word.translate(LATEX) for word in words[::2]]
     words[1::2] = [rf"\texttt{{{word.translate(LATEX_CODE)}}}" for word in words[1::2]]
-    return "".join(words)
+    latex = "".join(words)
+    return rf"\textbf{{{latex}}}" if isinstance(text, Bold) else latex
 
 
 def mark_best(values, texts, best=max):
