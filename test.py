@@ -475,9 +475,9 @@ def evaluate(args, networks, device):
         write_json(path, document)
         print(f"wrote {path}")
     if figures:
-        kinds = {kind: [path.name for path in figures if path.suffix == kind] for kind in (".png", ".webp")}
+        kinds = Counter(path.suffix for path in figures)
         print(
-            f"wrote {len(kinds['.png'])} figures (PNG and PDF) and {len(kinds['.webp'])} SR images (WebP) "
+            f"wrote {kinds['.png']} figures (PNG and PDF) and {kinds['.webp']} SR images (WebP) "
             f"in {folder['figures']}, like {figures[0].name}"
         )
 
