@@ -139,11 +139,10 @@ class Recipe:
         }:
             raise ValueError("the recipe has other pieces than this version's")
         recipe = cls(**fields)
-        if not 1 <= min(recipe.epochs, recipe.batch_size) <= max(recipe.epochs, recipe.batch_size) < 2**31:
-            raise ValueError("the recipe holds impossible values")
-        if min(recipe.warmup, recipe.clip, recipe.seed) < 0 or not recipe.clip < math.inf:
-            raise ValueError("the recipe holds impossible values")
-        if not (0 <= recipe.contrast <= 1 and 0 <= recipe.average < 1 and 0 < recipe.learning_rate < math.inf):
+        sane = all(1 <= number < 2**31 for number in (recipe.epochs, recipe.batch_size))
+        sane = sane and min(recipe.warmup, recipe.seed) >= 0 and 0 <= recipe.clip < math.inf
+        sane = sane and 0 <= recipe.contrast <= 1 and 0 <= recipe.average < 1 and 0 < recipe.learning_rate < math.inf
+        if not sane:
             raise ValueError("the recipe holds impossible values")
         names = {"loss": LOSSES, "schedule": SCHEDULES, "val_set": VAL_SETS, "precision": ("fp32", "bf16")}
         if not all(getattr(recipe, name) in known for name, known in names.items()):
@@ -315,15 +314,13 @@ def learning_rate_at(step, total_steps, recipe):
 def load_patches(args, team, device, colour, scale, dataset, patch_size=None, stride=None, copies=None):
     """The patch file of the run, made on the spot when it is missing, and the team joined once it is there."""
     path = patch_file(dataset, scale, colour, args.data_dir)
+    sizes = {"patch_size": patch_size, "stride": stride, "copies": copies}
     if not path.exists() and local_rank() == 0:
         print(f"{path} is missing: preparing it")
-        sizes = {"patch_size": patch_size, "stride": stride, "copies": copies}
-        sizes = {name: value for name, value in sizes.items() if value}
-        prepare_patches(dataset, scale, colour, data_dir=args.data_dir, source=args.source, **sizes)
+        given = {name: value for name, value in sizes.items() if value}
+        prepare_patches(dataset, scale, colour, data_dir=args.data_dir, source=args.source, **given)
     team.join(device)
-    return read_patches(
-        path, dataset=dataset, scale=scale, colour=colour, patch_size=patch_size, stride=stride, copies=copies
-    )
+    return read_patches(path, dataset=dataset, scale=scale, colour=colour, **sizes)
 
 
 def split(patches, val_set, args):
@@ -619,9 +616,7 @@ def train_epoch(run, step, bar, after_step=lambda: None):
 def check_finite(losses, first_step, borne=LOST_STEPS):
     """Raise UserError naming the step, from 1, since which no step of an epoch was sound, when there is one.
 
-    losses: NaN for a step that was lost.
-
-    borne: so many steps may be lost at the end, if any before them was not.
+    losses: NaN for a step that was lost. borne: so many may be lost at the end, if any before them was not.
     """
     finite = losses.isfinite().nonzero()
     step = int(finite[-1]) + 1 if len(finite) else 0
