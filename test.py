@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, describe_image, find_images, manifest_hash
-from data.degradation import degrade, imresize
+from data.degradation import degrade, imresize, network_planes
 from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
 from models.inference import InPrecision, SelfEnsemble, Tiled, set_precision
 from utils import (
@@ -46,9 +46,7 @@ from utils import (
     sha256_of_file,
     shave,
     split_alpha,
-    to_rgb,
     to_uint8,
-    to_y,
     write_behind,
     write_json,
     ycbcr_to_rgb,
@@ -501,11 +499,6 @@ def enlarged_rows(network, photo, device):
             bottom = min(top + step, window.own_stop)
             part = sr[(top - window.start) * scale : (bottom - window.start) * scale]
             yield with_own_chroma_and_alpha(part, pixels, top, bottom, network)
-
-
-def network_planes(colour, kind):
-    """What a "y" or "rgb" network sees of colour (H, W) or (H, W, 3) in [0, 1]: (H, W, 1) or (H, W, 3)."""
-    return to_rgb(colour) if kind == "rgb" else to_y(colour)[..., None]
 
 
 def with_own_chroma_and_alpha(sr, pixels, top, bottom, network):

@@ -125,12 +125,17 @@ def degrade(image, scale, colour):
     "rgb" too; lr float32 and not rounded for "y", uint8 for "rgb". Raises ValueError for an image smaller than one
     pixel of LR.
     """
-    lr, hr = shrink(to_y(image)[..., None] if colour == "y" else to_rgb(image), scale)
+    lr, hr = shrink(network_planes(image, colour), scale)
     return lr, hr[:1] if image.ndim == 2 else hr
 
 
+def network_planes(image, colour):
+    """What a "y" or "rgb" network works on, of an image (H, W) or (H, W, 3): (H, W, 1) of Y or (H, W, 3) of RGB."""
+    return to_y(image)[..., None] if colour == "y" else to_rgb(image)
+
+
 def shrink(planes, scale):
-    """The same pair from the planes that a network works on: uint8 (H, W, 1) of Y or (H, W, 3) of RGB."""
+    """The same pair from network_planes() of an image, uint8."""
     hr = modcrop(planes, scale)
     if 0 in hr.shape:
         raise ValueError(f"a {planes.shape[1]}x{planes.shape[0]} image is too small for scale {scale}")
