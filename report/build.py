@@ -85,7 +85,7 @@ def analysis(facts):
     return {
         "groups": {name: groups.get(name, []) for name in content.SIZES},
         "pairs": pairs,
-        "equal": [
+        "ordered": [
             {"name": name, "label": model_label(name, {}), "psnr": equal[name]}
             for name in sorted(equal, key=equal.get, reverse=True)
         ],

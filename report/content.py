@@ -128,7 +128,7 @@ def verdict(facts, difference, name, other=None):
 # ---------------------------------------------------------------- tables
 
 
-def data_table(facts):
+def data_table():
     """The image sets."""
     rows = []
     for name, one in set_numbers().items():
@@ -349,19 +349,15 @@ def per_image_table(facts, key, form, title):
     """One score per image and network."""
     rows = [("Bicubic", facts.bicubic)] + [(network.label, network.result) for network in facts.scored]
     names = [image["name"] for image in facts.bicubic["images"]]
-    columns = []
-    for name in names:
-        values = [next(image[key] for image in result["images"] if image["name"] == name) for _, result in rows]
-        columns.append(mark_best(values, [form.format(value) for value in values]))
-    values = [result["mean"][key] for _, result in rows]
-    columns.append(mark_best(values, [form.format(value) for value in values]))
-    labels = [label for label, _ in rows]
-    return Table(
-        f"images_{key}",
-        f"{TEST_SET} ×{SCALE} 逐图 {title}",
-        ("网络", *names, "平均"),
-        tuple(zip(labels, *columns, strict=True)),
-    )
+    columns = [
+        [next(image[key] for image in result["images"] if image["name"] == name) for _, result in rows]
+        for name in names
+    ]
+    columns.append([result["mean"][key] for _, result in rows])
+    columns = [mark_best(values, [form.format(value) for value in values]) for values in columns]
+    cells = zip([label for label, _ in rows], *columns, strict=True)
+    caption = f"{TEST_SET} ×{SCALE} 逐图 {title}"
+    return Table(f"images_{key}", caption, ("网络", *names, "平均"), tuple(cells))
 
 
 def costs_table(facts):
@@ -582,7 +578,7 @@ def has_pieces(facts):
 def all_tables(facts):
     """{name: Table} of everything that the report shows."""
     tables = [
-        data_table(facts),
+        data_table(),
         held_out_table(facts),
         networks_table(facts),
         recipe_table(facts),
