@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from html import escape, unescape
+from itertools import count
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -70,7 +71,8 @@ class PageRenderer(mistune.HTMLRenderer):
         """A heading with an anchor like GitHub's, so that links inside the Markdown work in both places."""
         slug = re.sub(r"[^\w\- ]", "", plain(text).lower()).strip().replace(" ", "-") or "section"
         taken = {anchor for _, anchor, _ in self.headings}
-        anchor = next(name for name in numbered(slug) if name not in taken)
+        names = (f"{slug}-{number}" if number else slug for number in count())
+        anchor = next(name for name in names if name not in taken)
         self.headings.append((level, anchor, re.sub(r"</?a\b[^>]*>", "", text)))
         link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="本节的链接">#</a>'
         return f'<h{level} id="{escape(anchor)}">{text}{link}</h{level}>\n'
@@ -142,14 +144,6 @@ def plain(html):
 def join_lines(text):
     """Text without the line ends inside Chinese and beside its punctuation, which browsers would show as spaces."""
     return BREAK_IN_CHINESE.sub("", text)
-
-
-def numbered(name):
-    """Yield name, name-1, name-2 and so on."""
-    yield name
-    number = 0
-    while number := number + 1:
-        yield f"{name}-{number}"
 
 
 # ---------------------------------------------------------------- images
