@@ -71,8 +71,7 @@ def draw_costs(path, inputs):
         for axes, (cost, title) in zip(panels, costs.items(), strict=True):
             for name, row in inputs["networks"].items():
                 colour, marker = MARKS[name]
-                if row[cost] is not None:
-                    axes.plot(row[cost], row["psnr"], marker, color=colour, markersize=7, label=model_label(name, {}))
+                axes.plot(row[cost], row["psnr"], marker, color=colour, markersize=7, label=model_label(name, {}))
             axes.set(xlabel=title, xscale="log")
             axes.margins(x=0.15, y=0.1)
             plain_log(axes.xaxis, *([short] if cost == "parameters" else []))

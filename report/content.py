@@ -202,10 +202,10 @@ def training_table(facts):
     """How far each network was trained, and how long it takes."""
     rows = []
     for network in facts.networks:
-        speed = network.speed and network.speed["patches_per_s"]
-        hours = duration(EPOCHS * patch_count() / speed) if speed else NONE
+        patches_per_s = network.speed["patches_per_s"]
+        speed = (f"{patches_per_s:.3g}", duration(EPOCHS * patch_count() / patches_per_s))
         if not network.result:
-            rows.append((network.label, "未训练", *[NONE] * 6, number(speed, "{:.3g}"), hours))
+            rows.append((network.label, "未训练", *[NONE] * 6, *speed))
             continue
         trained, runs = network.trained, [run for run, _ in network.runs]
         rows.append(
@@ -218,8 +218,7 @@ def training_table(facts):
                 "、".join(dict.fromkeys(f"{run['recipe']['clip']:g}" for run in runs)),
                 " + ".join(str(run["epoch"]) for run in runs),
                 f"{trained['val_psnr']:.2f}",
-                number(speed, "{:.3g}"),
-                hours,
+                *speed,
             )
         )
     columns = (
@@ -368,7 +367,7 @@ def costs_table(facts):
             number(network.psnr),
             f"{network.parameters / 1e3:,.0f} K",
             f"{network.giga:,.1f}",
-            number(network.speed and 1e3 * network.speed["seconds"], "{:,.0f}"),
+            f"{1e3 * network.speed['seconds']:,.0f}",
         )
         for network in facts.networks
     ]
@@ -616,13 +615,11 @@ def chart_inputs(facts):
         for suffix, history in network.histories.items():
             if history:
                 charts[f"curve_{network.name}{suffix}"] = ("draw_run", {"history": history, "bicubic": held_out})
-    bicubic = facts.bicubic["mean"]["psnr"]
-    common = {"bicubic": bicubic, "scale": SCALE}
     costs = {
         network.name: {
             "parameters": network.parameters,
             "giga": network.giga,
-            "milliseconds": network.speed and 1e3 * network.speed["seconds"],
+            "milliseconds": 1e3 * network.speed["seconds"],
             "psnr": network.psnr,
         }
         for network in facts.scored
@@ -642,7 +639,8 @@ def chart_inputs(facts):
         }
         for network in facts.networks
     }
-    charts["papers"] = ("draw_papers", {"networks": papers, "t91_only": facts.literature["t91_only"]["psnr"], **common})
+    lines = {"bicubic": facts.bicubic["mean"]["psnr"], "t91_only": facts.literature["t91_only"]["psnr"]}
+    charts["papers"] = ("draw_papers", {"networks": papers, **lines, "scale": SCALE})
     sizes = {group: size_points(facts, group, members) for group, members in sized(facts).items()}
     if sizes:
         charts["sizes"] = ("draw_sizes", {"groups": sizes, "scale": SCALE})

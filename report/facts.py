@@ -38,12 +38,12 @@ class Network:
     """One network of the registry with what is known of it; what has not been measured is None."""
 
     name: str
-    paper: dict  # psnr and second_psnr (on SECOND_SET) in dB, training_set, cite
+    paper: dict  # psnr and second_psnr (on SECOND_SET) in dB, training_set
     result: dict | None  # of test.py, with the shipped weights
     ensemble: dict | None  # likewise, with --self-ensemble
     second: dict | None  # likewise, on SECOND_SET
     histories: dict  # end of a log's name ("_run1", … of earlier runs, "" of the last), in order: its rows
-    speed: dict | None  # patches_per_s and seconds per image, of benchmarks/speed.py
+    speed: dict  # patches_per_s and seconds per image, of benchmarks/speed.py
 
     @property
     def label(self):
