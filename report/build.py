@@ -6,7 +6,7 @@ or where the images are not at hand, they are kept too.
 
 import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -256,13 +256,13 @@ class Document:
 # ---------------------------------------------------------------- figures
 
 
+@dataclass
 class Figure:
     """A figure of the report: where it lies, what it is made from, and how it is drawn."""
 
-    def __init__(self, path, inputs, draw=None):
-        self.path = path
-        self.inputs = inputs
-        self.draw = draw  # called with the path; None for the pictures of T91, which are drawn together
+    path: Path
+    inputs: dict
+    draw: partial | None = None  # called with the path; None for the pictures of T91, which are drawn together
 
     @property
     def is_current(self):
