@@ -1,6 +1,5 @@
 """benchmarks/: the reference loop trains, the counts are the papers', and a small run writes what it promises."""
 
-import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 import h5py
 import pytest
 import torch
-from helpers import refused
+from helpers import read_json, refused
 from PIL import Image
 
 import train
@@ -203,7 +202,7 @@ def test_small_run_writes_measurements_hardware_and_a_plot(speed, tmp_path, monk
     ran = speed("--parts", "training", "growth", "--rounds", 2, "--precision", "fp32", "--device", "cpu")
     assert (ran.status, ran.err) == (0, "")
     (path,) = (tmp_path / "results").glob("*_partial.json")
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     assert Image.open(path.with_suffix(".png")).format == "PNG"
 
     assert result["hardware"]["device"] == "cpu" and result["hardware"]["processor"] and result["hardware"]["cores"] > 0
@@ -234,7 +233,7 @@ def test_start_and_memory_are_those_of_processes_with_random_patches_where_t91_i
     ran = speed("--parts", "start", "memory", "--megapixels", 0.04, "--device", "cpu")
     assert (ran.status, ran.err) == (0, "")
     (path,) = (tmp_path / "results").glob("*")  # no plot: these parts are in none
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     assert result["start"]["dataset"] == "random2" and result["start"]["median"] > 0
     training = result["memory"]["training"]["vdsr"]
     assert all(training[loop]["peak_bytes"] > 50 * MIB for loop in ("ours", "reference"))
@@ -254,7 +253,7 @@ def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_pa
     ran = speed("--parts", "inference", "preparation", "--device", "cpu", *data)
     assert (ran.status, ran.err) == (0, "")
     (path,) = (tmp_path / "results").glob("*.json")
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     assert list(result["inference"]["vdsr"]["seconds"]["fp32"]) == ["baby", "bird", "butterfly", "head", "woman"]
     assert result["preparation"]["ratio"]["median"] > 1
     (whole,), (without_copies,), (decoding,) = result["preparation"]["seconds"].values()
@@ -269,7 +268,7 @@ def test_a_whole_training_is_reckoned_from_the_start_and_a_few_epochs(speed, tmp
     ran = speed("--parts", "epochs", "--device", "cpu", "--data-dir", tmp_path / "data", "--source", datasets)
     assert (ran.status, ran.err) == (0, "")
     (path,) = (tmp_path / "results").glob("*_partial.json")
-    row = json.loads(path.read_text(encoding="utf-8"))["epochs"]
+    row = read_json(path)["epochs"]
     (times,) = row["networks"].values()
     first, *others = times["seconds"]
     assert len(others) == 2 and times["start_seconds"] > first > 0
@@ -290,7 +289,7 @@ def test_epochs_are_compiled_when_asked_for_and_kept_in_a_file_of_their_own(
     assert speed("--parts", "epochs", "--device", "cpu", "--source", datasets, *flags).status == 0
     (path,) = (tmp_path / "results").glob("*.json")
     assert path.stem.endswith("_compiled_partial") == compiled
-    assert json.loads(path.read_text(encoding="utf-8"))["compile"] == compiled
+    assert read_json(path)["compile"] == compiled
 
 
 @pytest.mark.parametrize(
@@ -334,7 +333,7 @@ def test_agreement_trains_both_of_a_pair_alike_and_compares_their_last_epochs(sc
     same = ("srcnn", 2, ROOT / "weights" / "srcnn_x4.pth" if continued else None)
     assert started == [(1, "fp32", *same), (1, "bf16", *same), (1, "auto", *same), (2, "auto", *same)]
     (path,) = tmp_path.glob("*_agreement_continued.json" if continued else "*_agreement.json")
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     assert (result["epochs"], result["continued"]) == (2, continued)
     assert result["precision"]["srcnn"]["psnr"] == {"fp32": [20, 25 + 1 / 64], "bf16": [20, 25 + 2 / 64]}
     assert result["processes"]["srcnn"]["difference"] == 1 / 64

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from helpers import contents, refused
+from helpers import contents, read_json, refused
 from scipy import stats
 
 from report.significance import over_images, over_seeds, sign_flip_p
@@ -66,7 +66,7 @@ def compared(script, workplace):
         result = script("report.compare", *sides[0], "--with", *sides[1], "--json", workplace / "out" / "c.json")
         assert (result.status, result.err) == (0, "")
         assert before.items() <= contents(workplace).items()
-        return result.out, json.loads((workplace / "out" / "c.json").read_text(encoding="utf-8"))
+        return result.out, read_json(workplace / "out" / "c.json")
 
     return run
 
@@ -476,8 +476,8 @@ def test_committed_results_are_compared_by_the_command_of_readme(tmp_path):
     paths = [f"report/results/Set5_x4_{name}.json" for name in ("carn", "srcnn")]
     command = [sys.executable, "report/compare.py", paths[0], "--with", paths[1], "--json", tmp_path / "c.json"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    carn, srcnn = (json.loads((ROOT / path).read_text(encoding="utf-8")) for path in paths)
-    found = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    carn, srcnn = (read_json(ROOT / path) for path in paths)
+    found = read_json(tmp_path / "c.json")
     for row, one, other in zip(found["images"], carn["images"], srcnn["images"], strict=True):
         assert row["name"] == one["name"] == other["name"]
         assert row["psnr_difference"] == one["psnr"] - other["psnr"]

@@ -1,11 +1,10 @@
 """What only a GPU can show: the recorded step, exact resume, and scores that do not depend on the device."""
 
-import json
 from copy import deepcopy
 
 import pytest
 import torch
-from helpers import equal, random_run
+from helpers import equal, random_run, read_json
 from tqdm import tqdm
 
 import train
@@ -88,5 +87,5 @@ def test_weights_of_a_gpu_are_read_and_scored_by_a_processor(script, workplace, 
         ran = script("test", "--weights", "run/best.pth", *place)
         assert ran.status == 0, ran.err
         (path,) = (workplace / device).rglob("*.json")
-        scores.append([row["psnr"] for row in json.loads(path.read_text(encoding="utf-8"))["images"]])
+        scores.append([row["psnr"] for row in read_json(path)["images"]])
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)

@@ -1,12 +1,12 @@
 """The scripts one after the other, as a user types them: each in a process of its own, in another folder."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from helpers import read_json
 
 from utils import ROOT
 
@@ -41,7 +41,7 @@ def test_sample_is_prepared_trained_on_and_scored_with_no_download(shell, workpl
 
     means = [line.split() for line in scored if re.search(r" (Bicubic|SRCNN) ", line)][-2:]
     assert [words[-4] for words in means] == ["Bicubic", "SRCNN"]
-    result = json.loads((workplace / "report" / "results" / "sample_x4_srcnn.json").read_text(encoding="utf-8"))
+    result = read_json(workplace / "report" / "results" / "sample_x4_srcnn.json")
     assert means[1][-3] == f"{result['mean']['psnr']:.2f}"
     assert result["parameters"] == 57281 and result["trained"]["data"]["dataset"] == "sample"
     figures = sorted(path.suffix for path in (workplace / "report" / "figures").iterdir())
@@ -59,7 +59,7 @@ def test_network_trained_on_t91_for_an_epoch_is_above_bicubic_on_set5(shell, wor
     scored = shell("test.py", "--weights", "best.pth", "--no-figures", "--out", "report", *data)
     assert any(re.search(r"^mean +Bicubic +28\.42 +0\.8104 ", line) for line in scored)
     (path,) = (workplace / "report" / "results").iterdir()
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     assert [image["name"] for image in result["images"]] == ["baby", "bird", "butterfly", "head", "woman"]
     assert result["mean"]["psnr"] > result["mean"]["bicubic_psnr"] == pytest.approx(28.42, abs=0.005)
     assert result["trained"]["val_set"] == "held-out" and result["trained"]["data"]["dataset"] == "T91"

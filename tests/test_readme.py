@@ -1,7 +1,6 @@
 """README against the code: its commands are understood, its numbers are those of the result files."""
 
 import importlib
-import json
 import math
 import re
 import shlex
@@ -9,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import read_json
 
 from data.catalog import TRAIN_SETS
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
@@ -26,7 +26,7 @@ SCRIPTS = [command for command in COMMANDS if re.match(r"(OMP_NUM_THREADS=\d+ )?
 RESULTS = [  # of the weights that are part of the repository, not of a user's own run
     path
     for path in sorted(Path(ROOT, "report", "results").glob("Set*_x4_*.json"))
-    if (json.loads(path.read_text(encoding="utf-8"))["weights"] or {"path": ""})["path"].startswith("weights/")
+    if (read_json(path)["weights"] or {"path": ""})["path"].startswith("weights/")
 ]
 
 
@@ -52,13 +52,13 @@ def test_readme_has_the_two_set_up_commands():
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_result_file_is_of_the_weights_in_the_repository(path):
-    weights = json.loads(path.read_text(encoding="utf-8"))["weights"]
+    weights = read_json(path)["weights"]
     assert sha256_of_file(ROOT / weights["path"]) == weights["sha256"]
 
 
 def benchmark(suffix=""):
     path = ROOT / "benchmarks" / "results" / f"amd-epyc-2-cores{suffix}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def test_speed_table_in_readme_is_made_of_the_benchmarks_result_file():
@@ -120,7 +120,7 @@ def test_speeds_beside_the_table_are_those_of_the_benchmarks_result_file():
 
 def test_times_of_whole_trainings_are_those_of_the_gpus_result_file():
     text = " ".join(SPEED.split())
-    result = json.loads(Path(ROOT, "benchmarks", "results", "nvidia-h200_partial.json").read_text(encoding="utf-8"))
+    result = read_json(ROOT / "benchmarks" / "results" / "nvidia-h200_partial.json")
     rows = {name: row["training_seconds"] for name, row in result["epochs"]["networks"].items()}
     said = {name.lower(): int(seconds) for seconds, name in re.findall(r"(\d+) s for (\w+)", text)}
     assert said == {name: round(seconds) for name, seconds in rows.items()}

@@ -1,6 +1,5 @@
 """test.py: the scores and files of an evaluation, enlarging one's own images, and what it refuses."""
 
-import json
 import os
 import pickle
 import re
@@ -955,4 +954,4 @@ def test_output_that_would_replace_an_input_is_refused_and_nothing_written(scrip
 
 def test_equal_images_are_written_as_null_since_json_has_no_infinity(tmp_path):
     test.write_json(tmp_path / "a.json", {"images": [{"psnr": float("inf")}], "mean": 30.5})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"images": [{"psnr": None}], "mean": 30.5}
+    assert read_json(tmp_path / "a.json") == {"images": [{"psnr": None}], "mean": 30.5}
