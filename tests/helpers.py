@@ -2,9 +2,12 @@
 
 import json
 import struct
+import sys
 import time
 import warnings
 import zlib
+from contextlib import chdir, redirect_stdout
+from io import StringIO
 
 import pytest
 import torch
@@ -18,6 +21,25 @@ from models import build_model, model_options
 from utils import Team
 
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
+
+
+def small_options(name):
+    """Options that make a network of the registry small."""
+    return {option: SMALL[option] for option in model_options(name) if option in SMALL}
+
+
+def network_flags(name):
+    """The same as flags of train.py."""
+    settings = (f"{option}={value}" for option, value in small_options(name).items())
+    return ("--model", name, *(word for setting in settings for word in ("--set", setting)))
+
+
+def run_in(folder, arguments, script=train):
+    """Call main() of a script's module with `folder` as the current directory; returns what it printed."""
+    with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(StringIO()) as out:
+        patch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, arguments)])
+        script.main()
+    return out.getvalue()
 
 
 def contents(folder):
@@ -91,7 +113,7 @@ def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
     torch.manual_seed(0)
     pairs = [(torch.rand(patches, 1, 8, 8) * 255, torch.rand(patches, 1, 32, 32) * 255)]
     pairs = PatchPairs(pairs, 4, torch.device(device), 1e9)
-    model = build_model(name, 4, **{option: SMALL[option] for option in model_options(name) if option in SMALL})
+    model = build_model(name, 4, **small_options(name))
     recipe = train.Recipe(**{"epochs": 2, "batch_size": 4, "precision": "fp32"} | recipe)
     return train.start_run(model, recipe, {}, pairs, [], Team())
 

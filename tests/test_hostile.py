@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import contents, png_claiming, refused, with_right_checksums
+from helpers import contents, png_claiming, refused, run_in, with_right_checksums
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -89,11 +89,10 @@ def home(tmp_path_factory):
         Image.fromarray(PHOTOGRAPH[:, number : number + 40]).save(place / "shots" / f"{number}.png")
     arguments = ["--dataset", "tiny", "--data-dir", "data", "--device", "cpu", "--precision", "fp32", "--epochs", "2"]
     network = ["--model", "vdsr", "--set", "depth=2", "--set", "num_features=2", "--stop-after", "1", "--out", "run"]
-    with pytest.MonkeyPatch.context() as patch, chdir(place), redirect_stdout(io.StringIO()):
+    prepare_patches("tiny", images=place / "shots", patch_size=20, stride=20, data_dir=place / "data")
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("report.drawing.draw_curve", lambda *arguments: None)
-        prepare_patches("tiny", images=place / "shots", patch_size=20, stride=20, data_dir=place / "data")
-        patch.setattr(sys, "argv", ["train.py", *arguments, *network])
-        train.main()
+        run_in(place, [*arguments, *network])
     return place
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import contents, equal, refused
+from helpers import contents, equal, network_flags, refused
 
 import train
 from data.patches import prepare_patches
@@ -25,7 +25,6 @@ from utils import held_by_one, load_checkpoint, run_script
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
-MODEL = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
 TIMES = ("patches_per_s", "seconds")
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["train", "report.drawing"])
@@ -38,7 +37,10 @@ def flags(workplace, photographs):
     where = {"images": workplace / "photos", "data_dir": workplace / "data"}
     prepare_patches("tiny", patch_size=32, stride=16, copies=(1.0,), say=lambda line: None, **where)  # 18 patches
     recipe = ("--epochs", EPOCHS, "--batch-size", 2, "--precision", "fp32", "--device", "cpu", "--clip", 0.05)
-    return [str(word) for word in (*MODEL, "--dataset", "tiny", "--data-dir", workplace / "data", *recipe)]
+    return [
+        str(word)
+        for word in (*network_flags("srresnet"), "--dataset", "tiny", "--data-dir", workplace / "data", *recipe)
+    ]
 
 
 @pytest.fixture

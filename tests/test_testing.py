@@ -4,17 +4,14 @@ import os
 import pickle
 import re
 import resource
-import sys
 import tracemalloc
-from contextlib import chdir, redirect_stdout
 from hashlib import sha256
-from io import StringIO
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import png_claiming, read_json, refused, wait_until
+from helpers import png_claiming, read_json, refused, run_in, wait_until
 from PIL import Image, ImageCms
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -108,16 +105,14 @@ def scored(tmp_path_factory):
     for seed, path in enumerate(paths):
         small_checkpoint(path, seed=seed, channels=3 if path.parent.name == "colour" else 1)
     arguments = ["--dataset", place / "shots", "--out", place / "out", "--device", "cpu", "--weights", *paths]
-    with pytest.MonkeyPatch.context() as patch, chdir(place), redirect_stdout(StringIO()) as out:
-        patch.setattr(sys, "argv", ["test.py", *map(str, arguments)])
-        test.main()
+    out = run_in(place, arguments, test)
     names = {
         "first": f"shots_x4_{KEY}_first-best.json",
         "second": f"shots_x4_{KEY}_second-best.json",
         "colour": f"shots_x4_{KEY}_rgb.json",
     }
     results = {name: read_json(place / "out" / "results" / file) for name, file in names.items()}
-    return SimpleNamespace(place=place, paths=dict(zip(names, paths, strict=True)), out=out.getvalue(), results=results)
+    return SimpleNamespace(place=place, paths=dict(zip(names, paths, strict=True)), out=out, results=results)
 
 
 def test_table_has_a_block_per_image_and_the_mean_with_bicubic_first(scored):

@@ -7,21 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import chdir, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import equal
+from helpers import equal, network_flags, run_in
 from torch import distributed, nn
 
-import train
 from data.patches import prepare_patches
 from models.layers import share_batch_norm
 from utils import ROOT, Team, load_checkpoint
-
-SRRESNET = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
 
 
 @pytest.fixture
@@ -32,7 +27,7 @@ def flags(workplace, photographs):
     prepare_patches("tiny", patch_size=32, stride=16, copies=(1.0,), **where)
     recipe = ("--epochs", "3", "--batch-size", "7", "--precision", "fp32", "--device", "cpu")
     recipe += ("--no-negatives",)
-    return [*SRRESNET, "--dataset", "tiny", "--data-dir", str(workplace / "data"), *recipe]
+    return [*network_flags("srresnet"), "--dataset", "tiny", "--data-dir", str(workplace / "data"), *recipe]
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +51,7 @@ def start(rank, port, arguments, program=ROOT / "train.py"):
 
 
 def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, flags, port):
-    with chdir(workplace), redirect_stdout(StringIO()):
-        train.main([*flags, "--out", "one"])
+    run_in(workplace, [*flags, "--out", "one"])
     meeting = port()
     team = [start(rank, meeting, [*flags, "--out", "two"]) for rank in (0, 1)]
     (out, _), (silence, errors) = (process.communicate(timeout=120) for process in team)

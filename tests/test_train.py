@@ -5,11 +5,9 @@ import math
 import os
 import re
 import shutil
-import sys
 import time
-from contextlib import chdir, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, contents, equal, random_run, refused
+from helpers import contents, equal, network_flags, random_run, refused, run_in, small_options
 from PIL import Image
 from skimage import data
 from tqdm import tqdm
@@ -27,7 +25,7 @@ from tqdm import tqdm
 import train
 from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
-from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint, model_options
+from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint
 from report.drawing import draw_curve
 from utils import (
     COLOURS,
@@ -47,8 +45,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")  # but for the runs of the modul
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
 TIMES = {"patches_per_s", "seconds"}
-VDSR = ("--model", "vdsr", "--set", "depth=3", "--set", "num_features=8")
-SRRESNET = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
+VDSR, SRRESNET = network_flags("vdsr"), network_flags("srresnet")
 PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--no-centralize", "--clip", 0)
 PLAIN += ("--average", 0, "--no-augment")
 
@@ -80,14 +77,6 @@ def command(tiny, *flags):
     """The arguments of a small run on the tiny set; a flag given again here wins."""
     small = ("--dataset", "tiny", "--data-dir", tiny, "--device", "cpu", "--precision", "fp32", "--batch-size", 8)
     return [str(word) for word in (*small, "--epochs", EPOCHS, *flags)]
-
-
-def run_in(folder, arguments):
-    """train.main in `folder` as the current directory; returns what it printed."""
-    with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(StringIO()) as out:
-        patch.setattr(sys, "argv", ["train.py", *arguments])
-        train.main()
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -197,11 +186,9 @@ def test_saved_weights_score_the_psnr_they_are_saved_with(workplace, tiny, model
 
 @pytest.mark.parametrize(("name", "colour"), [*((name, "y") for name in TRAINABLE), ("carn", "rgb")])
 def test_an_epoch_changes_every_parameter_and_statistic_of_the_network(workplace, tiny, name, colour):
-    options = {option: SMALL[option] for option in model_options(name) if option in SMALL}
-    assignments = [word for option, value in options.items() for word in ("--set", f"{option}={value}")]
-    run_in(workplace, command(tiny, "--model", name, "--color", colour, "--epochs", 1, *assignments, "--out", "run"))
+    run_in(workplace, command(tiny, *network_flags(name), "--color", colour, "--epochs", 1, "--out", "run"))
     torch.manual_seed(0)
-    start = build_model(name, 4, 3 if colour == "rgb" else 1, **options)
+    start = build_model(name, 4, 3 if colour == "rgb" else 1, **small_options(name))
     trained = load_checkpoint(workplace / "run" / "last.pth")["training"]["model"]
     assert [key for key, value in start.state_dict().items() if torch.equal(value, trained[key])] == []
     assert all(value.isfinite().all() for value in trained.values())
@@ -542,8 +529,7 @@ def test_contrast_changes_its_share_of_the_patches_and_goes_with_augmentation(wo
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_centralized_gradient_of_each_filter_has_no_mean_and_the_rest_is_as_it_was(name):
-    options = {option: SMALL[option] for option in model_options(name) if option in SMALL}
-    model = build_model(name, 4, 1, **options)
+    model = build_model(name, 4, 1, **small_options(name))
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.grad = torch.rand(parameter.shape, generator=generator)
@@ -783,7 +769,7 @@ def test_grey_held_out_image_scores_alike_on_y_and_on_rgb_and_is_cut_like_others
 
 def test_missing_patch_file_is_prepared_on_the_spot(workplace):
     flags = ("--dataset", "sample", "--data-dir", "data", "--stride", 512, "--patch-size", 64)
-    out = run_in(workplace, list(map(str, (*flags, *VDSR, "--epochs", 1, "--batch-size", 8))))
+    out = run_in(workplace, [*flags, *VDSR, "--epochs", 1, "--batch-size", 8])
     assert "sample_x4.h5 is missing: preparing it" in out
     settings = load_checkpoint(workplace / "best.pth")["data"]
     assert (settings["dataset"], settings["stride"], settings["patch_size"]) == ("sample", 512, 64)
