@@ -1,4 +1,4 @@
-"""Fixtures: the real image sets, running a script as a user would, small image folders."""
+"""Fixtures: the real image sets, running a script as a user would, small image folders and their patches."""
 
 import importlib
 import os
@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.patches import prepare_patches
 from utils import run_script
 
 
@@ -72,6 +73,25 @@ def photographs():
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A data folder with the set `tiny`: 18 patches of 32x32 from three photographs, the second of them held out.
+
+    It serves many tests and is left as it is.
+    """
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "images").mkdir()
+    for number in range(3):
+        crop = data.astronaut()[60 * number :][:64, 180:244]
+        Image.fromarray(crop).save(folder / "images" / f"photo{number}.png")
+    settings = {"patch_size": 32, "stride": 16, "copies": (1.0,), "say": lambda line: None}
+    for colour in ("y", "rgb"):
+        prepare_patches("tiny", 4, colour, images=folder / "images", data_dir=folder, **settings)
+    return folder
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ import torch
 from helpers import contents, equal, network_flags, refused
 
 import train
-from data.patches import prepare_patches
 from utils import held_by_one, load_checkpoint, run_script
 
 KILLS = int(os.environ.get("KILLS", 20))
@@ -31,21 +30,15 @@ processes.set_forkserver_preload(["train", "report.drawing"])
 
 
 @pytest.fixture
-def flags(workplace, photographs):
-    """A run of EPOCHS epochs of STEPS steps: averaging, augmentation, batch normalisation on; a ragged last batch."""
-    photographs(workplace / "photos", count=3, size=(64, 64))
-    where = {"images": workplace / "photos", "data_dir": workplace / "data"}
-    prepare_patches("tiny", patch_size=32, stride=16, copies=(1.0,), say=lambda line: None, **where)  # 18 patches
+def flags(tiny):
+    """A run of EPOCHS epochs of STEPS steps: averaging, augmentation, batch normalisation on."""
     recipe = ("--epochs", EPOCHS, "--batch-size", 2, "--precision", "fp32", "--device", "cpu", "--clip", 0.05)
-    return [
-        str(word)
-        for word in (*network_flags("srresnet"), "--dataset", "tiny", "--data-dir", workplace / "data", *recipe)
-    ]
+    return [str(word) for word in (*network_flags("srresnet"), "--dataset", "tiny", "--data-dir", tiny, *recipe)]
 
 
 @pytest.fixture
-def resume(workplace):
-    return ["--resume", "run/last.pth", "--data-dir", str(workplace / "data"), "--device", "cpu"]
+def resume(tiny):
+    return ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
 
 
 def work(folder, arguments, ready, limit=None):
@@ -228,11 +221,11 @@ def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkey
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(workplace, flags, monkeypatch):
+def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(workplace, flags, resume, monkeypatch):
     assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
     before = (workplace / "run" / "last.pth").read_bytes()
     at_step(monkeypatch, 3, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
-    status, errors = train_here(workplace, ["--resume", "run/last.pth", "--data-dir", "data", "--device", "cpu"])
+    status, errors = train_here(workplace, resume)
     assert (status, errors) == (130, "train.py: error: interrupted by SIGINT\n")
     assert (workplace / "run" / "last.pth").read_bytes() == before
 

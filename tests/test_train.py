@@ -50,29 +50,6 @@ PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--no
 PLAIN += ("--average", 0, "--no-augment")
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A data folder with the patches of three 64x64 photographs, the second held out: 3 steps of up to 8 patches."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "images").mkdir()
-    for number in range(3):
-        crop = data.astronaut()[60 * number :][:64, 180:244]
-        Image.fromarray(crop).save(folder / "images" / f"photo{number}.png")
-    for colour in ("y", "rgb"):
-        prepare_patches(
-            "tiny",
-            4,
-            colour,
-            images=folder / "images",
-            patch_size=32,
-            stride=16,
-            copies=(1.0,),
-            data_dir=folder,
-            say=lambda line: None,
-        )
-    return folder
-
-
 def command(tiny, *flags):
     """The arguments of a small run on the tiny set; a flag given again here wins."""
     small = ("--dataset", "tiny", "--data-dir", tiny, "--device", "cpu", "--precision", "fp32", "--batch-size", 8)
