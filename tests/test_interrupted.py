@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
-from pathlib import Path
+from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import pytest
 import torch
@@ -118,22 +117,15 @@ def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(w
     assert len({*statuses} & {-9, 143, 130}) == 3
 
 
-def train_here(folder, arguments):
+@pytest.fixture
+def train_here(script):
     """train.py in this process: its exit status and what it wrote to stderr."""
-    status = 0
-    with (
-        chdir(folder),
-        open("out.txt", "a") as out,
-        open("err.txt", "w") as errors,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "argv", ["train.py", *arguments])
-        with redirect_stdout(out), redirect_stderr(errors):
-            try:
-                run_script(train.main)
-            except SystemExit as stop:
-                status = stop.code
-    return status, (Path(folder) / "err.txt").read_text()
+
+    def run(*arguments):
+        ended = script("train", *arguments)
+        return ended.status, ended.err
+
+    return run
 
 
 def at_step(monkeypatch, wanted, action):
@@ -150,7 +142,7 @@ def at_step(monkeypatch, wanted, action):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(workplace, flags, monkeypatch):
+def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(train_here, workplace, flags, monkeypatch):
     """Else a kill between the two, after the last epoch, would leave a log that no resuming completes."""
     rows, save = [], train.save_checkpoint
 
@@ -161,7 +153,7 @@ def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(workplace, flags, 
 
     monkeypatch.setattr(train, "REST_SECONDS", 0)
     monkeypatch.setattr(train, "save_checkpoint", saved)
-    assert train_here(workplace, [*flags, "--out", "run"]) == (0, "")
+    assert train_here(*flags, "--out", "run") == (0, "")
     assert rows == [*range(1, EPOCHS + 1)]
 
 
@@ -169,33 +161,32 @@ def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(workplace, flags, 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.usefixtures("undrawn")
 def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
-    workplace, flags, resume, monkeypatch, number, status, step
+    train_here, workplace, flags, resume, monkeypatch, number, status, step
 ):
-    assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
+    assert train_here(*flags, "--out", "straight")[0] == 0
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: os.kill(os.getpid(), number))
-        found, errors = train_here(workplace, [*flags, "--out", "run"])
+        found, errors = train_here(*flags, "--out", "run")
     done = f"step {step % STEPS} of epoch {step // STEPS + 1}" if step % STEPS else f"epoch {step // STEPS}"
     assert found == status
     assert errors == f"train.py: error: stopped after {done}; python train.py --resume run/last.pth goes on\n"
     assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == step % STEPS
-    assert train_here(workplace, resume) == (0, "")
+    assert train_here(*resume) == (0, "")
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_run_resumed_within_its_first_epoch_does_not_take_its_weights_for_those_it_began_with(
-    workplace, flags, resume, monkeypatch
+    script, workplace, flags, resume, monkeypatch
 ):
-    assert train_here(workplace, [*flags, "--epochs", "1", "--out", "start"])[0] == 0
+    assert script("train", *flags, "--epochs", 1, "--out", "start").status == 0
     with monkeypatch.context() as patch:
         at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert train_here(workplace, [*flags, "--weights", "start/best.pth", "--out", "run"])[0] == 130
-    said = (workplace / "out.txt").read_text()
-    assert train_here(workplace, resume) == (0, "")
-    said_again = (workplace / "out.txt").read_text().removeprefix(said)
-    assert "of the weights it begins with: " in said
-    assert "bicubic on held-out: " in said_again and "begins with" not in said_again
+        begun = script("train", *flags, "--weights", "start/best.pth", "--out", "run")
+    resumed = script("train", *resume)
+    assert (begun.status, resumed.status, resumed.err) == (130, 0, "")
+    assert "of the weights it begins with: " in begun.out
+    assert "bicubic on held-out: " in resumed.out and "begins with" not in resumed.out
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -221,11 +212,13 @@ def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkey
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(workplace, flags, resume, monkeypatch):
-    assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
+def test_second_signal_ends_the_run_at_once_and_the_checkpoint_before_it_stays(
+    train_here, workplace, flags, resume, monkeypatch
+):
+    assert train_here(*flags, "--out", "run", "--stop-after", "1")[0] == 0
     before = (workplace / "run" / "last.pth").read_bytes()
     at_step(monkeypatch, 3, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
-    status, errors = train_here(workplace, resume)
+    status, errors = train_here(*resume)
     assert (status, errors) == (130, "train.py: error: interrupted by SIGINT\n")
     assert (workplace / "run" / "last.pth").read_bytes() == before
 
@@ -239,29 +232,29 @@ def cut_power():
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(workplace, flags, resume, monkeypatch):
-    assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
+def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(train_here, workplace, flags, resume, monkeypatch):
+    assert train_here(*flags, "--out", "straight")[0] == 0
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(train, "SAVE_SECONDS", 0)
         at_step(patch, STEPS + 6, cut_power)
-        train_here(workplace, [*flags, "--out", "run"])
+        train_here(*flags, "--out", "run")
     assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 5
-    assert train_here(workplace, resume) == (0, "")
+    assert train_here(*resume) == (0, "")
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_short_epochs_do_not_each_write_last_pth_and_a_kill_costs_no_more_than_those(
-    workplace, flags, resume, monkeypatch
+    train_here, workplace, flags, resume, monkeypatch
 ):
-    assert train_here(workplace, [*flags, "--out", "straight"])[0] == 0
+    assert train_here(*flags, "--out", "straight")[0] == 0
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(train, "REST_SECONDS", 3600)
         at_step(patch, 2 * STEPS + 1, cut_power)
-        train_here(workplace, [*flags, "--out", "run"])
+        train_here(*flags, "--out", "run")
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 1
     assert (workplace / "run" / "log.csv").read_text().count("\n") == 1 + 2
-    assert train_here(workplace, resume) == (0, "")
+    assert train_here(*resume) == (0, "")
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
 
 
@@ -334,8 +327,8 @@ def test_full_disk_ends_the_run_in_a_line_and_the_last_checkpoint_stays(small_di
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_folder_that_another_run_writes_is_refused(script, workplace, flags, resume):
-    assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
+def test_folder_that_another_run_writes_is_refused(script, train_here, workplace, flags, resume):
+    assert train_here(*flags, "--out", "run", "--stop-after", "1")[0] == 0
     with held_by_one(workplace / "run"):
         assert refused(script, "train", resume, "run is being written", unchanged=workplace)
     assert script("train", *resume, "--stop-after", 1).status == 0
@@ -349,10 +342,10 @@ def test_folder_of_a_run_in_its_first_epoch_is_refused_and_left_to_it(script, wo
     assert (workplace / "run").is_dir()
 
 
-def test_resume_removes_what_a_killed_run_left_half_written(workplace, flags, resume):
-    assert train_here(workplace, [*flags, "--out", "run", "--stop-after", "1"])[0] == 0
+def test_resume_removes_what_a_killed_run_left_half_written(train_here, workplace, flags, resume):
+    assert train_here(*flags, "--out", "run", "--stop-after", "1")[0] == 0
     (workplace / "run" / ".last.pth.abc.part.pth").write_bytes(b"half")
-    assert train_here(workplace, [*resume, "--stop-after", "1"])[0] == 0
+    assert train_here(*resume, "--stop-after", "1")[0] == 0
     assert sorted(path.name for path in (workplace / "run").iterdir()) == [
         "best.pth",
         "curve.png",
