@@ -18,7 +18,7 @@ from PIL import Image
 import train
 from data.batches import PatchPairs
 from models import build_model, model_options
-from utils import Team
+from utils import CHECKPOINT_VERSION, Team, library_versions
 
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
@@ -116,6 +116,26 @@ def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
     model = build_model(name, 4, **small_options(name))
     recipe = train.Recipe(**{"epochs": 2, "batch_size": 4, "precision": "fp32"} | recipe)
     return train.start_run(model, recipe, {}, pairs, [], Team())
+
+
+def vdsr_checkpoint(scale=4, channels=1, **options):
+    """The checkpoint of a small, untrained VDSR, as train.py writes it."""
+    options = model_options("vdsr") | small_options("vdsr") | options
+    return {
+        "format": "sr-checkpoint",
+        "format_version": CHECKPOINT_VERSION,
+        "model": "vdsr",
+        "options": options,
+        "scale": scale,
+        "channels": channels,
+        "weights": build_model("vdsr", scale, channels, **options).state_dict(),
+        "epoch": 3,
+        "val_psnr": 30.0,
+        "val_set": "held-out",
+        "recipe": {"loss": "mse"},
+        "data": {"dataset": "tiny"},
+        "versions": library_versions(),
+    }
 
 
 def assert_fits_a_page(path, pdf=False):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import png_claiming, read_json, refused, run_in, wait_until
+from helpers import png_claiming, read_json, refused, run_in, small_options, vdsr_checkpoint, wait_until
 from PIL import Image, ImageCms
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -27,7 +27,6 @@ from report.comparisons import image_files
 from report.drawing import fingerprint, fingerprint_of
 from report.result_files import read_result
 from utils import (
-    CHECKPOINT_VERSION,
     Photo,
     load_checkpoint,
     protocol,
@@ -41,7 +40,7 @@ from utils import (
 )
 
 PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # 164x168, a face
-SMALL = {"depth": 3, "num_features": 8}
+SMALL = small_options("vdsr")
 LABEL = "VDSR (depth=3, num_features=8)"
 KEY = "vdsr_depth3_num_features8"
 ROW = re.compile(r"(\S*) +(\S.*?) +(\d+\.\d\d) +(\d\.\d{4}) +(\d+\.\d{3})(?: +(\d+\.\d\d))?")
@@ -50,24 +49,8 @@ ROW = re.compile(r"(\S*) +(\S.*?) +(\d+\.\d\d) +(\d\.\d{4}) +(\d+\.\d{3})(?: +(\
 def small_checkpoint(path, *, scale=4, channels=1, strength=10, val_set="held-out", seed=0):
     """Write the checkpoint of a small, untrained VDSR; strength 0 leaves its output at the bicubic image."""
     torch.manual_seed(seed)
-    model = build_model("vdsr", scale, channels, **SMALL)
-    torch.nn.init.normal_(model.reconstruction.weight, std=strength * 1e-3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = {
-        "format": "sr-checkpoint",
-        "format_version": CHECKPOINT_VERSION,
-        "model": "vdsr",
-        "options": model_options("vdsr") | SMALL,
-        "scale": scale,
-        "channels": channels,
-        "weights": model.state_dict(),
-        "epoch": 3,
-        "val_psnr": 30.0,
-        "val_set": val_set,
-        "recipe": {"loss": "mse"},
-        "data": {"dataset": "tiny"},
-        "versions": {},
-    }
+    checkpoint = vdsr_checkpoint(scale, channels) | {"val_set": val_set}
+    torch.nn.init.normal_(checkpoint["weights"]["reconstruction.weight"], std=strength * 1e-3)
     save_checkpoint(path, checkpoint)
     return path
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers import png_chunk, png_claiming, wait_until, with_right_checksums
+from helpers import png_chunk, png_claiming, vdsr_checkpoint, wait_until, with_right_checksums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
@@ -29,7 +29,7 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.io import ImageReadMode, decode_image
 
-from models import build_model, model_from_checkpoint, model_options
+from models import model_from_checkpoint
 from utils import (
     CHECKPOINT_FIELDS,
     CHECKPOINT_VERSION,
@@ -646,23 +646,8 @@ def test_names_of_plain_text_may_hold_spaces_of_any_width(name, plain):
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    """A checkpoint of a tiny network, as train.py writes it."""
-    options = {"depth": 3, "num_features": 2}
-    return {
-        "format": "sr-checkpoint",
-        "format_version": CHECKPOINT_VERSION,
-        "model": "vdsr",
-        "options": model_options("vdsr") | options,
-        "scale": 4,
-        "channels": 1,
-        "weights": build_model("vdsr", **options).state_dict(),
-        "epoch": 3,
-        "val_psnr": 27.5,
-        "val_set": "held-out",
-        "recipe": {"epochs": 3},
-        "data": {"scale": 4},
-        "versions": library_versions(),
-    }
+    """The checkpoint of a tiny network."""
+    return vdsr_checkpoint(num_features=2)
 
 
 def test_own_checkpoint_is_read_as_it_was_saved(tmp_path, checkpoint):
