@@ -18,7 +18,7 @@ from PIL import Image
 import train
 from data.batches import PatchPairs
 from models import build_model, model_options
-from utils import CHECKPOINT_VERSION, Team, library_versions
+from utils import CHECKPOINT_VERSION, Team, UserError, library_versions
 
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
@@ -48,7 +48,7 @@ def contents(folder):
 
 
 def refused(script, name, arguments, *words, unchanged):
-    """Run a script: exit status 2, one line on stderr that holds `words`, and the folder `unchanged` as it was."""
+    """Run a script: status 2, one line on stderr that holds `words`, the folder `unchanged` as it was; the line."""
     before = contents(unchanged)
     with warnings.catch_warnings(record=True) as caught:
         result = script(name, *arguments)
@@ -57,7 +57,17 @@ def refused(script, name, arguments, *words, unchanged):
     assert [word for word in words if word not in result.err] == [], result.err
     assert [w for w in caught if not issubclass(w.category, DeprecationWarning)] == []
     assert contents(unchanged) == before
-    return True
+    return result.err
+
+
+def refusal(call, *arguments, **options):
+    """The message of the UserError that a call ends in, which must be one line."""
+    with pytest.raises(UserError) as error:
+        call(*arguments, **options)
+    message = str(error.value)
+    assert message
+    assert "\n" not in message
+    return message
 
 
 def read_json(path):

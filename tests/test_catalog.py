@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import skimage.data
+from helpers import refusal
 from PIL import Image
 
 from data import catalog
@@ -229,10 +230,7 @@ def test_source_that_does_not_exist_is_named(place):
 
 def test_without_images_and_network_one_line_names_the_three_ways(place):
     unreachable = Mirror("http://127.0.0.1:1/", ("a.png", "b.png", "c.png"))
-    with pytest.raises(UserError) as error:
-        place.find(replace(TRIO, mirrors=(unreachable, unreachable)))
-    message = str(error.value)
-    assert "\n" not in message
+    message = refusal(place.find, replace(TRIO, mirrors=(unreachable, unreachable)))
     for way in (f"put them in {place.home}", "--source DIR or SR_DATA_SOURCE", "connect to the network"):
         assert way in message
     assert names_in(place.data) == names_in(place.temporary) == []

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from helpers import refusal
 from PIL import Image
 from skimage import data
 
@@ -265,10 +266,7 @@ def test_limits_of_a_sum_keep_away_from_what_stands_before_it():
 
 @pytest.mark.parametrize("bad", [r"\begin{cases}1\end{cases}", r"\frac{a", "中文", r"\unknown"])
 def test_formula_that_cannot_be_drawn_is_named_in_one_line(page, bad, caplog):
-    with pytest.raises(UserError) as error:
-        page(f"好的 $x$，坏的 ${bad}$。\n")
-    assert bad in str(error.value)
-    assert len(str(error.value).splitlines()) == 1
+    assert bad in refusal(page, f"好的 $x$，坏的 ${bad}$。\n")
     assert not caplog.records  # which would be further lines
 
 
@@ -306,9 +304,7 @@ def test_wide_images_are_reduced_and_photographs_compressed(page, tmp_path):
 def test_image_that_cannot_be_read_is_named_in_one_line(page, tmp_path, kind):
     (tmp_path / "damaged.png").write_bytes(b"no image")
     address = "https://example.org/a.png" if kind == "elsewhere" else f"{kind}.png"
-    with pytest.raises(UserError, match=r"a\.png" if kind == "elsewhere" else kind) as error:
-        page(f"![图]({address})\n")
-    assert len(str(error.value).splitlines()) == 1
+    assert ("a.png" if kind == "elsewhere" else kind) in refusal(page, f"![图]({address})\n")
 
 
 # ---------------------------------------------------------------- sliders

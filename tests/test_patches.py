@@ -6,6 +6,7 @@ import tracemalloc
 from itertools import pairwise
 
 import h5py
+import helpers
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -265,10 +266,7 @@ def test_patch_size_that_does_not_fit_is_refused_with_one_that_does(build, tmp_p
 def refusal(path, **asked):
     """The one line with which a file is refused; the command it ends with rebuilds what was asked for."""
     asked = ASKED | asked
-    with pytest.raises(UserError) as error:
-        read_patches(path, **asked)
-    message = str(error.value)
-    assert "\n" not in message
+    message = helpers.refusal(read_patches, path, **asked)
     assert message.startswith(f"{path}: ")
     program, script, *arguments = shlex.split(message.rpartition("with: ")[2])
     assert (program, script) == ("python", "prepare.py")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers import png_chunk, png_claiming, vdsr_checkpoint, wait_until, with_right_checksums
+from helpers import png_chunk, png_claiming, refusal, vdsr_checkpoint, wait_until, with_right_checksums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
@@ -79,15 +79,6 @@ FUZZ = settings(max_examples=150, deadline=None, database=None, derandomize=True
 def scratch(tmp_path_factory):
     """A folder for the file that a hypothesis test writes again and again."""
     return tmp_path_factory.mktemp("scratch")
-
-
-def refusal(call, *arguments):
-    """The message of the UserError that a call ends in, which must be one line."""
-    with pytest.raises(UserError) as error:
-        call(*arguments)
-    assert str(error.value)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # ---------------------------------------------------------------- metrics
