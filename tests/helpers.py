@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 import zlib
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from io import StringIO
 
 import pytest
@@ -18,7 +18,7 @@ from PIL import Image
 import train
 from data.batches import PatchPairs
 from models import build_model, model_options
-from utils import CHECKPOINT_VERSION, Team, UserError, library_versions
+from utils import CHECKPOINT_VERSION, Team, UserError, library_versions, load_checkpoint, save_checkpoint, write_json
 
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
@@ -73,6 +73,15 @@ def refusal(call, *arguments, **options):
 def read_json(path):
     """The document in a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def edited(path):
+    """What a JSON file or a checkpoint holds, written back with what is changed in it."""
+    read, write = (read_json, write_json) if path.suffix == ".json" else (load_checkpoint, save_checkpoint)
+    content = read(path)
+    yield content
+    write(path, content)
 
 
 def png_chunk(kind, content):

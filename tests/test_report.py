@@ -5,7 +5,7 @@ import math
 import os
 import re
 import shutil
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from helpers import read_json
+from helpers import edited, read_json
 from matplotlib.figure import Figure
 
 import models
@@ -45,14 +45,6 @@ def shipped():
         if not result.exists() or read_json(result)["weights"]["path"] != f"weights/{path.name}":
             reason = f"{result} is not of {path.name}: python test.py --weights weights/*.pth, or git checkout report"
             (pytest.fail if os.environ.get("SR_REQUIRE_DATA") else pytest.skip)(reason)
-
-
-@contextmanager
-def edited(path):
-    """The document of a JSON file, written back with what is changed in it."""
-    document = read_json(path)
-    yield document
-    write_json(path, document)
 
 
 def experiment_result(experiment, psnr):

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import contents, equal, network_flags, random_run, refused, run_in, small_options
+from helpers import contents, edited, equal, network_flags, random_run, refused, run_in, small_options
 from PIL import Image
 from skimage import data
 from tqdm import tqdm
@@ -301,14 +301,6 @@ DAMAGE = {
     "moments-missing": lambda state: state["optimizer"]["state"].clear(),
     "moments-misshapen": reshape_moments,  # which Adam's fused kernel would read beyond
 }
-
-
-@contextmanager
-def edited(path):
-    """The checkpoint in a file, written back with what is changed in it."""
-    checkpoint = load_checkpoint(path)
-    yield checkpoint
-    save_checkpoint(path, checkpoint)
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
