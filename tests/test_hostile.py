@@ -154,24 +154,8 @@ def rewritten(change, **settings):
     return spoil
 
 
-def with_field(**fields):
-    """A spoiler that replaces fields of a checkpoint, in any way that torch.save can write."""
-    return lambda path: torch.save(load_checkpoint(path) | fields, path)
-
-
-def with_weight(make):
-    """A spoiler that puts make(tensor) in the place of one weight."""
-
-    def spoil(path):
-        checkpoint = load_checkpoint(path)
-        checkpoint["weights"]["embedding.weight"] = make(checkpoint["weights"]["embedding.weight"])
-        torch.save(checkpoint, path)
-
-    return spoil
-
-
 def with_state(change):
-    """A spoiler that changes a last.pth: change(checkpoint)."""
+    """A spoiler that changes a checkpoint, in any way that torch.save can write: change(checkpoint)."""
 
     def spoil(path):
         checkpoint = load_checkpoint(path)
@@ -179,6 +163,17 @@ def with_state(change):
         torch.save(checkpoint, path)
 
     return spoil
+
+
+def with_field(**fields):
+    """A spoiler that replaces fields of a checkpoint."""
+    return with_state(lambda checkpoint: checkpoint.update(fields))
+
+
+def with_weight(make):
+    """A spoiler that puts make(tensor) in the place of one weight."""
+    name = "embedding.weight"
+    return with_state(lambda checkpoint: checkpoint["weights"].update({name: make(checkpoint["weights"][name])}))
 
 
 def claiming_a_billion_values(members):
@@ -322,10 +317,6 @@ def test_text_in_a_checkpoint_names_no_file(script, place, fields):
     ]
 
 
-def training(**values):
-    return with_state(lambda checkpoint: checkpoint["training"].update(values))
-
-
 def row(**values):
     return with_state(lambda checkpoint: checkpoint["training"]["history"][0].update(values))
 
@@ -347,10 +338,10 @@ STATES = {
     "history of more epochs than the recipe": with_state(
         lambda c: c["training"].update(history=[c["training"]["history"][0] | {"epoch": n + 1.0} for n in range(9)])
     ),
-    "history that is a number": training(history=3),
-    "steps below zero": training(average_steps=-11),
-    "infinite best epoch": training(best_epoch=float("inf")),
-    "generator of floats": training(generator=torch.zeros(5056)),
+    "history that is a number": part("training", history=3),
+    "steps below zero": part("training", average_steps=-11),
+    "infinite best epoch": part("training", best_epoch=float("inf")),
+    "generator of floats": part("training", generator=torch.zeros(5056)),
     "data of scale 0": part("data", scale=0),
     "data of another scale": part("data", scale=2),
     "data of another colour": part("data", colour="rgb"),
