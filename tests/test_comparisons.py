@@ -41,7 +41,8 @@ IMAGES = {
 LABELS = ["Bicubic", "SRCNN", "VDSR", "SRResNet+", "SRDenseNet", "DRRN", "CARN (RGB)", "VDSR (depth=10)"]
 # as test.py makes them for networks with options, and for several checkpoints of the same network
 LONG_LABELS = ["VDSR (depth=10, bicubic_skip=False)", "SRResNet (num_blocks=8, batch_norm=False, RGB)+ [vdsr_x4-2]"]
-CASES = [(kind, count) for kind in IMAGES for count in ((1, 2, 4, 8) if kind == "photograph" else (5,))]
+# how many panels each is drawn with: of the photograph, of the other images
+FIGURES = {draw_comparison: (range(1, 9), (2, 5, 8))} | dict.fromkeys((draw_errors, draw_detail), ((1, 2, 4, 8), (5,)))
 
 
 def panels_of(hr, labels):
@@ -52,6 +53,42 @@ def panels_of(hr, labels):
         image = np.clip(hr + rng.normal(0, 20 - number, hr.shape), 0, 255).astype(np.uint8)
         panels.append(Panel(label, label, to_y(image), image, 28 + number, 0.9 - number / 100, baseline=number == 0))
     return panels
+
+
+def draw_whole(draw, path, title, hr, labels, size=None):
+    """Draw one of the figures, its window of some size in the corner; it fits a page."""
+    zoom = (0, 0, size or default_zoom(*hr.shape[:2]))
+    window = {draw_comparison: [zoom], draw_errors: [4], draw_detail: [zoom, 4]}[draw]
+    draw(path, title, hr, panels_of(hr, labels), *window)
+    assert_fits_a_page(path)
+
+
+# ---------------------------------------------------------------- all three figures
+
+
+@pytest.mark.parametrize(
+    ("draw", "kind", "count"),
+    [(draw, kind, count) for draw in FIGURES for kind in IMAGES for count in FIGURES[draw][kind != "photograph"]],
+)
+def test_figure_fits_a_page_and_nothing_in_it_overlaps(tmp_path, drawn, draw, kind, count):
+    draw_whole(draw, tmp_path / "new folder" / "figure.png", "Set5 butterfly, x4", IMAGES[kind], LABELS[:count])
+    assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_long_labels_do_not_run_into_each_other(tmp_path, drawn, draw, count):
+    labels = ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))]
+    draw_whole(draw, tmp_path / "figure.png", "Set14 coastguard, x4", IMAGES["photograph"], labels)
+    assert_legible(drawn[0])
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("kind", ["photograph", "tall", "wide", "as small as a test image may be"])
+@pytest.mark.parametrize("name", ["IMG_20240312_142233_HDR " * 4, "一张名字很长的照片" * 6])
+def test_long_names_of_images_stay_on_the_page(tmp_path, drawn, draw, kind, name):
+    draw_whole(draw, tmp_path / "figure.png", f"my_test_images {name}, x4", IMAGES[kind], LABELS[:4], 20)
+    assert_legible(drawn[0])
 
 
 # ---------------------------------------------------------------- the magnified window
@@ -112,27 +149,6 @@ def test_default_window_lies_inside_the_image(height, width):
 # ---------------------------------------------------------------- the comparison
 
 
-@pytest.mark.parametrize(
-    ("kind", "count"),
-    [(kind, count) for kind in IMAGES for count in (range(1, 9) if kind == "photograph" else (2, 5, 8))],
-)
-def test_comparison_fits_a_page_and_nothing_in_it_overlaps(tmp_path, drawn, kind, count):
-    hr = IMAGES[kind]
-    path = tmp_path / "new folder" / "figure.png"
-    draw_comparison(path, "Set5 butterfly, x4", hr, panels_of(hr, LABELS[:count]), (0, 0, default_zoom(*hr.shape[:2])))
-    assert_fits_a_page(path)
-    assert_legible(drawn[0])
-
-
-@pytest.mark.parametrize("count", [2, 4, 7])
-def test_long_labels_do_not_run_into_each_other(tmp_path, drawn, count):
-    labels = ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))]
-    hr = IMAGES["photograph"]
-    draw_comparison(tmp_path / "figure.png", "Set14 coastguard, x4", hr, panels_of(hr, labels), (0, 0, 72))
-    assert_fits_a_page(tmp_path / "figure.png")
-    assert_legible(drawn[0])
-
-
 @pytest.mark.parametrize("kind", ["photograph", "grey"])
 def test_comparison_shows_the_same_window_of_each_result_with_its_numbers_and_the_best_in_bold(tmp_path, drawn, kind):
     hr = IMAGES[kind]
@@ -154,14 +170,6 @@ def test_comparison_shows_the_same_window_of_each_result_with_its_numbers_and_th
 
 
 # ---------------------------------------------------------------- error maps
-
-
-@pytest.mark.parametrize(("kind", "count"), CASES)
-def test_error_maps_fit_a_page_and_can_be_read(tmp_path, drawn, kind, count):
-    hr = IMAGES[kind]
-    draw_errors(tmp_path / "figure.png", "Set5 butterfly, x4", hr, panels_of(hr, LABELS[:count]), 4)
-    assert_fits_a_page(tmp_path / "figure.png")
-    assert_legible(drawn[0])
 
 
 @pytest.mark.parametrize("kind", ["photograph", "grey"])
@@ -194,37 +202,6 @@ def test_upper_limit_of_the_errors_leaves_out_one_in_a_hundred_of_all_panels_tog
 
 
 # ---------------------------------------------------------------- profile and spectrum
-
-
-@pytest.mark.parametrize(("kind", "count"), CASES)
-def test_detail_fits_a_page_and_can_be_read(tmp_path, drawn, kind, count):
-    hr = IMAGES[kind]
-    zoom = (0, 0, default_zoom(*hr.shape[:2]))
-    draw_detail(tmp_path / "figure.png", "Set5 butterfly, x4", hr, panels_of(hr, LABELS[:count]), zoom, 4)
-    assert_fits_a_page(tmp_path / "figure.png")
-    assert_legible(drawn[0])
-
-
-@pytest.mark.parametrize("draw", [draw_errors, draw_detail])
-@pytest.mark.parametrize("count", [2, 4, 7])
-def test_long_labels_leave_the_other_figures_legible_too(tmp_path, drawn, draw, count):
-    hr = IMAGES["photograph"]
-    panels = panels_of(hr, ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))])
-    window = ((0, 0, 72),) if draw is draw_detail else ()
-    draw(tmp_path / "figure.png", "Set14 coastguard, x4", hr, panels, *window, 4)
-    assert_fits_a_page(tmp_path / "figure.png")
-    assert_legible(drawn[0])
-
-
-@pytest.mark.parametrize("draw", [draw_comparison, draw_errors, draw_detail])
-@pytest.mark.parametrize("kind", ["photograph", "tall", "wide", "as small as a test image may be"])
-@pytest.mark.parametrize("name", ["IMG_20240312_142233_HDR " * 4, "一张名字很长的照片" * 6])
-def test_long_names_of_images_stay_on_the_page(tmp_path, drawn, draw, kind, name):
-    hr = IMAGES[kind]
-    window = {draw_comparison: [(0, 0, 20)], draw_errors: [4], draw_detail: [(0, 0, 20), 4]}[draw]
-    draw(tmp_path / "figure.png", f"my_test_images {name}, x4", hr, panels_of(hr, LABELS[:4]), *window)
-    assert_fits_a_page(tmp_path / "figure.png")
-    assert_legible(drawn[0])
 
 
 def test_image_of_more_pixels_than_are_printed_makes_no_pattern(tmp_path):
