@@ -76,7 +76,7 @@ def test_resumed_run_is_the_run_never_stopped(script, workplace, small_set):
     assert equal(whole["training"]["optimizer"]["state"], parts["training"]["optimizer"]["state"])
 
 
-def test_weights_of_a_gpu_are_read_and_scored_by_a_processor(script, workplace, small_set, photographs):
+def test_weights_of_a_gpu_are_read_and_scored_by_a_processor(script, workplace, small_set):
     flags = (*VDSR, "--dataset", "small", "--data-dir", small_set, "--batch-size", 8, "--epochs", 2)
     assert script("train", *flags, "--device", "cuda", "--out", "run").status == 0
     weights = torch.load("run/best.pth", weights_only=True)["weights"]

@@ -743,7 +743,7 @@ def test_next_photo_is_read_and_the_last_one_written_while_one_is_computed(scrip
     assert [line.split(" ")[0] for line in result.out.splitlines()] == ["in/0.png", "in/1.png", "in/2.png"]
 
 
-def test_full_disk_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it(script, workplace, monkeypatch):
+def test_full_disk_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it(script, workplace):
     """A limit on the size of a file stands for the end of the disk: the first result fits, the second does not."""
     (workplace / "in").mkdir()
     Image.fromarray(COLOUR).save(workplace / "in" / "a.png")

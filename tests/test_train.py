@@ -589,29 +589,27 @@ def test_step_whose_gradient_is_not_finite_changes_nothing(clip):
     assert not equal(run.model.state_dict(), before[0])
 
 
-def test_lost_step_is_warned_of_and_the_rest_of_its_epoch_counts(workplace, tiny, monkeypatch):
+def multiply_second_batch(monkeypatch, lr_by=1, hr_by=1):
+    """Have the images of a run's second batch multiplied by these numbers."""
     augment, steps = train.augment, []
 
     def augmented(*batch):
         lr, hr = augment(*batch)
         steps.append(None)
-        return lr, hr * (math.inf if len(steps) == 2 else 1)
+        return (lr * lr_by, hr * hr_by) if len(steps) == 2 else (lr, hr)
 
     monkeypatch.setattr(train, "augment", augmented)
+
+
+def test_lost_step_is_warned_of_and_the_rest_of_its_epoch_counts(workplace, tiny, monkeypatch):
+    multiply_second_batch(monkeypatch, hr_by=math.inf)
     out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
     assert out.count("not finite in 1 step of this epoch") == out.count("warning") == 1
     assert all(0 < row["loss"] < 1 for row in read_log(workplace / "run"))
 
 
 def test_step_that_spoils_the_statistics_of_batch_normalisation_ends_the_run(script, workplace, tiny, monkeypatch):
-    augment, steps = train.augment, []
-
-    def augmented(*batch):
-        lr, hr = augment(*batch)
-        steps.append(None)
-        return lr * (math.inf if len(steps) == 2 else 1), hr
-
-    monkeypatch.setattr(train, "augment", augmented)
+    multiply_second_batch(monkeypatch, lr_by=math.inf)
     result = script("train", *command(tiny, *SRRESNET, "--epochs", 2, "--out", "run"))
     assert result.status == 2 and "the network's output is not finite" in result.err
 

@@ -797,7 +797,7 @@ def test_script_ends_in_one_line_on_stderr_and_a_status(capsys, error, status, w
     assert err.count("\n") == 1
 
 
-def test_text_that_the_terminal_cannot_show_is_escaped_and_ends_nothing(tmp_path):
+def test_text_that_the_terminal_cannot_show_is_escaped_and_ends_nothing():
     code = "import utils; utils.run_script(lambda: print('\u7167\u7247 x4'))"
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
