@@ -773,15 +773,8 @@ CHECKPOINT_FIELDS = {
     "data": dict,
     "versions": dict,
 }
-STAGE_FIELDS = {  # of a member of started_from: the checkpoints that a run began with, the oldest first
-    "label": str,
-    "sha256": str,
-    "options": dict,
-    "epoch": int,
-    "val_psnr": float,
-    "val_set": str,
-    "recipe": dict,
-    "data": dict,
+STAGE_FIELDS = {"label": str, "sha256": str} | {  # of a checkpoint in started_from: those a run began with, in turn
+    name: CHECKPOINT_FIELDS[name] for name in ("options", "epoch", "val_psnr", "val_set", "recipe", "data")
 }
 
 MAX_PICKLE = 10_000_000  # bytes of a checkpoint without its tensors; train.py's largest network has less

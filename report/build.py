@@ -221,7 +221,6 @@ class Document:
     def render(self, comparison):
         """The text. comparison: per test image, its name and the paths of its figures."""
         words = ("number", "signed", "change", "duration", "joined", "trained_on")
-        networks = {network.name: network for network in self.facts.networks}
         shares = self.facts.benchmark["training"]
         text = template("report.md.j2").render(
             **{word: getattr(content, word) for word in words},
@@ -235,7 +234,7 @@ class Document:
             has=lambda name: name in self.figures or name in self.tables,
             label=lambda name: model_label(name, {}),
             facts=self.facts,
-            networks=networks,
+            net={network.name: network for network in self.facts.networks},
             options={name: model_options(name) for name in TRAINABLE},
             sets=set_numbers(),
             protocol=protocol("y", SCALE),
