@@ -18,6 +18,7 @@ from PIL import Image
 import train
 from data.batches import PatchPairs
 from models import build_model, model_options
+from report.facts import read_history
 from utils import CHECKPOINT_VERSION, Team, UserError, library_versions, load_checkpoint, save_checkpoint, write_json
 
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
@@ -125,6 +126,17 @@ def equal(first, second):
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))
     return first == second
+
+
+def state_of(folder):
+    """All that a finished run holds, without its times and its command."""
+    last, best = (load_checkpoint(folder / f"{name}.pth") for name in ("last", "best"))
+    rows = read_history(folder / "log.csv")
+    for checkpoint in (last, best):
+        checkpoint.pop("command")
+    for row in [*rows, *last["training"]["history"]]:
+        del row["patches_per_s"], row["seconds"]
+    return [last, best, rows]
 
 
 def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):

@@ -3,7 +3,6 @@
 The long form, with hundreds of kills: `KILLS=300 python -m pytest tests/test_interrupted.py -k random_moments`.
 """
 
-import csv
 import multiprocessing
 import os
 import random
@@ -16,14 +15,13 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import pytest
 import torch
-from helpers import contents, equal, network_flags, refused
+from helpers import contents, equal, network_flags, refused, state_of
 
 import train
 from utils import held_by_one, load_checkpoint, run_script
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
-TIMES = ("patches_per_s", "seconds")
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["train", "report.drawing"])
 
@@ -69,19 +67,6 @@ def run_process(folder, arguments, after=None, number=None, **settings):
             os.kill(process.pid, number)
     process.join(60)
     return process.exitcode
-
-
-def state_of(folder):
-    """All that a finished run holds, without times."""
-    last, best = (load_checkpoint(folder / f"{name}.pth") for name in ("last", "best"))
-    with open(folder / "log.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for checkpoint in (last, best):
-        checkpoint.pop("command")
-    for row in [*rows, *last["training"]["history"]]:
-        for column in TIMES:
-            row.pop(column)
-    return [last, best, rows]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The report: every number comes from a file, comparisons say what the seeds allow, what is stale is named."""
 
-import csv
 import math
 import os
 import re
@@ -24,7 +23,7 @@ from report import build, charts, content
 from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
 from report.experiments import BASE, GROUPS, PREPARATIONS, RECIPES, Experiment
-from report.facts import HELD_OUT_FILE, load, patch_count
+from report.facts import HELD_OUT_FILE, load, patch_count, read_history
 from train import Recipe
 from utils import ROOT, UserError, write_json
 
@@ -105,9 +104,7 @@ def test_log_is_of_the_run_whose_weights_are_shipped(path, shipped):
     trained = read_json(REPORT / "results" / f"Set5_x4_{name}.json")["trained"]
     if run:
         trained = trained["started_from"][int(run.removeprefix("_run")) - 1]
-    with open(path, encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert float(rows[trained["epoch"] - 1]["val_psnr"]) == trained["val_psnr"]
+    assert read_history(path)[trained["epoch"] - 1]["val_psnr"] == trained["val_psnr"]
 
 
 def test_epochs_of_a_log_are_whole_numbers(shipped):

@@ -1,6 +1,5 @@
 """train.py: what a run leaves behind, that it repeats and resumes to the bit, its recipe, and what it refuses."""
 
-import csv
 import math
 import os
 import re
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import contents, edited, equal, network_flags, random_run, refused, run_in, small_options
+from helpers import contents, edited, equal, network_flags, random_run, refused, run_in, small_options, state_of
 from PIL import Image
 from skimage import data
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from data.degradation import imresize
 from data.patches import prepare_patches, read_patches
 from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint
 from report.drawing import draw_curve
+from report.facts import read_history
 from utils import (
     COLOURS,
     Team,
@@ -44,7 +44,6 @@ from utils import (
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for the runs of the module's fixtures, which are made before
 EPOCHS = 4
 COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds"]
-TIMES = {"patches_per_s", "seconds"}
 VDSR, SRRESNET = network_flags("vdsr"), network_flags("srresnet")
 PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--no-centralize", "--clip", 0)
 PLAIN += ("--average", 0, "--no-augment")
@@ -78,15 +77,6 @@ def stopped(stopped_once, workplace):
     return shutil.copytree(stopped_once, workplace / "run")
 
 
-def read_log(folder):
-    with open(folder / "log.csv", newline="") as file:
-        return [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
-
-
-def without(row, columns):
-    return {column: value for column, value in row.items() if column not in columns}
-
-
 # ---------------------------------------------------------------- what a run leaves behind
 
 
@@ -98,7 +88,7 @@ def test_finished_run_leaves_four_files_and_the_best_checkpoint_beside(finished)
 
 
 def test_log_has_a_row_per_epoch_and_best_psnr_is_the_running_maximum(finished):
-    log = read_log(finished.folder)
+    log = read_history(finished.folder / "log.csv")
     assert list(log[0]) == COLUMNS
     assert [row["epoch"] for row in log] == list(range(1, EPOCHS + 1))
     assert [row["best_psnr"] for row in log] == list(accumulate((row["val_psnr"] for row in log), max))
@@ -109,7 +99,7 @@ def test_log_has_a_row_per_epoch_and_best_psnr_is_the_running_maximum(finished):
 
 
 def test_last_printed_line_and_both_checkpoints_agree_with_the_log(finished):
-    log = read_log(finished.folder)
+    log = read_history(finished.folder / "log.csv")
     best = max(log, key=lambda row: row["val_psnr"])
     assert finished.out.splitlines()[-1] == f"best epoch: {best['epoch']:.0f}, psnr: {best['val_psnr']:.2f}"
     for name, row in (("best", best), ("last", log[-1])):
@@ -199,16 +189,8 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     go_on = ["--resume", "legs/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
     run_in(workplace, [*go_on, "--stop-after", "2"])
     last = run_in(workplace, go_on)
-
-    for name in ("last", "best"):
-        states = [load_checkpoint(workplace / run / f"{name}.pth") for run in ("straight", "legs")]
-        for state in states:
-            state.pop("command")
-            history = state.get("training", {}).get("history", [])
-            history[:] = [without(row, TIMES) for row in history]
-        assert equal(*states)
-    logs = [[without(row, TIMES) for row in read_log(workplace / run)] for run in ("straight", "legs")]
-    assert len(logs[0]) == EPOCHS and logs[0] == logs[1]
+    assert equal(state_of(workplace / "legs"), state_of(workplace / "straight"))
+    assert len(read_history(workplace / "legs" / "log.csv")) == EPOCHS
     assert last.splitlines()[-1] == straight.splitlines()[-1]
 
 
@@ -241,7 +223,7 @@ def test_best_moves_only_on_strict_improvement_and_survives_a_resume(workplace, 
     assert first.splitlines()[-1] == "best epoch: 1, psnr: 30.00"
     resume = ["--resume", "run/last.pth", "--data-dir", str(tiny)]
     last = run_in(workplace, resume)
-    assert [row["best_psnr"] for row in read_log(workplace / "run")] == [30.0, 30.0, 30.0, 30.1]
+    assert [row["best_psnr"] for row in read_history(workplace / "run" / "log.csv")] == [30.0, 30.0, 30.0, 30.1]
     assert last.splitlines()[-1] == "best epoch: 4, psnr: 30.10"
     assert load_checkpoint(workplace / "run" / "best.pth")["epoch"] == 4
 
@@ -434,7 +416,7 @@ def test_plain_recipe_is_a_textbook_loop_with_the_chosen_loss(workplace, tiny, l
             optimizer.zero_grad()
             losses[-1].backward()
             optimizer.step()
-        row = read_log(workplace / "run")[epoch]
+        row = read_history(workplace / "run" / "log.csv")[epoch]
         assert row["loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
         assert row["learning_rate"] == 1e-4
     for key, value in model.state_dict().items():
@@ -564,7 +546,7 @@ def test_loss_that_is_not_finite_stops_naming_the_step_and_keeps_the_checkpoints
     for path in (workplace / "run" / "best.pth", workplace / "run" / "last.pth"):
         checkpoint = load_checkpoint(path)
         assert psnr_of_held_out(model_from_checkpoint(checkpoint), tiny) == pytest.approx(checkpoint["val_psnr"])
-    assert load_checkpoint(path)["epoch"] == len(read_log(workplace / "run")) == 2
+    assert load_checkpoint(path)["epoch"] == len(read_history(workplace / "run" / "log.csv")) == 2
 
 
 def test_absurd_learning_rate_stops_in_the_first_epoch(script, workplace, tiny):
@@ -605,7 +587,7 @@ def test_lost_step_is_warned_of_and_the_rest_of_its_epoch_counts(workplace, tiny
     multiply_second_batch(monkeypatch, hr_by=math.inf)
     out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
     assert out.count("not finite in 1 step of this epoch") == out.count("warning") == 1
-    assert all(0 < row["loss"] < 1 for row in read_log(workplace / "run"))
+    assert all(0 < row["loss"] < 1 for row in read_history(workplace / "run" / "log.csv"))
 
 
 def test_step_that_spoils_the_statistics_of_batch_normalisation_ends_the_run(script, workplace, tiny, monkeypatch):
@@ -813,7 +795,7 @@ def test_log_that_another_program_holds_open_is_written_later(workplace, tiny, m
     monkeypatch.setattr(os, "replace", replaced)
     out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
     assert "note: run/log.csv: The process cannot access the file; close it" in out.replace(f"{workplace}/", "")
-    assert [row["epoch"] for row in read_log(workplace / "run")] == [1, 2]
+    assert [row["epoch"] for row in read_history(workplace / "run" / "log.csv")] == [1, 2]
 
 
 # ---------------------------------------------------------------- the command line
