@@ -31,11 +31,6 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def chosen(groups):
-    """The experiments of these groups by name; one that belongs to several comes once."""
-    return {experiment.name: experiment for group in groups for experiment in GROUPS[group]}
-
-
 def run(script, arguments, folder):
     """Run one of the project's scripts in a folder, its output shown. Raises UserError when it fails."""
     with subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)], cwd=folder) as process:
@@ -83,7 +78,8 @@ def main(argv=None):
     args = parse_args(argv)
     check_writable(args.out)
     check_writable(args.runs)
-    experiments = chosen(args.groups)
+    # by name: one that belongs to several groups comes once
+    experiments = {experiment.name: experiment for group in args.groups for experiment in GROUPS[group]}
     missing = {name: one for name, one in experiments.items() if not (args.out / f"{name}.json").exists()}
     for number, (name, experiment) in enumerate(missing.items(), start=1):
         print(f"\nexperiment {number} of {len(missing)}: {name}", flush=True)
