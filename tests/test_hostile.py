@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -32,9 +33,9 @@ from skimage import data
 import train
 from data import catalog
 from data.catalog import CatalogImage, ImageSet, Mirror, describe_image, find_images
-from data.patches import prepare_patches, read_patches
+from data.patches import ATTRIBUTES, prepare_patches, read_patches
 from models import model_from_checkpoint
-from utils import UserError, is_plain_text, load_checkpoint, read_image, read_photo, save_checkpoint
+from utils import CHECKPOINT_FIELDS, UserError, is_plain_text, load_checkpoint, read_image, read_photo, save_checkpoint
 
 FUZZ = int(os.environ.get("FUZZ", 1400))  # mutated files in all
 SECONDS = 20  # for one file: more counts as a hang
@@ -865,35 +866,9 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 FIELDS = {
-    (): [
-        "model",
-        "options",
-        "scale",
-        "channels",
-        "weights",
-        "epoch",
-        "val_psnr",
-        "val_set",
-        "recipe",
-        "data",
-        "revived",
-        "new",
-    ],
-    ("recipe",): [
-        "loss",
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "warmup",
-        "centralize",
-        "contrast",
-        "freeze_bn",
-        "clip",
-        "average",
-        "seed",
-        "val_set",
-    ],
-    ("data",): ["dataset", "scale", "colour", "patch_size", "stride", "copies", "held_out", "manifest"],
+    (): [*CHECKPOINT_FIELDS, "revived", "started_from", "new"],
+    ("recipe",): list(asdict(train.Recipe())),
+    ("data",): list(ATTRIBUTES),
     ("options",): ["depth", "num_features", "bicubic_skip", "width"],
     ("training",): ["model", "average_steps", "optimizer", "generator", "history", "best_psnr", "best_epoch"],
     ("training", "history", 0): list(train.LOG_COLUMNS),
@@ -908,7 +883,7 @@ FIELDS = {
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(inside=st.sampled_from(list(FIELDS)), number=st.integers(0, 10), value=VALUES)
+@given(inside=st.sampled_from(list(FIELDS)), number=st.integers(0, 20), value=VALUES)
 def test_any_value_in_any_field_of_a_run_is_used_or_refused_in_one_line(script, home, place, inside, number, value):
     """By train.py --resume and, where the field is one of best.pth too, by test.py."""
     for name in ("run/best.pth", "run/log.csv", "best.pth"):
