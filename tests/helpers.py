@@ -132,6 +132,7 @@ def state_of(folder):
     """All that a finished run holds, without its times and its command."""
     last, best = (load_checkpoint(folder / f"{name}.pth") for name in ("last", "best"))
     rows = read_history(folder / "log.csv")
+    assert rows
     for checkpoint in (last, best):
         checkpoint.pop("command")
     for row in [*rows, *last["training"]["history"]]:

@@ -9,12 +9,13 @@ import h5py
 import helpers
 import numpy as np
 import pytest
+import tifffile
 from helpers import contents, png_claiming
 from PIL import Image
 
 from data.catalog import TRAIN_SETS
 from data.patches import read_patches
-from utils import ROOT, SCALES, read_image
+from utils import ROOT, SCALES, read_image, write_png
 
 
 @pytest.fixture
@@ -118,9 +119,19 @@ def keep_bytes(count):
     return lambda path: path.write_bytes(path.read_bytes()[:count])
 
 
-def save(mode, size=(96, 100)):
-    """Write a picture of one colour."""
-    return lambda path: Image.new(mode, size).save(path)
+def save(mode, size=(96, 100), **settings):
+    """Write a picture of one colour in another mode."""
+    return lambda path: Image.new(mode, size).save(path, **settings)
+
+
+def save_16_bit(*shape):
+    """Write a 16-bit PNG; Pillow itself cannot in colour, and opens it as 8 bits."""
+    return lambda path: write_png(path, np.full(shape, 40_000, np.uint16))
+
+
+def save_animation(path):
+    first, second = (Image.new("L", (96, 100), level) for level in (0, 255))
+    first.save(path, save_all=True, append_images=[second])
 
 
 def claim_size(width, height):
@@ -128,13 +139,27 @@ def claim_size(width, height):
     return lambda path: path.write_bytes(png_claiming(width, height))
 
 
-BAD_IMAGES = {  # one of each way to be found out; tests/test_utils.py has all that is refused where an image is read
+BAD_IMAGES = {
     "truncated": ("photo1.png", keep_bytes(5000), "broken or cut short"),
     "truncated in the header": ("photo1.png", keep_bytes(20), "not an image|broken or cut short"),
+    "zero bytes": ("photo1.png", keep_bytes(0), r"not an image.*\(0 bytes\)"),
+    "text": ("photo1.png", lambda path: path.write_text("my holiday"), "not an image"),
+    "16-bit grey": ("photo1.png", save_16_bit(96, 100), "16 bits"),
+    "16-bit RGB": ("photo1.png", save_16_bit(96, 100, 3), "16 bits"),
+    "16-bit RGBA": ("photo1.png", save_16_bit(96, 100, 4), "16 bits"),
+    "16-bit RGB TIFF": (
+        "a.tif",
+        lambda path: tifffile.imwrite(path, np.full((96, 100, 3), 40_000, np.uint16)),
+        "16 bits",
+    ),
+    "32-bit grey": ("deep.tif", save("F"), "32 bits"),
+    "CMYK": ("print.jpg", save("CMYK"), "CMYK"),
+    "animated": ("cat.gif", save_animation, "animated"),
     "transparent": ("cut-out.png", save("RGBA"), "transparent"),
     "1x1": ("dot.png", save("RGB", (1, 1)), "1x1 is smaller than a patch of 76x76"),
     "one side too small": ("line.png", save("RGB", (500, 75)), "500x75 is smaller than a patch of 76x76"),
     "50,000 x 50,000": ("world.png", claim_size(50_000, 50_000), "allowed are 100,000,000 pixels"),
+    "11,000 x 11,000": ("map.png", claim_size(11_000, 11_000), "allowed are 100,000,000 pixels"),
 }
 
 

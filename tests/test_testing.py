@@ -1,6 +1,7 @@
 """test.py: the scores and files of an evaluation, enlarging one's own images, and what it refuses."""
 
 import os
+import pickle
 import re
 import resource
 import tracemalloc
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import read_json, refused, run_in, small_options, vdsr_checkpoint, wait_until
+from helpers import png_claiming, read_json, refused, run_in, small_options, vdsr_checkpoint, wait_until
 from PIL import Image, ImageCms
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -794,17 +795,36 @@ def cut_short_16_bit(path):
     truncate(path)
 
 
-# one of each way in which an image can be found to be no use; tests/test_utils.py has all that the readers refuse
-UNSCORABLE = {
-    "truncated": (cut_short, "cut short"),
-    "1x1": (lambda path: Image.fromarray(PHOTOGRAPH[:1, :1]).save(path), "1x1"),
-    "small": (lambda path: Image.fromarray(PHOTOGRAPH[:19, :60]).save(path), "20x20"),
+def gigantic(path):
+    path.write_bytes(png_claiming(60_000, 60_000))
+
+
+def animated(path):
+    frames = [Image.fromarray(PHOTOGRAPH[shift:][:64, :64]) for shift in (0, 20)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def saved(pixels, **settings):
+    return lambda path: Image.fromarray(pixels).save(path, **settings)
+
+
+UNREADABLE = {
+    "truncated": ("a.png", cut_short, "cut short"),
+    "truncated-16-bit": ("a.png", cut_short_16_bit, "cut short"),
+    "zero-byte": ("a.png", lambda path: path.write_bytes(b""), "not an image"),
+    "text": ("a.png", lambda path: path.write_text("text"), "not an image"),
+    "cmyk": ("a.jpg", lambda path: Image.new("CMYK", (64, 64)).save(path), "CMYK"),
+    "animated": ("a.gif", animated, "animated"),
+    "gigantic": ("a.png", gigantic, "60000"),
 }
-UNENLARGEABLE = {
-    "truncated": (cut_short, "cut short"),
-    "truncated-16-bit": (cut_short_16_bit, "cut short"),
-    "missing": (lambda path: None, "no such file"),
+UNSCORABLE = UNREADABLE | {
+    "truncated-16-bit": ("a.png", cut_short_16_bit, "16 bits"),
+    "16-bit": ("a.png", saved(DEEP[..., 0].copy()), "16 bits"),
+    "1x1": ("a.png", saved(PHOTOGRAPH[:1, :1]), "1x1"),
+    "small": ("a.png", saved(PHOTOGRAPH[:19, :60]), "20x20"),
+    "transparent": ("a.png", saved(np.dstack([PHOTOGRAPH, PHOTOGRAPH[..., :1] // 2])), "transparent"),
 }
+UNENLARGEABLE = UNREADABLE | {"missing": ("a.png", lambda path: None, "no such file")}
 
 
 def cases(table):
@@ -812,18 +832,18 @@ def cases(table):
     return [pytest.param(*entry, id=name) for name, entry in table.items()]
 
 
-@pytest.mark.parametrize(("write", "word"), cases(UNENLARGEABLE))
-def test_own_image_that_cannot_be_enlarged_is_refused(script, workplace, write, word):
+@pytest.mark.parametrize(("name", "write", "word"), cases(UNENLARGEABLE))
+def test_own_image_that_cannot_be_enlarged_is_refused(script, workplace, name, write, word):
     weights = small_checkpoint(workplace / "best.pth")
-    write(workplace / "a.png")
-    arguments = ["--weights", weights, "--input", workplace / "a.png", "--output", "out"]
-    assert refused(script, "test", arguments, "a.png", word, unchanged=workplace)
+    write(workplace / name)
+    arguments = ["--weights", weights, "--input", workplace / name, "--output", "out"]
+    assert refused(script, "test", arguments, name, word, unchanged=workplace)
 
 
-@pytest.mark.parametrize(("write", "word"), cases(UNSCORABLE))
-def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, workplace, write, word):
-    write(small_set(workplace / "shots") / "a.png")
-    assert refused(script, "test", ["--dataset", "shots", "--out", "out"], "a.png", word, unchanged=workplace)
+@pytest.mark.parametrize(("name", "write", "word"), cases(UNSCORABLE))
+def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, workplace, name, write, word):
+    write(small_set(workplace / "shots") / name)
+    assert refused(script, "test", ["--dataset", "shots", "--out", "out"], name, word, unchanged=workplace)
 
 
 class Evil:
@@ -833,12 +853,27 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
-# likewise; tests/test_hostile.py has more
+def rewrite(**fields):
+    return lambda path: save_checkpoint(path, load_checkpoint(path) | fields)
+
+
 BAD_CHECKPOINTS = {
     "missing": (lambda path: path.unlink(), ["no such checkpoint"]),
     "truncated": (truncate, ["cut short"]),
+    "zero-byte": (lambda path: path.write_bytes(b""), ["cut short"]),
+    "text": (lambda path: path.write_text("text"), ["broken"]),
     "code": (lambda path: torch.save({"format": "sr-checkpoint", "model": Evil()}, path), ["refused"]),
-    "other-model": (lambda path: save_checkpoint(path, load_checkpoint(path) | {"model": "srcnn"}), ["srcnn"]),
+    "code-in-pickle": (lambda path: path.write_bytes(pickle.dumps(Evil())), ["refused"]),
+    "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
+    "version": (rewrite(format_version=99), ["99", "1"]),
+    "other-model": (rewrite(model="srcnn"), ["srcnn"]),
+    "unknown-model": (rewrite(model="edsr"), ["edsr", "srcnn"]),
+    "other-depth": (rewrite(options=SMALL | {"depth": 4}), ["weights", "vdsr", "4"]),
+    "unknown-option": (rewrite(options={"width": 4}), ["width"]),
+    "no-weights": (rewrite(weights={}), ["weights"]),
+    "weights-of-another-kind": (rewrite(weights=None), ["weights"]),
+    "unknown-scale": (rewrite(scale=7), ["7", "2, 3, 4, 8"]),
+    "unknown-channels": (rewrite(channels=2), ["2 channels", "1"]),
 }
 
 

@@ -51,7 +51,9 @@ def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(w
     team = [start(rank, meeting, [*flags, "--out", "two"]) for rank in (0, 1)]
     (out, _), (silence, errors) = (process.communicate(timeout=120) for process in team)
     assert [process.returncode for process in team] == [0, 0]
-    assert "in 2 processes" in out and "best epoch: " in out and (silence, errors) == ("", "")
+    best = load_checkpoint(workplace / "two" / "best.pth")
+    ended = f"best epoch: {best['epoch']}, psnr: {best['val_psnr']:.2f}"
+    assert "in 2 processes" in out and ended in out and (silence, errors) == ("", "")
 
     one, two = (load_checkpoint(workplace / run / "last.pth") for run in ("one", "two"))
     assert abs(one["val_psnr"] - two["val_psnr"]) < 0.002
