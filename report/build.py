@@ -146,13 +146,15 @@ def recipe_page(facts):
     def pairs_of(group):
         return trials.pairs_table(facts, group).markdown() if facts.pairs(group) else not_run(group)
 
+    def whole_of(group):
+        return trials.whole_table(facts, group).markdown() if facts.group(group) else not_run(group)
+
     def minutes(name):
         whole = {experiment.model: result for experiment, result in facts.group("whole")}
         return f"{sum(row['seconds'] for row in whole[name]['history']) / 60:.0f}" if name in whole else "?"
 
     seeds = trials.seeds_table(facts).markdown() if facts.seeds else not_run("seeds")
-    whole = trials.whole_table(facts).markdown() if facts.group("whole") else not_run("whole")
-    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds, "whole": whole, "minutes": minutes}
+    given = {"trials": trials_of, "pairs": pairs_of, "seeds": seeds, "whole": whole_of, "minutes": minutes}
     words = {"batch_of": content.batch_of, "sizes_of": content.sizes_of}
     return template("recipe.md.j2").render(facts=facts, **given, **words)
 
@@ -337,7 +339,8 @@ def score_held_out(images):
 
 def with_results(readme, facts):
     """README's text with the present results between their marks. Raises UserError where these are missing."""
-    results = "\n".join(filter(None, (content.readme_table(facts).markdown(), content.readme_seeds(facts))))
+    parts = (content.readme_table(facts).markdown(), content.readme_seeds(facts), content.readme_plain(facts))
+    results = "\n".join(filter(None, parts))
     text, count = RESULTS.subn(lambda found: f"{found[1]}{results}{found[2]}", readme)
     if count != 1:
         raise UserError("README.md: its results have lost their marks <!-- results --> and <!-- end -->; restore them")

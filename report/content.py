@@ -61,6 +61,7 @@ COMMANDS = {  # table or figure: what made its numbers
     "images": SCORE,
     "comparison": SCORE,
     "costs": f"{SCORE}; {LIST}; {SPEED}",
+    "whole_plain": f"{EXPERIMENTS} --groups whole_plain; {SCORE}",
     **dict.fromkeys(("seeds", "equal", "switches", "pieces", "variety", "sizes", *SIZES), EXPERIMENTS),
 }
 
@@ -344,6 +345,13 @@ def readme_seeds(facts):
     return "".join(lines)
 
 
+def readme_plain(facts):
+    """What the plain recipe gave for as many epochs, a line of README."""
+    scores = [f"{network.label} {result['mean']['psnr']:.2f}" for network, result in whole_plain(facts)]
+    trained = f"As long trained as a classroom does it (the plain recipe, {EPOCHS} epochs of T91's images as they are)"
+    return f"{trained}: {', '.join(scores)} dB on {TEST_SET}.\n" if scores else ""
+
+
 def per_image_table(facts, key, form, title):
     """One score per image and network."""
     rows = [("Bicubic", facts.bicubic)] + [(network.label, network.result) for network in facts.scored]
@@ -462,6 +470,35 @@ def pieces_table(facts):
     columns = ("训练方案", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", "差 (dB)", "超出随机波动")
     caption = f"{model_label(default.model, {})}：训练方案逐项更改（各训练 {epochs_of(members)} 轮）"
     return Table("pieces", caption, columns, tuple(rows), ("训练方案", "超出随机波动"))
+
+
+def whole_plain(facts):
+    """[(network, result)] of those trained by the classroom's plain recipe for as long as by the project's own."""
+    plain = {experiment.model: result for experiment, result in facts.group("whole_plain")}
+    return [(network, plain[network.name]) for network in facts.scored if network.name in plain]
+
+
+def whole_plain_table(facts):
+    """What the plain recipe gives, beside the shipped weights."""
+    rows = []
+    for network, result in whole_plain(facts):
+        trained = result["trained"]
+        rows.append(
+            (
+                network.label,
+                f"{trained['epoch']} / {trained['recipe']['epochs']}",
+                shown_steps(trained)[0],
+                f"{trained['val_psnr']:.2f}",
+                *mean_scores(result),
+                *mean_scores(network.result),
+                signed(gain(network.result, result)),
+            )
+        )
+    columns = (
+        "网络", "最佳轮", "步数", "留出图像 PSNR (dB)", f"{TEST_SET} PSNR (dB)", f"{TEST_SET} SSIM",
+        "正式结果 PSNR (dB)", "正式结果 SSIM", "PSNR 之差 (dB)",
+    )  # fmt: skip
+    return Table("whole_plain", f"课堂的朴素方案训练 {EPOCHS} 轮，与正式结果对照", columns, tuple(rows))
 
 
 def variety_table(facts):
@@ -591,6 +628,7 @@ def all_tables(facts):
         *(sizes_table(group, members) for group, members in sized(facts).items()),
         *([switches_table(facts)] if any(facts.pairs(group) for group in SWITCHES) else []),
         *([pieces_table(facts)] if has_pieces(facts) else []),
+        *([whole_plain_table(facts)] if whole_plain(facts) else []),
         *([variety_table(facts)] if len(facts.group("variety")) > 1 else []),
         *([seeds_table(facts)] if facts.seeds else []),
         trainings_table(facts),

@@ -130,4 +130,6 @@ GROUPS = {
         Experiment("srcnn", recipe="present_no-centralize", negatives=True, seed=seed, data="sparse", epochs=200)
         for seed in (1, 2)
     ],
+    "whole_plain": [Experiment(name, recipe="plain", epochs=200) for name in TRAINABLE],  # what a classroom trains
 }
+SHORT = [name for name in GROUPS if not name.startswith("whole")]

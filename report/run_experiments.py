@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.catalog import add_data_arguments
 from data.patches import patch_file
-from report.experiments import GROUPS, PREPARATIONS
+from report.experiments import GROUPS, PREPARATIONS, SHORT
 from report.facts import SCALE, read_history
 from utils import ROOT, Interrupted, Parser, UserError, add_device_argument, check_writable, run_script, write_json
 
@@ -22,7 +22,7 @@ from utils import ROOT, Interrupted, Parser, UserError, add_device_argument, che
 def parse_args(argv=None):
     """The command line of report/run_experiments.py."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--groups", choices=GROUPS, nargs="+", default=list(GROUPS), help="what is asked")
+    parser.add_argument("--groups", choices=GROUPS, nargs="+", default=SHORT, help="what is asked")
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
     parser.add_argument("--out", type=Path, default=ROOT / "report" / "experiments", help="folder for the JSON files")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "experiments", help="folder for the run folders")

@@ -61,7 +61,7 @@ def pairs_table(facts, group):
     return Table(group, "", columns, tuple(rows), columns[::4])
 
 
-def whole_table(facts):
+def whole_table(facts, group):
     """Whole trainings of one recipe, beside the weights that are shipped."""
     shipped = {network.name: f"{network.trained['val_psnr']:.2f}" for network in facts.scored}
     rows = [
@@ -72,7 +72,7 @@ def whole_table(facts):
             f"{result['history'][-1]['val_psnr']:.2f}",
             shipped.get(experiment.model, ""),
         )
-        for experiment, result in facts.group("whole")
+        for experiment, result in facts.group(group)
     ]
     columns = (
         "network",
@@ -81,7 +81,7 @@ def whole_table(facts):
         "after the last epoch (dB)",
         "of the shipped weights (dB)",
     )
-    return Table("whole", "", columns, tuple(rows), columns[:1])
+    return Table(group, "", columns, tuple(rows), columns[:1])
 
 
 def seeds_table(facts):

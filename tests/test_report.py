@@ -19,7 +19,7 @@ import models
 from data.patches import DEFAULT_PATCH
 from models import TRAINABLE, model_options
 from prepare import parse_args as parse_prepare_args
-from report import build, charts, content
+from report import build, charts, content, run_experiments
 from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
 from report.experiments import BASE, GROUPS, PREPARATIONS, RECIPES, Experiment
@@ -437,6 +437,23 @@ def test_whole_trainings_that_differ_by_their_seed_show_how_far_it_moves_the_res
     assert load(folder, BENCHMARKS).whole_seeds["srcnn"].shape == (2, 2)  # trained otherwise: not of the seed alone
 
 
+def test_what_a_classroom_trains_for_as_long_stands_beside_the_shipped_weights(folder):
+    plain = folder / "experiments" / f"{GROUPS['whole_plain'][0].name}.json"
+    for file, psnr, ssim in ((folder / "results" / "Set5_x4_srcnn.json", 30.5, 0.86), (plain, 29.75, 0.84)):
+        with edited(file) as result:
+            result["mean"] |= {"psnr": psnr, "ssim": ssim}
+    with edited(plain) as result:
+        result["trained"] |= {"epoch": 150, "val_psnr": 25.25}
+        result["trained"]["data"] |= {"stride": 38, "copies": [1]}
+    for experiment in GROUPS["whole_plain"][2:]:
+        (folder / "experiments" / f"{experiment.name}.json").unlink()
+    report = built(folder)
+    row = "| SRCNN | 150 / 200 | 36,400 | 25.25 | 29.75 | 0.8400 | 30.50 | 0.8600 | +0.75 |"
+    assert row in report.markdown
+    assert "T91's images as they are): SRCNN 29.75, VDSR " in report.texts[folder.parent / "README.md"]
+    assert [network.label for network, _ in content.whole_plain(report.facts)] == ["SRCNN", "VDSR"]
+
+
 def test_seed_of_the_comparisons_is_named_where_it_is_the_best_or_worst(facts):
     assert [words.split()[0] for words in content.first_seeds(facts)] == ["SRCNN", "SRResNet", "CARN"]
     assert all("3 个中最低的（" in words for words in content.first_seeds(facts))  # made up: a step up per seed
@@ -729,6 +746,12 @@ def test_flags_are_those_of_train(members):
         named = {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags if "--" in flag}
         assert recipe - {"negatives"} == named
         assert len(args.assignments) == len(experiment.options)
+
+
+def test_trainings_of_200_epochs_are_run_only_when_they_are_named():
+    groups = run_experiments.parse_args([]).groups
+    epochs = {name: max(experiment.epochs for experiment in members) for name, members in GROUPS.items()}
+    assert groups == [name for name in GROUPS if epochs[name] < Recipe().epochs]
 
 
 def test_experiments_are_trained_scored_and_kept(script, datasets, workplace, monkeypatch):

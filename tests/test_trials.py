@@ -67,7 +67,7 @@ def test_difference_counts_from_two_deviations_of_a_difference_between_seeds(fac
 
 
 def test_whole_trainings_stand_beside_the_shipped_weights_and_their_time_is_told(facts):
-    rows = trials.whole_table(facts).rows
+    rows = trials.whole_table(facts, "whole").rows
     assert [row[0] for row in rows] == ["SRCNN", "VDSR", "SRResNet", "SRDenseNet", "CARN"]
     assert rows[1][1:] == ("2 of 200", "25.00", "25.00", "")
     assert "took 300 minutes, CARN 300" in recipe_page(facts)
@@ -94,7 +94,7 @@ def test_page_names_the_command_of_what_was_not_run():
     page = recipe_page(Facts([], {}, {}, {}, "", {}, {"mean": {"psnr": 24.84}}))
     named = re.findall(r"python report/run_experiments\.py --groups (\w+)", page)
     assert " ".join(named) == (
-        "seeds pieces long whole deep clip recipe centralize contrast patches variety sizes skip batch_norm"
+        "seeds pieces long whole whole_plain deep clip recipe centralize contrast patches variety sizes skip batch_norm"
     )
     assert {*named} <= {*GROUPS}
 
