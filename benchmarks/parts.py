@@ -1,5 +1,7 @@
 """The parts of the benchmark: what each measures, and how. Every function named measure_ returns a part of the JSON."""
 
+import math
+import shutil
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -16,10 +19,10 @@ import train
 from benchmarks import measure
 from benchmarks.reference import BATCH, SCALE, plain, write_pairs
 from benchmarks.watch import last_line, watch
-from data.batches import PatchPairs
+from data.batches import WINDOW_BYTES, PatchPairs
 from data.catalog import TEST_SETS, TRAIN_SETS, find_images
 from data.degradation import degrade
-from data.patches import DEFAULT_PATCH, prepare_patches, read_patches
+from data.patches import DEFAULT_PATCH, patch_file, prepare_patches, read_patches
 from models import build_model
 from models.inference import InPrecision, Tiled
 from utils import ROOT, Team, UserError, choose_precision, read_image, write_png
@@ -35,6 +38,8 @@ TILE = 192  # LR pixels
 REPETITIONS = 3  # of whole processes and of preparation
 EPOCHS_TIMED = 8  # of a training on T91; the first is not counted
 EPOCHS_STRIDE = 38
+MEMORY_LIMIT = 2  # GB of patches that train.py may hold of a larger file
+WINDOWS_STREAMED = 5  # of the file: what comes at once
 
 
 @dataclass
@@ -69,6 +74,22 @@ class Bench:
             settings = {"patch_size": DEFAULT_PATCH, "stride": DEFAULT_PATCH, "copies": (1,)}
             prepare_patches(name, SCALE, "y", images=images, data_dir=self.folder, say=lambda line: None, **settings)
         return read_patches(path, dataset=name, scale=SCALE, colour="y")
+
+    def large_set(self, gigabytes):
+        """(name, bytes of a pair) of a set whose patches, the same random ones again and again, take so many GB."""
+        few, name = self.patches(MAX_STEPS), "large"
+        path = patch_file(name, SCALE, "y", self.folder)
+        shutil.copy(patch_file(f"random{MAX_STEPS}", SCALE, "y", self.folder), path)
+        rows = {"lr": few.lr[:], "hr": few.hr[:]}
+        pair_bytes = sum(patches[0].nbytes for patches in rows.values())
+        count = math.ceil(gigabytes * 1e9 / pair_bytes)
+        with h5py.File(path, "r+") as file:
+            file.attrs["dataset"] = name
+            for key, patches in rows.items():
+                file[key].resize(count, axis=0)
+                for start in range(len(patches), count, len(patches)):
+                    file[key][start : start + len(patches)] = patches[: count - start]
+        return name, pair_bytes
 
     def prepare_t91(self, **settings):
         """The patch file of T91, made out of the images that find_images() has brought into --data-dir."""
@@ -278,6 +299,17 @@ def measure_memory(bench):
     return memory
 
 
+def measure_streaming(bench):
+    """Peak memory of train.py on a patch file that is larger than what it may hold, while it reads some windows."""
+    gigabytes = bench.args.gigabytes
+    for name in said([bench.first], f"memory of training on {gigabytes:g} GB of patches"):
+        dataset, pair_bytes = bench.large_set(gigabytes)
+        steps = WINDOWS_STREAMED * WINDOW_BYTES // (BATCH * pair_bytes)
+        arguments = [*train_arguments(bench, name, dataset), "--epochs", 1, "--memory-limit", MEMORY_LIMIT]
+        watched = watch_script(bench, "train.py", *arguments, "--out", bench.folder / "streaming", steps=steps)
+    return {"model": bench.first, "gigabytes": gigabytes, "limit": MEMORY_LIMIT, "steps": steps} | watched
+
+
 def measure_preparation(bench):
     """Seconds to make the patch file of T91 out of images at hand, with and without copies, against only decoding."""
     paths = find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
@@ -309,7 +341,7 @@ def measure_start(bench):
     times = []
     for repetition in range(1 + REPETITIONS):  # the first, with files not yet in the system's cache, is told apart
         out = ["--out", bench.folder / f"start{repetition}"]
-        times.append(watch_script(bench, "train.py", *arguments, *out, first_step=True)["seconds"])
+        times.append(watch_script(bench, "train.py", *arguments, *out, steps=1)["seconds"])
     first, *times = times
     return {"model": bench.first, "dataset": name, "first_seconds": first, "seconds": times} | measure.spread(times)
 
@@ -360,7 +392,8 @@ PARTS = {
     "preparation": measure_preparation,
     "start": measure_start,
     "memory": measure_memory,
+    "streaming": measure_streaming,
     "growth": measure_growth,
     "epochs": measure_epochs,
 }
-HOURS = {"epochs"}  # what takes hours where there is no GPU: measured only when asked for
+ON_DEMAND = {"epochs", "streaming"}  # measured only when named: hours where there is no GPU, a large file

@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from benchmarks.parts import HOURS, PARTS, Bench
+from benchmarks.parts import ON_DEMAND, PARTS, Bench
 from benchmarks.reference import BATCH, SCALE
 from benchmarks.summary import draw_summary, print_summary
 from data.catalog import add_data_arguments
@@ -48,7 +48,7 @@ NO_TARGETS = {"ratio": {}, "share": {}, "start_seconds": None, "training_seconds
 def parse_args(argv=None):
     """The command line of benchmarks/speed.py."""
     parser = Parser(description=__doc__)
-    usual = [part for part in PARTS if part not in HOURS]
+    usual = [part for part in PARTS if part not in ON_DEMAND]
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=usual, help="what is measured")
     parser.add_argument(
         "--models",
@@ -70,6 +70,12 @@ def parse_args(argv=None):
         type=positive_float,
         default=[1, 4, 16],
         help="sizes of the images that test.py --tile makes for its memory, in millions of pixels",
+    )
+    parser.add_argument(
+        "--gigabytes",
+        type=positive_float,
+        default=20.0,
+        help="streaming: size of the patch file that is trained on; it is made in the system's temporary folder",
     )
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of our training, as in train.py"
@@ -118,7 +124,7 @@ def main(argv=None):
     if len(document["skipped"]) == len(args.parts):
         raise UserError("nothing could be measured")
     print_summary(document)
-    whole = set(args.parts) >= set(PARTS) - HOURS and set(args.models) == set(TRAINABLE)
+    whole = set(args.parts) >= set(PARTS) - ON_DEMAND and set(args.models) == set(TRAINABLE)
     whole &= args.precision == "auto" and not args.assignments and not document["skipped"]
     kind = f"{'_compiled' if args.compile else ''}{'' if whole else '_partial'}"
     path = args.out / f"{measure.slug(document['hardware'])}{kind}.json"

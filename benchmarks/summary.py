@@ -77,6 +77,14 @@ def show_memory(memory, targets):
     print(f"of test.py --tile with {MODELS[memory['model']].__name__}: {sizes}")
 
 
+def show_streaming(row, targets):
+    """Memory where the patches do not fit in it."""
+    print(
+        f"{row['steps']} steps of {MODELS[row['model']].__name__} on {row['gigabytes']:g} GB of patches, at most "
+        f"{row['limit']} GB of them in memory: {row['seconds']:.0f} s, at its peak {row['peak_bytes'] / MIB:.0f} MiB"
+    )
+
+
 def show_growth(growth, targets):
     """Cost against size."""
     print(f"Growth, {MODELS[growth['model']].__name__}")
@@ -108,6 +116,7 @@ TABLES = {
     "preparation": show_preparation,
     "start": show_start,
     "memory": show_memory,
+    "streaming": show_streaming,
     "growth": show_growth,
     "epochs": show_epochs,
 }

@@ -1,7 +1,7 @@
 """Run a script of this project in a process of its own, and say what that took.
 
-`python benchmarks/watch.py REPORT.json whole|first-step SCRIPT ARGUMENT...` is the process: it runs the script as if
-it had been started itself, to its end or to the end of its first training step, and writes the report.
+`python benchmarks/watch.py REPORT.json STEPS SCRIPT ARGUMENT...` is the process: it runs the script as if it had been
+started itself, to the end of so many training steps (0: to its own), and writes the report.
 """
 
 import json
@@ -10,20 +10,22 @@ import runpy
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def watch(script, *arguments, folder, first_step=False, timeout=1800):
+def watch(script, *arguments, folder, steps=0, timeout=1800):
     """Run ROOT/script in `folder`: {"seconds", "peak_bytes", "peak_device_bytes"}, the last None without CUDA.
 
+    steps: after how many training steps it is ended, if it makes so many; 0: not at all.
     seconds: from the start of the process to its end, imports included. peak_bytes: of resident memory.
     Raises RuntimeError with the script's last line when it fails, subprocess.TimeoutExpired after `timeout` seconds.
     """
     report = Path(folder) / "report.json"
     report.unlink(missing_ok=True)
-    command = [sys.executable, __file__, report, "first-step" if first_step else "whole", script, *arguments]
+    command = [sys.executable, __file__, report, steps, script, *arguments]
     started = time.perf_counter()
     done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=timeout)
     seconds = time.perf_counter() - started
@@ -62,24 +64,27 @@ def write_report(path):
     Path(path).write_text(json.dumps(peaks), encoding="utf-8")
 
 
-def stop_after_first_step(report):
-    """Have this process end, its report written, when an optimiser has made its first step."""
+def stop_after(steps, report):
+    """Have this process end, its report written, when an optimiser has made so many steps."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    made = count(1)
+
     def stop(*_):
-        write_report(report)
-        os._exit(0)  # at once: what an interrupted run tidies up is not part of its start
+        if next(made) == steps:
+            write_report(report)
+            os._exit(0)  # at once: what an interrupted run tidies up is not part of its start
 
     register_optimizer_step_post_hook(stop)
 
 
 def main():
     """Be the process."""
-    report, until, script, *arguments = sys.argv[1:]
+    report, steps, script, *arguments = sys.argv[1:]
     sys.path[0] = str((ROOT / script).parent)  # as python SCRIPT has it
     sys.argv = [script, *arguments]
-    if until == "first-step":
-        stop_after_first_step(report)
+    if int(steps):
+        stop_after(int(steps), report)
     try:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     finally:  # a script may end by sys.exit

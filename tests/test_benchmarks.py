@@ -151,12 +151,13 @@ def test_watched_process_reports_its_own_memory_and_not_its_parents(tmp_path):
     assert seen["peak_device_bytes"] is None and seen["seconds"] > 0
 
 
-def test_watched_process_ends_with_the_first_step_if_asked(tmp_path):
+@pytest.mark.parametrize(("steps", "begun"), [(0, 3), (1, 1), (2, 2), (9, 3)])
+def test_watched_process_ends_after_so_many_steps_as_are_asked_for(tmp_path, steps, begun):
     lines = "import torch\nweight = torch.ones(1, requires_grad=True)\nadam = torch.optim.Adam([weight])\n"
     lines += "for step in range(3):\n    weight.sum().backward()\n    open(f'{step}', 'w').close()\n    adam.step()\n"
     (tmp_path / "steps.py").write_text(lines)
-    watch.watch(tmp_path / "steps.py", folder=tmp_path, first_step=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "report.json", "steps.py"]
+    watch.watch(tmp_path / "steps.py", folder=tmp_path, steps=steps)
+    assert {path.name for path in tmp_path.iterdir()} == {*map(str, range(begun)), "report.json", "steps.py"}
 
 
 def test_watched_process_that_fails_is_named_with_its_last_line(tmp_path):
@@ -238,6 +239,29 @@ def test_start_and_memory_are_those_of_processes_with_random_patches_where_t91_i
     training = result["memory"]["training"]["vdsr"]
     assert all(training[loop]["peak_bytes"] > 50 * MIB for loop in ("ours", "reference"))
     assert [row["megapixels"] for row in result["memory"]["test"]] == pytest.approx([0.04], rel=0.05)
+
+
+def test_large_set_repeats_random_patches_until_its_file_has_the_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "MAX_STEPS", 2)
+    bench = parts.Bench(args=None, device=torch.device("cpu"), precision="fp32", options={}, folder=tmp_path)
+    name, pair_bytes = bench.large_set(0.5e-3)
+    large = parts.read_patches(tmp_path / f"{name}_x4.h5", dataset=name, scale=4, colour="y")
+    assert len(large.lr) == len(large.hr) == -(-500_000 // pair_bytes) == 70
+    few = bench.patches(2)
+    for found, repeated in ((large.lr, few.lr), (large.hr, few.hr)):
+        assert (found[:] == repeated[:][[row % 32 for row in range(70)]]).all()
+
+
+def test_streaming_trains_within_its_limit_on_a_file_of_the_size_asked_for(speed, tmp_path, no_images, monkeypatch):
+    monkeypatch.setattr(parts, "MAX_STEPS", 2)
+    streaming = ("--parts", "streaming", "--gigabytes", 0.5e-3, "--device", "cpu")
+    ran = speed(*streaming)
+    assert (ran.status, ran.err) == (0, "") and "on 0.0005 GB of patches, at most 2 GB" in ran.out
+    (path,) = (tmp_path / "results").glob("*_partial.json")
+    row = read_json(path)["streaming"]
+    assert (row["model"], row["gigabytes"], row["limit"]) == ("vdsr", 0.0005, 2) and row["peak_bytes"] > 50 * MIB
+    monkeypatch.setattr(parts, "MEMORY_LIMIT", 1e-4)
+    assert "streaming is skipped: train.py failed: train.py: error: the memory limit is 0.0001" in speed(*streaming).out
 
 
 def test_missing_images_are_named_and_nothing_is_written(speed, tmp_path, no_images):
