@@ -19,7 +19,7 @@ import train
 from benchmarks import measure
 from benchmarks.reference import BATCH, SCALE, plain, write_pairs
 from benchmarks.watch import last_line, watch
-from data.batches import WINDOW_BYTES, PatchPairs
+from data.batches import WINDOW_BYTES, WINDOWS_HELD, PatchPairs
 from data.catalog import TEST_SETS, TRAIN_SETS, find_images
 from data.degradation import degrade
 from data.patches import DEFAULT_PATCH, patch_file, prepare_patches, read_patches
@@ -39,7 +39,6 @@ REPETITIONS = 3  # of whole processes and of preparation
 EPOCHS_TIMED = 8  # of a training on T91; the first is not counted
 EPOCHS_STRIDE = 38
 MEMORY_LIMIT = 2  # GB of patches that train.py may hold of a larger file
-WINDOWS_STREAMED = 5  # of the file: what comes at once
 
 
 @dataclass
@@ -300,11 +299,14 @@ def measure_memory(bench):
 
 
 def measure_streaming(bench):
-    """Peak memory of train.py on a patch file that is larger than what it may hold, while it reads some windows."""
+    """Peak memory of train.py on a patch file that is larger than what it may hold.
+
+    It is ended when it has trained on as many windows of the file as it holds at once.
+    """
     gigabytes = bench.args.gigabytes
     for name in said([bench.first], f"memory of training on {gigabytes:g} GB of patches"):
         dataset, pair_bytes = bench.large_set(gigabytes)
-        steps = WINDOWS_STREAMED * WINDOW_BYTES // (BATCH * pair_bytes)
+        steps = WINDOWS_HELD * WINDOW_BYTES // (BATCH * pair_bytes)
         arguments = [*train_arguments(bench, name, dataset), "--epochs", 1, "--memory-limit", MEMORY_LIMIT]
         watched = watch_script(bench, "train.py", *arguments, "--out", bench.folder / "streaming", steps=steps)
     return {"model": bench.first, "gigabytes": gigabytes, "limit": MEMORY_LIMIT, "steps": steps} | watched
