@@ -94,7 +94,8 @@ def test_page_names_the_command_of_what_was_not_run():
     page = recipe_page(Facts([], {}, {}, {}, "", {}, {"mean": {"psnr": 24.84}}))
     named = re.findall(r"python report/run_experiments\.py --groups (\w+)", page)
     assert " ".join(named) == (
-        "seeds pieces long whole whole_plain deep clip recipe centralize contrast patches variety sizes skip batch_norm"
+        "seeds pieces long whole whole_plain deep clip recipe centralize contrast whole_contrast "
+        "patches variety sizes skip batch_norm"
     )
     assert {*named} <= {*GROUPS}
 
