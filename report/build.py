@@ -94,6 +94,7 @@ def analysis(facts):
         "carn_over_vdsr": equal["carn"] - equal["vdsr"] if {"carn", "vdsr"} <= {*equal} else None,
         "widest": max(gains, key=lambda row: row["gain"]),
         "narrowest": min(gains, key=lambda row: row["gain"]),
+        "plain_effects": [content.gain(network.result, plain) for network, plain in content.whole_plain(facts)],
         "recipe_effect": max(map(abs, effects["recipe"]), default=None),
         "structure_effect": max(map(abs, structure), default=None),
         "best_ensemble": max(ensembles, key=lambda network: network.ensemble["mean"]["psnr"], default=None),

@@ -348,7 +348,7 @@ def readme_seeds(facts):
 def readme_plain(facts):
     """What the plain recipe gave for as many epochs, a line of README."""
     scores = [f"{network.label} {result['mean']['psnr']:.2f}" for network, result in whole_plain(facts)]
-    trained = f"As long trained as a classroom does it (the plain recipe, {EPOCHS} epochs of T91's images as they are)"
+    trained = f"Trained as in a classroom (the plain recipe, {EPOCHS} epochs of T91's images as they are)"
     return f"{trained}: {', '.join(scores)} dB on {TEST_SET}.\n" if scores else ""
 
 
