@@ -116,6 +116,9 @@ def test_speeds_beside_the_table_are_those_of_the_benchmarks_result_file():
     assert f"prepared in {prepared:.2f} s, without copies of other sizes in {without_copies:.2f} s" in text
     assert f"takes {2 * decoded:.2f} s" in text
     assert f"peaks at {peaks} MiB for {sizes} megapixels" in text
+    row = benchmark("_partial")["streaming"]
+    peak = f"peaks at {row['peak_bytes'] / 2**20:.0f} MiB in {row['steps']:,} steps"
+    assert f"{row['gigabytes']:g} GB with `--memory-limit {row['limit']}` {peak}" in text
 
 
 def test_times_of_whole_trainings_are_those_of_the_gpus_result_file():
