@@ -76,6 +76,12 @@ class Bench:
 
     def large_set(self, gigabytes):
         """(name, bytes of a pair) of a set whose patches, the same random ones again and again, take so many GB."""
+        free = shutil.disk_usage(self.folder).free / 1e9
+        if free < 1.01 * gigabytes:  # HDF5 does not survive a disk that is full
+            raise UserError(
+                f"{self.folder.parent} has {free:.3g} GB free, found --gigabytes {gigabytes:g}; give fewer, or another "
+                "folder in the environment variable TMPDIR"
+            )
         few, name = self.patches(MAX_STEPS), "large"
         path = patch_file(name, SCALE, "y", self.folder)
         shutil.copy(patch_file(f"random{MAX_STEPS}", SCALE, "y", self.folder), path)

@@ -1,5 +1,6 @@
 """benchmarks/: the reference loop trains, the counts are the papers', and a small run writes what it promises."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -250,6 +251,12 @@ def test_large_set_repeats_random_patches_until_its_file_has_the_size(tmp_path, 
     few = bench.patches(2)
     for found, repeated in ((large.lr, few.lr), (large.hr, few.hr)):
         assert (found[:] == repeated[:][[row % 32 for row in range(70)]]).all()
+
+
+def test_streaming_is_skipped_where_its_file_has_no_room(speed, tmp_path):
+    ran = speed("--parts", "streaming", "--gigabytes", 1e9, "--device", "cpu")
+    assert ran.status == 2 and "nothing could be measured" in ran.err
+    assert re.search(r"streaming is skipped: .* GB free, found --gigabytes 1e\+09; .* TMPDIR", ran.out)
 
 
 def test_streaming_trains_within_its_limit_on_a_file_of_the_size_asked_for(speed, tmp_path, no_images, monkeypatch):
