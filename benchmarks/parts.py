@@ -312,7 +312,7 @@ def measure_streaming(bench):
     gigabytes = bench.args.gigabytes
     for name in said([bench.first], f"memory of training on {gigabytes:g} GB of patches"):
         dataset, pair_bytes = bench.large_set(gigabytes)
-        steps = WINDOWS_HELD * WINDOW_BYTES // (BATCH * pair_bytes)
+        steps = int(min(WINDOWS_HELD * WINDOW_BYTES, gigabytes * 1e9) // (BATCH * pair_bytes))
         arguments = [*train_arguments(bench, name, dataset), "--epochs", 1, "--memory-limit", MEMORY_LIMIT]
         watched = watch_script(bench, "train.py", *arguments, "--out", bench.folder / "streaming", steps=steps)
     return {"model": bench.first, "gigabytes": gigabytes, "limit": MEMORY_LIMIT, "steps": steps} | watched

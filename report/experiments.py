@@ -132,4 +132,4 @@ GROUPS = {
     ],
     "whole_plain": [Experiment(name, recipe="plain", epochs=200) for name in TRAINABLE],  # what a classroom trains
 }
-SHORT = [name for name in GROUPS if not name.startswith("whole")]
+SHORT = [name for name in GROUPS if not name.startswith("whole")]  # what runs when none is named

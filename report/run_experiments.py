@@ -22,7 +22,9 @@ from utils import ROOT, Interrupted, Parser, UserError, add_device_argument, che
 def parse_args(argv=None):
     """The command line of report/run_experiments.py."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--groups", choices=GROUPS, nargs="+", default=SHORT, help="what is asked")
+    parser.add_argument(
+        "--groups", choices=GROUPS, nargs="+", default=SHORT, help="what is asked; 200 epochs only if named"
+    )
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
     parser.add_argument("--out", type=Path, default=ROOT / "report" / "experiments", help="folder for the JSON files")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "experiments", help="folder for the run folders")
