@@ -100,14 +100,14 @@ def interrupt(number, frame):
 
 
 @contextmanager
-def handling_signals(handler):
-    """A context in which Ctrl-C and SIGTERM go to `handler`."""
+def handling_signals(handler, afterwards=None):
+    """A context in which Ctrl-C and SIGTERM go to `handler`; after it to `afterwards`, else where they went before."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, previous in before.items():
-            signal.signal(number, previous)
+            signal.signal(number, afterwards or previous)
 
 
 @contextmanager
@@ -154,26 +154,27 @@ def run_script(main):
     """Call main() as a script.
 
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
+    Once main() has ended, the process is about to: Ctrl-C and SIGTERM are ignored from then on.
     """
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    with handling_signals(interrupt), insisting_on_interruptions():
-        try:
+    try:  # around the handlers: a signal may come while they are put in place or taken away
+        with handling_signals(interrupt, afterwards=signal.SIG_IGN), insisting_on_interruptions():
             main()
-        except UserError as error:
-            fail(str(error))
-        except OSError as error:
-            fail(describe_os_error(error))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            said = str(error).partition("\n")[0]
-            fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
-        except KeyboardInterrupt:
-            fail("interrupted", status=130)
-        except Interrupted as error:
-            fail(str(error), status=128 + error.number)
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(describe_os_error(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0]
+        fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+    except Interrupted as error:
+        fail(str(error), status=128 + error.number)
 
 
 def is_out_of_memory(error):

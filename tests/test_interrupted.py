@@ -3,6 +3,8 @@
 The long form, with hundreds of kills: `KILLS=300 python -m pytest tests/test_interrupted.py -k random_moments`.
 """
 
+import io
+import itertools
 import multiprocessing
 import os
 import random
@@ -18,7 +20,7 @@ import torch
 from helpers import contents, equal, network_flags, refused, state_of
 
 import train
-from utils import held_by_one, load_checkpoint, run_script
+from utils import ROOT, UserError, held_by_one, load_checkpoint, run_script
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
@@ -194,6 +196,55 @@ def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkey
         run_script(main)
     assert stop.value.code == status
     assert capsys.readouterr() == ("goes on\n", f"train.py: error: interrupted by {signal.Signals(number).name}\n")
+
+
+def at_moment(moment, action):
+    """A trace function that has `action` happen at one moment of what follows, before one of its bytecodes."""
+    moments = itertools.count()
+
+    def trace(frame, event, argument):
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(moments) == moment:
+            action()
+        return trace
+
+    return trace
+
+
+@pytest.mark.parametrize("status", [0, 2])
+@pytest.mark.parametrize(("number", "interrupted"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, interrupted, status):
+    """At each moment in turn: it is heard while the handlers are in place, as they are put there and taken away too."""
+
+    def main():
+        if status:
+            raise UserError("none found")
+
+    def ending(moment):
+        for each in (signal.SIGINT, signal.SIGTERM):  # what tells the moments before and after
+            signal.signal(each, signal.SIG_IGN)
+        before, errors, code = sys.gettrace(), io.StringIO(), 0
+        with redirect_stderr(errors):
+            sys.settrace(at_moment(moment, lambda: signal.raise_signal(number)))
+            try:
+                run_script(main)
+            except SystemExit as stop:
+                code = stop.code
+            finally:
+                sys.settrace(before)
+        assert errors.getvalue().count("\n") == (code > 0)
+        return code
+
+    endings = [ending(moment) for moment in range(1000)]
+    assert [code for code, _ in itertools.groupby(endings)] == [status, interrupted, status]
+    assert endings.count(interrupted) > 100
+
+
+def test_second_interruption_while_the_process_ends_is_not_heard():
+    code = "import atexit, signal, utils; kill = lambda: signal.raise_signal(signal.SIGINT)\n"
+    code += "atexit.register(kill); utils.run_script(kill)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (130, "-c: error: interrupted by SIGINT\n")
 
 
 @pytest.mark.usefixtures("undrawn")
