@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.catalog import add_data_arguments
 from data.patches import patch_file
+from models import TRAINABLE
 from report.experiments import GROUPS, PREPARATIONS, SHORT
 from report.facts import SCALE, read_history
 from utils import ROOT, Interrupted, Parser, UserError, add_device_argument, check_writable, run_script, write_json
@@ -24,6 +25,9 @@ def parse_args(argv=None):
     parser = Parser(description=__doc__)
     parser.add_argument(
         "--groups", choices=GROUPS, nargs="+", default=SHORT, help="what is asked; 200 epochs only if named"
+    )
+    parser.add_argument(
+        "--models", choices=TRAINABLE, nargs="+", default=list(TRAINABLE), help="only the experiments of these"
     )
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
     parser.add_argument("--out", type=Path, default=ROOT / "report" / "experiments", help="folder for the JSON files")
@@ -78,10 +82,16 @@ def train_and_score(experiment, args):
 def main(argv=None):
     """Train and score what is missing."""
     args = parse_args(argv)
+    members = [experiment for group in args.groups for experiment in GROUPS[group]]
+    # by name: one that belongs to several groups comes once
+    experiments = {experiment.name: experiment for experiment in members if experiment.model in args.models}
+    if not experiments:
+        there = ", ".join(dict.fromkeys(experiment.model for experiment in members))
+        raise UserError(
+            f"no experiment of {', '.join(args.models)} in {', '.join(args.groups)}; there are those of {there}"
+        )
     check_writable(args.out)
     check_writable(args.runs)
-    # by name: one that belongs to several groups comes once
-    experiments = {experiment.name: experiment for group in args.groups for experiment in GROUPS[group]}
     missing = {name: one for name, one in experiments.items() if not (args.out / f"{name}.json").exists()}
     for number, (name, experiment) in enumerate(missing.items(), start=1):
         print(f"\nexperiment {number} of {len(missing)}: {name}", flush=True)

@@ -769,5 +769,8 @@ def test_experiments_are_trained_scored_and_kept(script, datasets, workplace, mo
     assert result["trained"]["val_psnr"] == result["history"][0]["val_psnr"]
     data = result["trained"]["data"]
     assert (data["stride"], data["copies"]) == (76, [1, 0.9, 0.8, 0.7, 0.6])
-    again = script("report.run_experiments", *flags)
+    again = script("report.run_experiments", *flags, "--models", "srcnn", "carn")
     assert again.out.startswith("0 trained, 1 were there")
+    none = script("report.run_experiments", *flags, "--models", "carn")
+    line = "no experiment of carn in seeds; there are those of srcnn"
+    assert (none.status, none.err) == (2, f"report.run_experiments.py: error: {line}\n")
