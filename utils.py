@@ -150,6 +150,19 @@ class HeldSignals:
         self.received = number
 
 
+@contextmanager
+def undisturbed():
+    """A context, or a function's decorator, in which Ctrl-C and SIGTERM wait: the first one comes when it has ended.
+
+    For calls into libraries that cannot bear an exception in what they call back.
+    """
+    received = []
+    with handling_signals(lambda number, frame: received.append(number)):
+        yield
+    if received:
+        signal.raise_signal(received[0])
+
+
 def run_script(main):
     """Call main() as a script.
 

@@ -11,6 +11,7 @@ manifest, scale, patch_size, stride, copies, colour, held_out.
 
 import io
 import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -33,6 +34,7 @@ from utils import (
     progress,
     read_ahead,
     read_image,
+    undisturbed,
     written_whole,
 )
 
@@ -230,7 +232,7 @@ def prepare_patches(
     check_sizes(paths, held_out, patch_size, scale, images is not None, say)
     channels, small = COLOURS[colour], patch_size // scale
     described = []
-    with written_whole(target) as temporary, PatientFile(temporary, "w+") as storage, h5py.File(storage, "w") as file:
+    with written_whole(target) as temporary, PatientFile(temporary, "w+") as storage, _new_hdf5(storage) as file:
         lr_type = np.float32 if colour == "y" else np.uint8
         lr_set = _growing(file, "lr", (channels, small, small), lr_type)
         hr_set = _growing(file, "hr", (channels, patch_size, patch_size), np.uint8)
@@ -239,14 +241,15 @@ def prepare_patches(
             pixels = next(images)
             described.append(describe_image(name, pixels))
             if name in held_out:
-                file[f"val/{name}/lr"], file[f"val/{name}/hr"] = degrade(pixels, scale, colour)
+                _keep_whole(file, name, *degrade(pixels, scale, colour))
                 continue
             for copy in copies_of(pixels, copies, patch_size, scale):
                 lr_patches, hr_patches = cut_patches(*degrade(copy, scale, colour), patch_size, stride, scale)
                 _append(lr_set, lr_patches)
                 _append(hr_set, hr_patches)
             storage.check()
-        file.attrs.update(
+        _describe(
+            file,
             format=FORMAT,
             format_version=FORMAT_VERSION,
             dataset=dataset,
@@ -259,8 +262,6 @@ def prepare_patches(
             held_out=list(held_out),
         )
         count = len(hr_set)
-        file.close()
-        storage.check()
     say(
         f"{target}: {count} patch pairs {small}x{small} -> {patch_size}x{patch_size} from "
         f"{len(paths) - len(held_out)} images, {len(held_out)} images held out"
@@ -272,6 +273,7 @@ class PatientFile(io.FileIO):
     """A file that keeps its first error to itself until check() raises it.
 
     HDF5 does not survive a disk that is full: having failed to write, it fails again when it is closed, and crashes.
+    Nor does it survive what a signal raises in one of these methods: all that writes to it is undisturbed().
     """
 
     error = None
@@ -298,13 +300,40 @@ class PatientFile(io.FileIO):
             raise self.error
 
 
+@contextmanager
+def _new_hdf5(storage):
+    """An HDF5 file to be written to a PatientFile, whose error is raised at the end."""
+    file = None
+    try:
+        with undisturbed():
+            file = h5py.File(storage, "w")
+        yield file
+    finally:
+        with undisturbed():
+            if file:
+                file.close()
+    storage.check()
+
+
+@undisturbed()
 def _growing(file, name, shape, dtype):
     return file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(CHUNK, *shape))
 
 
+@undisturbed()
 def _append(dataset, rows):
     dataset.resize(len(dataset) + len(rows), axis=0)
     dataset[-len(rows) :] = rows
+
+
+@undisturbed()
+def _keep_whole(file, name, lr, hr):
+    file[f"val/{name}/lr"], file[f"val/{name}/hr"] = lr, hr
+
+
+@undisturbed()
+def _describe(file, **attributes):
+    file.attrs.update(attributes)
 
 
 def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None, copies=None):

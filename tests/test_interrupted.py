@@ -20,7 +20,8 @@ import torch
 from helpers import contents, equal, network_flags, refused, state_of
 
 import train
-from utils import ROOT, UserError, held_by_one, load_checkpoint, run_script
+from data.patches import PatientFile
+from utils import ROOT, UserError, held_by_one, load_checkpoint, run_script, undisturbed
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
@@ -317,6 +318,51 @@ def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
     assert {path for path, content in contents(workplace).items() if content is not None} == {
         path for path, content in before.items() if content is not None
     }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_prepare_stopped_while_hdf5_writes_leaves_nothing(workplace, photographs, number, script, monkeypatch):
+    """In each of HDF5's writes in turn, twice: it cannot bear an exception there, and crashed."""
+    photographs(workplace / "photos", count=3)
+    writes, moment, write = [], 0, PatientFile.write
+
+    def write_and_signal(self, content):
+        writes.append(len(content))
+        if len(writes) == moment:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+        return write(self, content)
+
+    monkeypatch.setattr(PatientFile, "write", write_and_signal)
+    command = ("prepare", "--images", "photos", "--name", "mine", "--data-dir", "data")
+    assert script(*command).status == 0
+    total = len(writes)
+    (workplace / "data" / "mine_x4.h5").unlink()
+    before = contents(workplace)
+    while moment < total:
+        moment += 1
+        writes.clear()
+        result = script(*command)
+        line = f"prepare.py: error: interrupted by {signal.Signals(number).name}\n"
+        assert (result.status, result.err) == (128 + number, line)
+        assert contents(workplace) == before
+    assert total > 10
+
+
+def test_what_waits_undisturbed_comes_when_it_has_ended():
+    heard = []
+
+    @undisturbed()
+    def work():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        heard.append("work")
+        return "result"
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: heard.append(number))
+    assert work() == "result"
+    assert heard == ["work", signal.SIGTERM]
 
 
 # ---------------------------------------------------------------- disk and folder
