@@ -3,6 +3,7 @@
 The long form, with hundreds of kills: `KILLS=300 python -m pytest tests/test_interrupted.py -k random_moments`.
 """
 
+import gc
 import io
 import itertools
 import multiprocessing
@@ -199,6 +200,14 @@ def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkey
     assert capsys.readouterr() == ("goes on\n", f"train.py: error: interrupted by {signal.Signals(number).name}\n")
 
 
+@pytest.fixture
+def no_collection():
+    """No garbage collection, whose callbacks and destructors would be moments too, now here, now there."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def at_moment(moment, action):
     """A trace function that has `action` happen at one moment of what follows, before one of its bytecodes."""
     moments = itertools.count()
@@ -212,6 +221,7 @@ def at_moment(moment, action):
     return trace
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("status", [0, 2])
 @pytest.mark.parametrize(("number", "interrupted"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, interrupted, status):
