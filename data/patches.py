@@ -241,26 +241,28 @@ def prepare_patches(
             pixels = next(images)
             described.append(describe_image(name, pixels))
             if name in held_out:
-                _keep_whole(file, name, *degrade(pixels, scale, colour))
+                pair = degrade(pixels, scale, colour)
+                with undisturbed():
+                    file[f"val/{name}/lr"], file[f"val/{name}/hr"] = pair
                 continue
             for copy in copies_of(pixels, copies, patch_size, scale):
                 lr_patches, hr_patches = cut_patches(*degrade(copy, scale, colour), patch_size, stride, scale)
                 _append(lr_set, lr_patches)
                 _append(hr_set, hr_patches)
             storage.check()
-        _describe(
-            file,
-            format=FORMAT,
-            format_version=FORMAT_VERSION,
-            dataset=dataset,
-            manifest=manifest_hash(described),
-            scale=scale,
-            patch_size=patch_size,
-            stride=stride,
-            copies=list(copies),
-            colour=colour,
-            held_out=list(held_out),
-        )
+        with undisturbed():
+            file.attrs.update(
+                format=FORMAT,
+                format_version=FORMAT_VERSION,
+                dataset=dataset,
+                manifest=manifest_hash(described),
+                scale=scale,
+                patch_size=patch_size,
+                stride=stride,
+                copies=list(copies),
+                colour=colour,
+                held_out=list(held_out),
+            )
         count = len(hr_set)
     say(
         f"{target}: {count} patch pairs {small}x{small} -> {patch_size}x{patch_size} from "
@@ -324,16 +326,6 @@ def _growing(file, name, shape, dtype):
 def _append(dataset, rows):
     dataset.resize(len(dataset) + len(rows), axis=0)
     dataset[-len(rows) :] = rows
-
-
-@undisturbed()
-def _keep_whole(file, name, lr, hr):
-    file[f"val/{name}/lr"], file[f"val/{name}/hr"] = lr, hr
-
-
-@undisturbed()
-def _describe(file, **attributes):
-    file.attrs.update(attributes)
 
 
 def read_patches(path, *, dataset, scale, colour, patch_size=None, stride=None, copies=None):

@@ -22,7 +22,7 @@ from helpers import contents, equal, network_flags, refused, state_of
 
 import train
 from data.patches import PatientFile
-from utils import ROOT, UserError, held_by_one, load_checkpoint, run_script, undisturbed
+from utils import ROOT, UserError, handling_signals, held_by_one, load_checkpoint, run_script, undisturbed
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
@@ -232,10 +232,8 @@ def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, in
             raise UserError("none found")
 
     def ending(moment):
-        for each in (signal.SIGINT, signal.SIGTERM):  # what tells the moments before and after
-            signal.signal(each, signal.SIG_IGN)
         before, errors, code = sys.gettrace(), io.StringIO(), 0
-        with redirect_stderr(errors):
+        with handling_signals(signal.SIG_IGN), redirect_stderr(errors):  # so in the moments before and after
             sys.settrace(at_moment(moment, lambda: signal.raise_signal(number)))
             try:
                 run_script(main)
@@ -369,9 +367,8 @@ def test_what_waits_undisturbed_comes_when_it_has_ended():
         heard.append("work")
         return "result"
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: heard.append(number))
-    assert work() == "result"
+    with handling_signals(lambda number, frame: heard.append(number)):
+        assert work() == "result"
     assert heard == ["work", signal.SIGTERM]
 
 
