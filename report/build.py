@@ -81,6 +81,7 @@ def analysis(facts):
     structure = [*ends, *effects["skip"], *effects["batch_norm"]]
     equal = {experiment.model: result["mean"]["psnr"] for experiment, result in facts.group("equal")}
     ensembles = [network for network in facts.scored if network.ensemble]
+    plain = content.whole_plain(facts)
     unfinished = [n.label for n in facts.scored if max(map(len, n.histories.values())) < content.EPOCHS]
     return {
         "groups": {name: groups.get(name, []) for name in content.SIZES},
@@ -94,7 +95,12 @@ def analysis(facts):
         "carn_over_vdsr": equal["carn"] - equal["vdsr"] if {"carn", "vdsr"} <= {*equal} else None,
         "widest": max(gains, key=lambda row: row["gain"]),
         "narrowest": min(gains, key=lambda row: row["gain"]),
-        "plain_effects": [content.gain(network.result, plain) for network, plain in content.whole_plain(facts)],
+        "plain_effects": [content.gain(network.result, result) for network, result in plain],
+        "plain_spread": content.spread(result for _, result in plain),
+        "whole_spread": content.spread(network.result for network, _ in plain),
+        "plain_late": [
+            n.label for n, result in plain if content.overfits(result["history"], result["trained"]["epoch"])
+        ],
         "recipe_effect": max(map(abs, effects["recipe"]), default=None),
         "structure_effect": max(map(abs, structure), default=None),
         "best_ensemble": max(ensembles, key=lambda network: network.ensemble["mean"]["psnr"], default=None),
@@ -114,7 +120,7 @@ def analysis(facts):
         "other_sizes": [n.label for n in facts.scored if any(size != DEFAULT_PATCH for *_, size in n.stages)],
         "out_of_sight": content.out_of_sight(facts),
         "first_seeds": content.first_seeds(facts),
-        "late": [network.label for network in facts.scored if content.overfits(network)],
+        "late": [network.label for network in facts.scored if content.overfits_in_a_run(network)],
         "conclusions": content.conclusions(facts),
         "ranking": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
         "short_epochs": Experiment.epochs,

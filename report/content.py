@@ -116,6 +116,12 @@ def gain(result, base):
     return result["mean"]["psnr"] - base["mean"]["psnr"]
 
 
+def spread(results):
+    """How far the best and the worst of some results of test.py lie apart, in dB on the test set."""
+    psnrs = [result["mean"]["psnr"] for result in results]
+    return max(psnrs, default=0) - min(psnrs, default=0)
+
+
 def verdict(facts, difference, name, other=None):
     """Whether a difference between runs of two networks, or of one, is more than the luck of the seed, in words."""
     threshold = facts.threshold(name, other)
@@ -704,15 +710,18 @@ def switch_bars(facts, group):
 # ---------------------------------------------------------------- what the analysis says
 
 
-def overfits(network):
-    """Whether in one of its runs the held-out PSNR, at its best well before the end, fell while the loss did."""
-    for history, (run, _) in zip(network.histories.values(), network.runs, strict=True):
-        best, last = history[run["epoch"] - 1 : run["epoch"]], history[-1:]
-        for then, now in zip(best, last, strict=True):
-            fell = now["loss"] < then["loss"] and now["val_psnr"] < then["val_psnr"] - FALL_DB
-            if fell and run["epoch"] < 0.8 * len(history):
-                return True
-    return False
+def overfits(history, best_epoch):
+    """Whether the held-out PSNR of a run, at its best well before the end, fell while the loss did."""
+    if not history or best_epoch >= 0.8 * len(history):
+        return False
+    best, last = history[best_epoch - 1], history[-1]
+    return last["loss"] < best["loss"] and last["val_psnr"] < best["val_psnr"] - FALL_DB
+
+
+def overfits_in_a_run(network):
+    """Whether one of the runs of a network overfits."""
+    runs = zip(network.histories.values(), network.runs, strict=True)
+    return any(overfits(history, run["epoch"]) for history, (run, _) in runs)
 
 
 def out_of_sight(facts):
