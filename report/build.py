@@ -95,12 +95,13 @@ def analysis(facts):
         "carn_over_vdsr": equal["carn"] - equal["vdsr"] if {"carn", "vdsr"} <= {*equal} else None,
         "widest": max(gains, key=lambda row: row["gain"]),
         "narrowest": min(gains, key=lambda row: row["gain"]),
-        "plain_effects": [content.gain(network.result, result) for network, result in plain],
-        "plain_spread": content.spread(result for _, result in plain),
-        "whole_spread": content.spread(network.result for network, _ in plain),
-        "plain_late": [
-            n.label for n, result in plain if content.overfits(result["history"], result["trained"]["epoch"])
-        ],
+        "plain": {
+            "labels": [network.label for network, _ in plain],
+            "effects": [content.gain(network.result, result) for network, result in plain],
+            "spread": content.spread(result for _, result in plain),
+            "whole_spread": content.spread(network.result for network, _ in plain),
+            "late": [n.label for n, result in plain if content.overfits(result["history"], result["trained"]["epoch"])],
+        },
         "recipe_effect": max(map(abs, effects["recipe"]), default=None),
         "structure_effect": max(map(abs, structure), default=None),
         "best_ensemble": max(ensembles, key=lambda network: network.ensemble["mean"]["psnr"], default=None),

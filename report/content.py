@@ -353,9 +353,16 @@ def readme_seeds(facts):
 
 def readme_plain(facts):
     """What the plain recipe gave for as many epochs, a line of README."""
-    scores = [f"{network.label} {result['mean']['psnr']:.2f}" for network, result in whole_plain(facts)]
+    plain = whole_plain(facts)
+    if not plain:
+        return ""
+    scores = [
+        f"{n.label} {result['mean']['psnr']:.2f} (best epoch {result['trained']['epoch']})" for n, result in plain
+    ]
+    apart = [spread(result for _, result in plain), spread(network.result for network, _ in plain)]
+    compared = f": {apart[0]:.2f} dB apart, in the table above {apart[1]:.2f}" if len(plain) > 1 else ""
     trained = f"Trained as in a classroom (the plain recipe, {EPOCHS} epochs of T91's images as they are)"
-    return f"{trained}: {', '.join(scores)} dB on {TEST_SET}.\n" if scores else ""
+    return f"{trained}: {', '.join(scores)}, in dB on {TEST_SET}{compared}.\n"
 
 
 def per_image_table(facts, key, form, title):

@@ -456,10 +456,13 @@ def test_what_a_classroom_trains_for_as_long_stands_beside_the_shipped_weights(f
         (folder / "experiments" / f"{experiment.name}.json").unlink()
     report = built(folder)
     assert "SRCNN 用朴素方案训练时，留出 PSNR 早在训练结束之前就已达到最高" in report.markdown
+    assert "训练 200 轮，SRCNN 和 VDSR 之间最多相差 0.20 dB，正式结果之间相差 0.90 dB" in report.markdown
     assert "朴素方案的最高与最低相差 0.20 dB，正式结果相差 0.90 dB：结构的差别" in report.markdown
     row = "| SRCNN | 150 / 200 | 36,400 | 25.25 | 29.75 | 0.8400 | 30.50 | 0.8600 | +0.75 |"
-    assert row in report.markdown and "就最多相差 1.45 dB" in report.markdown
-    assert "T91's images as they are): SRCNN 29.75, VDSR 29.95 dB" in report.texts[folder.parent / "README.md"]
+    assert row in report.markdown and "只换方案（连同数据）最多相差 1.45 dB" in report.markdown
+    readme = report.texts[folder.parent / "README.md"]
+    assert "as they are): SRCNN 29.75 (best epoch 150), VDSR 29.95 (best epoch " in readme
+    assert ", in dB on Set5: 0.20 dB apart, in the table above 0.90." in readme
     assert [network.label for network, _ in content.whole_plain(report.facts)] == ["SRCNN", "VDSR"]
 
 
