@@ -98,8 +98,7 @@ def analysis(facts):
         "plain": {
             "labels": [network.label for network, _ in plain],
             "effects": [content.gain(network.result, result) for network, result in plain],
-            "spread": content.spread(result for _, result in plain),
-            "whole_spread": content.spread(network.result for network, _ in plain),
+            "spreads": content.plain_spreads(facts),
             "late": [n.label for n, result in plain if content.overfits(result["history"], result["trained"]["epoch"])],
         },
         "recipe_effect": max(map(abs, effects["recipe"]), default=None),

@@ -116,12 +116,6 @@ def gain(result, base):
     return result["mean"]["psnr"] - base["mean"]["psnr"]
 
 
-def spread(results):
-    """How far the best and the worst of some results of test.py lie apart, in dB on the test set."""
-    psnrs = [result["mean"]["psnr"] for result in results]
-    return max(psnrs, default=0) - min(psnrs, default=0)
-
-
 def verdict(facts, difference, name, other=None):
     """Whether a difference between runs of two networks, or of one, is more than the luck of the seed, in words."""
     threshold = facts.threshold(name, other)
@@ -359,8 +353,7 @@ def readme_plain(facts):
     scores = [
         f"{n.label} {result['mean']['psnr']:.2f} (best epoch {result['trained']['epoch']})" for n, result in plain
     ]
-    apart = [spread(result for _, result in plain), spread(network.result for network, _ in plain)]
-    compared = f": {apart[0]:.2f} dB apart, in the table above {apart[1]:.2f}" if len(plain) > 1 else ""
+    compared = ": {:.2f} dB apart, in the table above {:.2f}".format(*plain_spreads(facts)) if len(plain) > 1 else ""
     trained = f"Trained as in a classroom (the plain recipe, {EPOCHS} epochs of T91's images as they are)"
     return f"{trained}: {', '.join(scores)}, in dB on {TEST_SET}{compared}.\n"
 
@@ -489,6 +482,12 @@ def whole_plain(facts):
     """[(network, result)] of those trained by the classroom's plain recipe for as long as by the project's own."""
     plain = {experiment.model: result for experiment, result in facts.group("whole_plain")}
     return [(network, plain[network.name]) for network in facts.scored if network.name in plain]
+
+
+def plain_spreads(facts):
+    """How far apart the best and the worst network of whole_plain() are, and the same ones as shipped, in dB."""
+    psnrs = [(result["mean"]["psnr"], network.psnr) for network, result in whole_plain(facts)]
+    return [max(column) - min(column) for column in zip(*psnrs, strict=True)]
 
 
 def whole_plain_table(facts):
