@@ -99,6 +99,7 @@ def analysis(facts):
             "labels": [network.label for network, _ in plain],
             "effects": [content.gain(network.result, result) for network, result in plain],
             "spreads": content.plain_spreads(facts),
+            "reversals": content.plain_reversals(facts),
             "late": [n.label for n, result in plain if content.overfits(result["history"], result["trained"]["epoch"])],
         },
         "recipe_effect": max(map(abs, effects["recipe"]), default=None),

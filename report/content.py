@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, permutations
 
 from data.catalog import TRAIN_SETS
 from data.patches import DEFAULT_PATCH, prepare_command
@@ -355,7 +355,8 @@ def readme_plain(facts):
     ]
     compared = ": {:.2f} dB apart, in the table above {:.2f}".format(*plain_spreads(facts)) if len(plain) > 1 else ""
     trained = f"Trained as in a classroom (the plain recipe, {EPOCHS} epochs of T91's images as they are)"
-    return f"{trained}: {', '.join(scores)}, in dB on {TEST_SET}{compared}.\n"
+    reversals = "".join(f" {better} comes out below {worse}." for better, worse, _ in plain_reversals(facts))
+    return f"{trained}: {', '.join(scores)}, in dB on {TEST_SET}{compared}.{reversals}\n"
 
 
 def per_image_table(facts, key, form, title):
@@ -488,6 +489,16 @@ def plain_spreads(facts):
     """How far apart the best and the worst network of whole_plain() are, and the same ones as shipped, in dB."""
     psnrs = [(result["mean"]["psnr"], network.psnr) for network, result in whole_plain(facts)]
     return [max(column) - min(column) for column in zip(*psnrs, strict=True)]
+
+
+def plain_reversals(facts):
+    """[(better, worse, margin)]: networks whose order as shipped the plain recipe reverses, and by how many dB."""
+    psnrs = [(network.label, network.psnr, result["mean"]["psnr"]) for network, result in whole_plain(facts)]
+    return [
+        (better, worse, after - before)
+        for (better, high, before), (worse, low, after) in permutations(psnrs, 2)
+        if round(high, 2) > round(low, 2) and round(after, 2) > round(before, 2)  # as the tables show them
+    ]
 
 
 def whole_plain_table(facts):

@@ -438,12 +438,14 @@ def test_whole_trainings_that_differ_by_their_seed_show_how_far_it_moves_the_res
 
 
 def test_what_a_classroom_trains_for_as_long_stands_beside_the_shipped_weights(folder):
-    plain, other = (folder / "experiments" / f"{experiment.name}.json" for experiment in GROUPS["whole_plain"][:2])
+    plain, other, third = (folder / "experiments" / f"{run.name}.json" for run in GROUPS["whole_plain"][:3])
     for file, psnr, ssim in (
         (folder / "results" / "Set5_x4_srcnn.json", 30.5, 0.86),
         (folder / "results" / "Set5_x4_vdsr.json", 31.4, 0.88),
         (plain, 29.75, 0.84),
         (other, 29.95, 0.85),
+        (folder / "results" / "Set5_x4_srresnet.json", 31.3, 0.87),
+        (third, 29.7, 0.83),
     ):
         with edited(file) as result:
             result["mean"] |= {"psnr": psnr, "ssim": ssim}
@@ -452,18 +454,19 @@ def test_what_a_classroom_trains_for_as_long_stands_beside_the_shipped_weights(f
         result["trained"]["data"] |= {"stride": 38, "copies": [1]}
         epochs = range(1, 201)
         result["history"] = [{"epoch": n, "loss": 1 / n, "val_psnr": 25 + 0.25 * (n == 150)} for n in epochs]
-    for experiment in GROUPS["whole_plain"][2:]:
+    for experiment in GROUPS["whole_plain"][3:]:
         (folder / "experiments" / f"{experiment.name}.json").unlink()
     report = built(folder)
     assert "SRCNN 用朴素方案训练时，留出 PSNR 早在训练结束之前就已达到最高" in report.markdown
-    assert "训练 200 轮，SRCNN 和 VDSR 之间最多相差 0.20 dB，正式结果之间相差 0.90 dB" in report.markdown
-    assert "朴素方案的最高与最低相差 0.20 dB，正式结果相差 0.90 dB：结构的差别" in report.markdown
+    assert "训练 200 轮，SRCNN、VDSR 和 SRResNet 之间最多相差 0.25 dB，正式结果之间相差 0.90 dB" in report.markdown
+    assert "朴素方案的最高与最低相差 0.25 dB，正式结果相差 0.90 dB：结构的差别" in report.markdown
     row = "| SRCNN | 150 / 200 | 36,400 | 25.25 | 29.75 | 0.8400 | 30.50 | 0.8600 | +0.75 |"
-    assert row in report.markdown and "只换方案（连同数据）最多相差 1.45 dB" in report.markdown
+    assert row in report.markdown and "只换方案（连同数据）最多相差 1.60 dB" in report.markdown
     readme = report.texts[folder.parent / "README.md"]
     assert "as they are): SRCNN 29.75 (best epoch 150), VDSR 29.95 (best epoch " in readme
-    assert ", in dB on Set5: 0.20 dB apart, in the table above 0.90." in readme
-    assert [network.label for network, _ in content.whole_plain(report.facts)] == ["SRCNN", "VDSR"]
+    assert ", in dB on Set5: 0.25 dB apart, in the table above 0.90. SRResNet comes out below SRCNN.\n" in readme
+    assert "：SRResNet 的正式结果高于 SRCNN，用朴素方案训练却低 0.05 dB。\n" in report.markdown
+    assert [network.label for network, _ in content.whole_plain(report.facts)] == ["SRCNN", "VDSR", "SRResNet"]
 
 
 def test_seed_of_the_comparisons_is_named_where_it_is_the_best_or_worst(facts):
