@@ -90,7 +90,7 @@ GROUPS = {
     "depth": [Experiment("vdsr", {"depth": depth}) for depth in (5, 10, 20)],
     "skip": [Experiment(name, {"bicubic_skip": skip}) for name in REPEATED for skip in (True, False)],
     "recipe": [Experiment(name, recipe=recipe) for name in TRAINABLE for recipe in ("", "plain")],
-    "clip": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("clip0.01", "")],
+    "clip": [Experiment(name, recipe=recipe) for name in TRAINABLE for recipe in ("clip0.01", "")],
     "centralize": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("centralize", "")],
     "contrast": [Experiment(name, recipe=recipe) for name in REPEATED for recipe in ("contrast0.1", "")],
     "dense": [Experiment("srdensenet", {"num_blocks": blocks}) for blocks in (2, 4, 8)],
