@@ -8,20 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images, is_taken
+from data.images import write_png
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, prepare_patches
-from utils import (
-    COLOURS,
-    Parser,
-    UserError,
-    check_writable,
-    is_plain_text,
-    positive_float,
-    positive_int,
-    run_script,
-    scale_factor,
-    to_uint8,
-    write_png,
-)
+from models import scale_factor
+from support.command_line import Parser, UserError, is_plain_text, positive_float, positive_int, run_script
+from support.files import check_writable
+from utils import COLOURS, to_uint8
 
 
 def parse_args(argv=None):

@@ -12,43 +12,26 @@ from torch import nn
 from tqdm import tqdm
 
 from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, describe_image, find_images, manifest_hash
-from data.degradation import degrade, imresize, network_planes
-from models import build_model, count_parameters, model_from_checkpoint, model_label, non_default_options
-from models.inference import InPrecision, SelfEnsemble, Tiled, set_precision
+from data.degradation import degrade, network_planes
+from data.images import list_images, png_writer, read_image, read_photo, split_alpha
+from engine.checkpoint import load_checkpoint, model_from_checkpoint
+from engine.inference import InPrecision, SelfEnsemble, Tiled, set_precision
+from models import build_model, count_parameters, model_label, non_default_options, scale_factor
+from support.command_line import Parser, UserError, fail, positive_int, run_script
+from support.devices import add_device_argument, choose_device, choose_precision
+from support.files import ROOT, check_lengths, check_names, check_writable, sha256_of_file, write_json
+from support.progress import progress, read_ahead, write_behind
+from support.provenance import provenance
 from utils import (
     COLOURS,
-    ROOT,
-    Parser,
-    UserError,
-    add_device_argument,
     calc_psnr,
-    check_lengths,
-    check_names,
-    check_writable,
-    choose_device,
-    choose_precision,
-    fail,
-    list_images,
-    load_checkpoint,
+    imresize,
     luma_planes,
-    png_writer,
-    positive_int,
-    progress,
     protocol,
-    provenance,
-    read_ahead,
-    read_image,
-    read_photo,
     rgb_to_ycbcr,
-    run_script,
-    scale_factor,
     score,
-    sha256_of_file,
     shave,
-    split_alpha,
     to_uint8,
-    write_behind,
-    write_json,
     ycbcr_to_rgb,
 )
 

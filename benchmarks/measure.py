@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils import ROOT, UserError, processor_name, provenance
+from support.command_line import UserError
+from support.files import ROOT
+from support.provenance import processor_name, provenance
 
 PRODUCT_SIZES = (1024, 2048, 4096)
 PRODUCT_SECONDS = 0.3  # of one measurement: shorter ones follow the clock's jumps

@@ -22,10 +22,17 @@ from benchmarks.watch import last_line, watch
 from data.batches import WINDOW_BYTES, WINDOWS_HELD, PatchPairs
 from data.catalog import TEST_SETS, TRAIN_SETS, find_images
 from data.degradation import degrade
+from data.images import read_image, write_png
 from data.patches import DEFAULT_PATCH, patch_file, prepare_patches, read_patches
+from engine.inference import InPrecision, Tiled
+from engine.recipe import Recipe
+from engine.run import start_run
+from engine.step import TrainingStep
 from models import build_model
-from models.inference import InPrecision, Tiled
-from utils import ROOT, Team, UserError, choose_precision, read_image, write_png
+from support.command_line import UserError
+from support.devices import choose_precision
+from support.files import ROOT
+from support.processes import Team
 
 EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least
 MAX_STEPS = 64
@@ -115,11 +122,11 @@ class Bench:
     def run(self, name, steps):
         """A training run of train.py over random patches."""
         patches = self.patches(steps)
-        recipe = train.Recipe(precision=self.precision, batch_size=BATCH)
+        recipe = Recipe(precision=self.precision, batch_size=BATCH)
         description = {"scale": SCALE, "channels": 1}
         pairs = PatchPairs([(patches.lr, patches.hr)], BATCH, self.device, memory_limit=4e9)
-        run = train.start_run(self.network(name), recipe, description, pairs, patches.val, Team())
-        return run, train.TrainingStep(run)
+        run = start_run(self.network(name), recipe, description, pairs, patches.val, Team())
+        return run, TrainingStep(run)
 
 
 def train_epoch(run):
@@ -358,7 +365,7 @@ def measure_epochs(bench):
     """What a whole training on T91's images takes, network by network, from its start and a few of its epochs."""
     find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
     bench.prepare_t91(stride=EPOCHS_STRIDE, copies=(1,))
-    epochs = train.Recipe().epochs
+    epochs = Recipe().epochs
     results = {"epochs": epochs, "stride": EPOCHS_STRIDE, "networks": {}}
     for name in said(bench.args.models, f"{EPOCHS_TIMED} of {epochs} epochs"):
         folder = bench.folder / f"epochs_{name}"

@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models import TRAINABLE, add_options_argument, build_model, parse_options
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
-from utils import Parser, add_device_argument, choose_device, run_script, written_whole
+from support.command_line import Parser, run_script
+from support.devices import add_device_argument, choose_device
+from support.files import written_whole
 
 SCALE = 4
 BATCH = 16

@@ -20,20 +20,9 @@ from benchmarks.summary import draw_summary, print_summary
 from data.catalog import add_data_arguments
 from data.patches import DEFAULT_PATCH
 from models import TRAINABLE, add_options_argument, parse_options
-from utils import (
-    ROOT,
-    Parser,
-    UserError,
-    add_device_argument,
-    check_writable,
-    choose_device,
-    choose_precision,
-    keep_freed_memory,
-    positive_float,
-    positive_int,
-    run_script,
-    write_json,
-)
+from support.command_line import Parser, UserError, positive_float, positive_int, run_script
+from support.devices import add_device_argument, choose_device, choose_precision, keep_freed_memory
+from support.files import ROOT, check_writable, write_json
 
 TARGETS = {
     "ratio": {"srcnn": 2.4, "vdsr": 2.4, "carn": 2.2, "srresnet": 2.2},

@@ -3,7 +3,8 @@
 import torch
 
 from data.patches import CHUNK
-from utils import UserError, read_ahead
+from support.command_line import UserError
+from support.progress import read_ahead
 
 WINDOW_BYTES = 128 << 20  # of patches among which the order is wholly random, and that are read at once
 WINDOWS_HELD = 3  # when streaming: one in use, one read ahead, one on its way to the device

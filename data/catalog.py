@@ -21,7 +21,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from utils import IMAGE_SUFFIXES, ROOT, UserError, image_size, list_images, progress, read_image, write_png
+from data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_png
+from support.command_line import UserError
+from support.files import ROOT
+from support.progress import progress
 
 DATA_DIR = ROOT / "data"
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer

@@ -21,22 +21,13 @@ import numpy as np
 import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, find_images, is_taken, manifest_hash
-from data.degradation import degrade, imresize
-from utils import (
-    COLOURS,
-    MAX_PIXELS,
-    UserError,
-    check_names,
-    check_writable,
-    image_size,
-    is_plain_text,
-    list_images,
-    progress,
-    read_ahead,
-    read_image,
-    undisturbed,
-    written_whole,
-)
+from data.degradation import degrade
+from data.images import MAX_PIXELS, image_size, list_images, read_image
+from support.command_line import UserError, is_plain_text
+from support.files import check_names, check_writable, written_whole
+from support.progress import progress, read_ahead
+from support.signals import undisturbed
+from utils import COLOURS, imresize
 
 FORMAT = "sr-patches"
 FORMAT_VERSION = 2

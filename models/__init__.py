@@ -15,7 +15,8 @@ from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
 from models.vdsr import VDSR
-from utils import COLOURS, SCALES, UserError
+from support.command_line import UserError, _checked
+from utils import COLOURS, SCALES
 
 MODELS = {
     "bicubic": Bicubic,
@@ -27,7 +28,6 @@ MODELS = {
     "carn": CARN,
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
-
 MAX_OPTION = 1024  # of a whole-number option: far above any paper
 MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of the table has 2.7 million
 MAX_TENSORS = 10_000  # of parameters: SRResNet with 1024 blocks has 9,229; a million layers take minutes to count
@@ -173,26 +173,6 @@ def receptive_field(name, scale=4, **options):
     return side
 
 
-def model_from_checkpoint(checkpoint, source="checkpoint"):
-    """The network that a checkpoint (utils.load_checkpoint) describes, with its weights, in eval mode, on the CPU.
-
-    Raises UserError naming `source` where the weights are not those of the model that the checkpoint names.
-    """
-    try:
-        arguments = (checkpoint["model"], checkpoint["scale"], checkpoint["channels"])
-        with torch.device("meta"):  # shapes are compared before any memory is taken
-            expected = build_model(*arguments, **checkpoint["options"]).state_dict()
-        weights = checkpoint["weights"]
-        dense = {name: torch.is_tensor(value) and value.layout == torch.strided for name, value in weights.items()}
-        kinds = {name: (value.shape, value.dtype) if dense[name] else None for name, value in weights.items()}
-        if kinds != {name: (value.shape, value.dtype) for name, value in expected.items()}:
-            raise UserError(
-                f"its weights are not those of a {checkpoint['model']} with options {checkpoint['options']}"
-            )
-        if not all(torch.isfinite(value).all() for value in weights.values()):
-            raise UserError("its weights are not all finite numbers")
-        model = build_model(*arguments, **checkpoint["options"])
-    except (UserError, TypeError) as error:
-        raise UserError(f"{source}: {error}; supply a checkpoint that train.py wrote") from error
-    model.load_state_dict(weights)
-    return model.eval()
+def scale_factor(text):
+    """argparse type: one of SCALES."""
+    return _checked(text, int, lambda value: value in SCALES, ", ".join(map(str, SCALES)))

@@ -5,11 +5,12 @@ vectors better: on the 76x76 patches of training, in bf16 on two cores, a 9x9 co
 the time, the gradient of a PReLU a quarter, that of a pixel shuffle an eighth.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import distributed, nn
 
-from data.degradation import BicubicUpsample as BicubicUpsample  # the networks take it from here
+from utils import contributions
 
 FEW_MAPS = 3  # up to here a convolution's output maps are too few to fill a vector
 
@@ -126,6 +127,32 @@ def share_batch_norm(model, group):
     for layer in batch_norms(model):
         layer.__class__ = SharedBatchNorm2d
         layer.group = group
+
+
+class BicubicUpsample(nn.Module):
+    """Enlarge (N, C, h, w) to (N, C, h*scale, w*scale) with the kernel of `imresize`, differentiable, any h and w.
+
+    Every output pixel depends on 5x5 input pixels, with weights that repeat every `scale` pixels: one convolution to
+    scale*scale maps and a pixel shuffle. Always computed in float32, also under autocast.
+    """
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+        indices, weights = contributions(5, 5 * scale, float(scale))
+        phases = np.zeros((scale, 5))  # the weights of the scale output pixels inside the central input pixel
+        rows = slice(2 * scale, 3 * scale)
+        np.add.at(phases, (np.arange(scale)[:, None], indices[rows]), weights[rows])
+        kernel = np.einsum("ay,bx->abyx", phases, phases).reshape(scale * scale, 1, 5, 5)
+        self.register_buffer("kernel", torch.from_numpy(kernel).float(), persistent=False)
+
+    def forward(self, lr):
+        n, c, h, w = lr.shape
+        device = "cpu" if lr.is_meta else lr.device.type  # autocast does not know the meta device
+        with torch.autocast(device, enabled=False):
+            planes = F.pad(lr.float().reshape(n * c, 1, h, w), (2, 2, 2, 2), mode="replicate")
+            maps = F.conv2d(planes, self.kernel)  # (N*C, scale*scale, h, w)
+            return F.pixel_shuffle(maps, self.scale).reshape(n, c, h * self.scale, w * self.scale)
 
 
 def initialise(model, last, last_std=1e-4):

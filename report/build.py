@@ -19,6 +19,7 @@ import torch
 
 from data.catalog import TRAIN_SETS, add_data_arguments, find_images
 from data.degradation import degrade
+from data.images import read_image
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
 from models import TRAINABLE, build_model, model_label, model_options
 from report import charts, content, trials
@@ -30,22 +31,11 @@ from report.facts import HELD_OUT_FILE, SCALE, SCORE, SECOND_SET, TEST_SET, load
 from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
 from report.tables import Table
-from utils import (
-    ROOT,
-    Parser,
-    UserError,
-    check_writable,
-    progress,
-    protocol,
-    provenance,
-    read_image,
-    run_script,
-    score,
-    sha256_of_file,
-    to_uint8,
-    write_json,
-    written_whole,
-)
+from support.command_line import Parser, UserError, run_script
+from support.files import ROOT, check_writable, sha256_of_file, write_json, written_whole
+from support.progress import progress
+from support.provenance import provenance
+from utils import protocol, score, to_uint8
 
 HERE = Path(__file__).resolve().parent
 TITLE = "单幅图像超分辨率：六个经典网络在 T91 → Set5 上的比较"

@@ -4,10 +4,10 @@ import math
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from engine.recipe import EXPLODED_LOSS
 from models import model_label
 from report.drawing import BLACK, BLUE, GREEN, MARKS, ORANGE, PAGE_WIDTH, PINK, YELLOW, draw_curve, figure_file
 from report.facts import TEST_SET, highest_shown
-from utils import EXPLODED_LOSS
 
 
 def plain_log(axis, form="{:,g}".format, digits=(1, 3)):

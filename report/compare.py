@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from report.result_files import Side, check_comparable, check_runs, finite, read_result, training_of
 from report.significance import over_images, over_seeds
-from utils import Parser, UserError, describe_command, library_versions, run_script, write_json
+from support.command_line import Parser, UserError, run_script
+from support.files import write_json
+from support.provenance import describe_command, library_versions
 
 PSNR_TIE, SSIM_TIE = 0.0005, 0.00005  # what is nearer prints as 0.000 dB or 0.0000 and counts as equal
 

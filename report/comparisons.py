@@ -26,7 +26,9 @@ from report.drawing import (
     put_caption,
     show_image,
 )
-from utils import UserError, shave, to_rgb, to_y, written_whole
+from support.command_line import UserError
+from support.files import written_whole
+from utils import shave, to_rgb, to_y
 
 GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room

@@ -6,6 +6,7 @@ from itertools import groupby, permutations
 
 from data.catalog import TRAIN_SETS
 from data.patches import DEFAULT_PATCH, prepare_command
+from engine.recipe import MAX_CONTRAST, Recipe
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (
@@ -25,7 +26,6 @@ from report.facts import (
     shown_steps,
 )
 from report.tables import Table, mark_best
-from train import MAX_CONTRAST, Recipe
 
 EPOCHS = Recipe().epochs  # of a full training
 STAGES = "一二三四五六七八九十"

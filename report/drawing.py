@@ -16,7 +16,9 @@ import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from PIL import Image
 
-from utils import EXPLODED_LOSS, to_rgb, written_whole
+from engine.recipe import EXPLODED_LOSS
+from support.files import written_whole
+from utils import to_rgb
 
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"

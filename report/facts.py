@@ -11,6 +11,7 @@ import numpy as np
 
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, count_patches
+from engine.recipe import EXPLODED_LOSS, HELD_OUT
 from models import (
     TRAINABLE,
     build_model,
@@ -22,8 +23,7 @@ from models import (
 )
 from report.experiments import GROUPS, REPEATED, Experiment
 from report.result_files import network_of, read_result
-from train import HELD_OUT
-from utils import EXPLODED_LOSS, UserError
+from support.command_line import UserError
 
 SCALE = 4
 TRAINING_SET = "T91"

@@ -11,7 +11,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.textpath import text_to_path
 
 from report.drawing import load_fonts
-from utils import UserError
+from support.command_line import UserError
 
 UNITS = text_to_path.FONT_SCALE  # to the em
 CHINESE = "[\u2e80-\u9fff\uff00-\uffef]"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
-from utils import UserError
+from support.command_line import UserError
 
 HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px

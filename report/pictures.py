@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.patches import ConnectionPatch, Rectangle
 
 from data.catalog import TRAIN_SETS
-from data.degradation import contributions, cubic, degrade, imresize, modcrop
+from data.degradation import degrade
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, count_patches, cut_patches, patch_starts
 from report.comparisons import GAP, MARK, choose_region
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, put_caption, show_image
-from utils import score, to_uint8, to_y
+from utils import contributions, cubic, imresize, modcrop, score, to_uint8, to_y
 
 T91 = TRAIN_SETS["T91"]
 SCALE = 4

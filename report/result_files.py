@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import UserError, is_plain_text
+from support.command_line import UserError, is_plain_text
 
 MAX_SCORE = 1000  # dB: far above any PSNR of 8-bit images
 

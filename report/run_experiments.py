@@ -17,7 +17,10 @@ from data.patches import patch_file
 from models import TRAINABLE
 from report.experiments import GROUPS, PREPARATIONS, SHORT
 from report.facts import SCALE, read_history
-from utils import ROOT, Interrupted, Parser, UserError, add_device_argument, check_writable, run_script, write_json
+from support.command_line import Parser, UserError, run_script
+from support.devices import add_device_argument
+from support.files import ROOT, check_writable, write_json
+from support.signals import Interrupted
 
 
 def parse_args(argv=None):

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from data.patches import prepare_patches
-from utils import run_script
+from support.command_line import run_script
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,15 @@ from PIL import Image
 
 import train
 from data.batches import PatchPairs
+from engine.checkpoint import CHECKPOINT_VERSION, load_checkpoint, save_checkpoint
+from engine.recipe import Recipe
+from engine.run import start_run
 from models import build_model, model_options
 from report.facts import read_history
-from utils import CHECKPOINT_VERSION, Team, UserError, library_versions, load_checkpoint, save_checkpoint, write_json
+from support.command_line import UserError
+from support.files import write_json
+from support.processes import Team
+from support.provenance import library_versions
 
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
@@ -146,8 +152,8 @@ def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
     pairs = [(torch.rand(patches, 1, 8, 8) * 255, torch.rand(patches, 1, 32, 32) * 255)]
     pairs = PatchPairs(pairs, 4, torch.device(device), 1e9)
     model = build_model(name, 4, **small_options(name))
-    recipe = train.Recipe(**{"epochs": 2, "batch_size": 4, "precision": "fp32"} | recipe)
-    return train.start_run(model, recipe, {}, pairs, [], Team())
+    recipe = Recipe(**{"epochs": 2, "batch_size": 4, "precision": "fp32"} | recipe)
+    return start_run(model, recipe, {}, pairs, [], Team())
 
 
 def vdsr_checkpoint(scale=4, channels=1, **options):

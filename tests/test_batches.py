@@ -10,9 +10,9 @@ import torch
 
 from data import batches
 from data.batches import PatchPairs, augment, raise_contrast, shuffled
-from data.degradation import imresize
 from data.patches import CHUNK
-from utils import UserError
+from support.command_line import UserError
+from utils import imresize
 
 CPU = torch.device("cpu")
 BATCH = 10

@@ -15,7 +15,8 @@ import train
 from benchmarks import measure, parts, reference, watch
 from models import TRAINABLE, build_model
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
-from utils import ROOT, UserError
+from support.command_line import UserError
+from support.files import ROOT
 
 MIB = 2**20
 SMALL = {"depth": 3, "num_features": 4}

@@ -18,7 +18,8 @@ from PIL import Image
 
 from data import catalog
 from data.catalog import TEST_SETS, TRAIN_SETS, ImageSet, Mirror, describe_image, find_images
-from utils import UserError, read_image
+from data.images import read_image
+from support.command_line import UserError
 
 SETS = {name: (TRAIN_SETS | TEST_SETS)[name] for name in ("T91", "Set5", "Set14")}
 NAMES = ["a", "b", "c"]

@@ -28,7 +28,8 @@ from report.comparisons import (
     write_picture,
 )
 from report.drawing import MARKS, fingerprint, fingerprint_of
-from utils import UserError, calc_psnr, shave, to_rgb, to_y
+from support.command_line import UserError
+from utils import calc_psnr, shave, to_rgb, to_y
 
 PHOTOGRAPH = data.astronaut()
 IMAGES = {

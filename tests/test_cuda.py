@@ -9,8 +9,10 @@ from tqdm import tqdm
 
 import train
 from data.patches import prepare_patches
+from engine.checkpoint import load_checkpoint
+from engine.step import TrainingStep
 from models import TRAINABLE
-from utils import choose_device, load_checkpoint
+from support.devices import choose_device, choose_kernels
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -20,9 +22,9 @@ VDSR = ("--model", "vdsr", "--set", "depth=5", "--set", "num_features=16")
 @pytest.fixture(autouse=True)
 def same_kernels():
     """Kernels that give the same bits in every run, as --deterministic chooses them."""
-    train.choose_kernels(deterministic=True)
+    choose_kernels(deterministic=True)
     yield
-    train.choose_kernels(deterministic=False)
+    choose_kernels(deterministic=False)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_recorded_step_trains_as_the_written_one(name, precision, compiled):
     results = []
     for recordable in (True, False):
         run = random_run(name, patches=34, device=choose_device("cuda"), precision=precision, centralize=True)
-        step = train.TrainingStep(run, compiled and recordable)
+        step = TrainingStep(run, compiled and recordable)
         step.recordable = recordable
         losses = [train.train_epoch(run, step, tqdm(disable=True))[0] for _ in range(2)]
         assert (step.graph is not None) == recordable
@@ -54,7 +56,7 @@ def test_recorded_step_trains_as_the_written_one(name, precision, compiled):
 
 def test_recorded_step_whose_gradient_is_not_finite_changes_nothing():
     run = random_run("drrn", patches=34, device=choose_device("cuda"))
-    step = train.TrainingStep(run)
+    step = TrainingStep(run)
     train.train_epoch(run, step, tqdm(disable=True))
     assert step.graph is not None
     before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))

@@ -11,8 +11,10 @@ from PIL import Image
 from skimage import data
 
 from data.catalog import SET5
-from data.degradation import BicubicUpsample, degrade, imresize, modcrop
-from utils import SCALES, read_image, score, shave, to_uint8
+from data.degradation import degrade
+from data.images import read_image
+from models.layers import BicubicUpsample
+from utils import SCALES, imresize, modcrop, score, shave, to_uint8
 
 KINDS = [np.uint8, np.float32, np.float64]
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from helpers import read_json
 
-from utils import ROOT
+from support.files import ROOT
 
 
 @pytest.fixture

@@ -30,12 +30,14 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
-import train
 from data import catalog
 from data.catalog import CatalogImage, ImageSet, Mirror, describe_image, find_images
+from data.images import read_image, read_photo
 from data.patches import ATTRIBUTES, prepare_patches, read_patches
-from models import model_from_checkpoint
-from utils import CHECKPOINT_FIELDS, UserError, is_plain_text, load_checkpoint, read_image, read_photo, save_checkpoint
+from engine.checkpoint import CHECKPOINT_FIELDS, load_checkpoint, model_from_checkpoint, save_checkpoint
+from engine.recipe import Recipe
+from engine.run import LOG_COLUMNS
+from support.command_line import UserError, is_plain_text
 
 FUZZ = int(os.environ.get("FUZZ", 1400))  # mutated files in all
 SECONDS = 20  # for one file: more counts as a hang
@@ -867,11 +869,11 @@ VALUES = st.recursive(
 )
 FIELDS = {
     (): [*CHECKPOINT_FIELDS, "revived", "started_from", "new"],
-    ("recipe",): list(asdict(train.Recipe())),
+    ("recipe",): list(asdict(Recipe())),
     ("data",): list(ATTRIBUTES),
     ("options",): ["depth", "num_features", "bicubic_skip", "width"],
     ("training",): ["model", "average_steps", "optimizer", "generator", "history", "best_psnr", "best_epoch"],
-    ("training", "history", 0): list(train.LOG_COLUMNS),
+    ("training", "history", 0): list(LOG_COLUMNS),
     ("training", "optimizer", "state"): [0, 1, 2, 3, "0"],
     ("training", "optimizer", "state", 0): ["step", "exp_avg", "exp_avg_sq"],
 }

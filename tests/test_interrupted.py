@@ -20,9 +20,14 @@ import pytest
 import torch
 from helpers import contents, equal, network_flags, refused, state_of
 
+import engine.folder
 import train
 from data.patches import PatientFile
-from utils import ROOT, UserError, handling_signals, held_by_one, load_checkpoint, run_script, undisturbed
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.step import TrainingStep
+from support.command_line import UserError, run_script
+from support.files import ROOT, held_by_one
+from support.signals import handling_signals, undisturbed
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
@@ -47,7 +52,7 @@ def work(folder, arguments, ready, limit=None):
 
     limit: bytes that a file may have.
     """
-    train.REST_SECONDS = 0
+    engine.folder.REST_SECONDS = 0
     for number in (signal.SIGINT, signal.SIGTERM):  # before and after the script itself
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -119,7 +124,7 @@ def train_here(script):
 
 def at_step(monkeypatch, wanted, action):
     """Have `action` happen in the middle of one step of the run, counted from 1."""
-    compute, steps = train.TrainingStep.compute, []
+    compute, steps = TrainingStep.compute, []
 
     def computed(self, *arguments):
         steps.append(None)
@@ -127,21 +132,21 @@ def at_step(monkeypatch, wanted, action):
             action()
         return compute(self, *arguments)
 
-    monkeypatch.setattr(train.TrainingStep, "compute", computed)
+    monkeypatch.setattr(TrainingStep, "compute", computed)
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(train_here, workplace, flags, monkeypatch):
     """Else a kill between the two, after the last epoch, would leave a log that no resuming completes."""
-    rows, save = [], train.save_checkpoint
+    rows, save = [], save_checkpoint
 
     def saved(path, checkpoint):
         if path.name == "last.pth":
             rows.append((path.parent / "log.csv").read_text().count("\n") - 1)
         save(path, checkpoint)
 
-    monkeypatch.setattr(train, "REST_SECONDS", 0)
-    monkeypatch.setattr(train, "save_checkpoint", saved)
+    monkeypatch.setattr("engine.folder.REST_SECONDS", 0)
+    monkeypatch.setattr("engine.folder.save_checkpoint", saved)
     assert train_here(*flags, "--out", "run") == (0, "")
     assert rows == [*range(1, EPOCHS + 1)]
 
@@ -280,7 +285,7 @@ def cut_power():
 def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(train_here, workplace, flags, resume, monkeypatch):
     assert train_here(*flags, "--out", "straight")[0] == 0
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(train, "SAVE_SECONDS", 0)
+        patch.setattr("engine.folder.SAVE_SECONDS", 0)
         at_step(patch, STEPS + 6, cut_power)
         train_here(*flags, "--out", "run")
     assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 5
@@ -294,7 +299,7 @@ def test_short_epochs_do_not_each_write_last_pth_and_a_kill_costs_no_more_than_t
 ):
     assert train_here(*flags, "--out", "straight")[0] == 0
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(train, "REST_SECONDS", 3600)
+        patch.setattr("engine.folder.REST_SECONDS", 3600)
         at_step(patch, 2 * STEPS + 1, cut_power)
         train_here(*flags, "--out", "run")
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 1

@@ -11,6 +11,8 @@ from skimage import data
 from torch import nn
 
 from data.degradation import degrade
+from engine.checkpoint import load_checkpoint, model_from_checkpoint
+from engine.inference import AT_ONCE, AUTO_TILE, TILE_OVERLAP, InPrecision, SelfEnsemble, Tiled, windows
 from models import (
     MAX_OPTION,
     MODELS,
@@ -18,15 +20,14 @@ from models import (
     build_model,
     count_multiply_adds,
     count_parameters,
-    model_from_checkpoint,
     model_label,
     model_options,
     non_default_options,
     parse_options,
     receptive_field,
 )
-from models.inference import AT_ONCE, AUTO_TILE, TILE_OVERLAP, InPrecision, SelfEnsemble, Tiled, windows
-from utils import ROOT, SCALES, calc_psnr, load_checkpoint
+from support.files import ROOT
+from utils import SCALES, calc_psnr
 
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
 WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int]
@@ -427,7 +428,7 @@ def test_tiled_bicubic_equals_the_untiled_image_at_every_pixel(scale, tile):
 
 
 def test_tiles_go_through_the_network_in_batches_of_bounded_size(monkeypatch):
-    monkeypatch.setattr("models.inference.AT_ONCE", 7 * 40 * 40)  # 7 windows of 40x40, or 3 of a pair of images
+    monkeypatch.setattr("engine.inference.AT_ONCE", 7 * 40 * 40)  # 7 windows of 40x40, or 3 of a pair of images
     model = Recorder(2)
     for n, batches in ((1, [7, 5]), (2, [6, 6, 6, 6])):
         model.batches.clear()

@@ -13,7 +13,7 @@ from skimage import data
 
 from report.formulas import formula_svg
 from report.page import COLUMN, MAX_WIDTH, render_page
-from utils import UserError
+from support.command_line import UserError
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 PHOTOGRAPH = Image.fromarray(data.astronaut()[:128, 100:260])

@@ -16,7 +16,7 @@ from PIL import Image
 import prepare
 from data import patches
 from data.catalog import TRAIN_SETS
-from data.degradation import imresize, modcrop
+from data.images import read_image, write_png
 from data.patches import (
     DEFAULT_PATCH,
     FORMAT_VERSION,
@@ -27,7 +27,8 @@ from data.patches import (
     prepare_patches,
     read_patches,
 )
-from utils import SCALES, UserError, read_image, rgb_to_ycbcr, write_png
+from support.command_line import UserError
+from utils import SCALES, imresize, modcrop, rgb_to_ycbcr
 
 ASKED = {"dataset": "mine", "scale": 4, "colour": "y"}
 

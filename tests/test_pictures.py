@@ -8,11 +8,11 @@ from helpers import assert_fits_a_page, assert_legible
 from skimage import data
 
 from data.catalog import TRAIN_SETS
-from data.degradation import cubic, degrade, imresize
+from data.degradation import degrade
 from data.patches import cut_patches
 from report import pictures
 from report.drawing import fingerprint, fingerprint_of
-from utils import rgb_to_ycbcr, to_y
+from utils import cubic, imresize, rgb_to_ycbcr, to_y
 
 PHOTOGRAPH = data.astronaut()[:187, 100:330]  # 230x187: neither is a multiple of 4
 T91 = TRAIN_SETS["T91"]

@@ -14,8 +14,10 @@ from helpers import contents, png_claiming
 from PIL import Image
 
 from data.catalog import TRAIN_SETS
+from data.images import read_image, write_png
 from data.patches import read_patches
-from utils import ROOT, SCALES, read_image, write_png
+from support.files import ROOT
+from utils import SCALES
 
 
 @pytest.fixture

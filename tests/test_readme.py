@@ -12,9 +12,10 @@ from helpers import read_json
 
 from data.catalog import TRAIN_SETS
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
-from models.inference import AT_ONCE, AUTO_TILE
-from train import LOG_COLUMNS, MAX_CONTRAST, Recipe
-from utils import ROOT, sha256_of_file
+from engine.inference import AT_ONCE, AUTO_TILE
+from engine.recipe import MAX_CONTRAST, Recipe
+from engine.run import LOG_COLUMNS
+from support.files import ROOT, sha256_of_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPEED = re.search(r"<!-- speed -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)[1]

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 import models
 from data.patches import DEFAULT_PATCH
+from engine.recipe import Recipe
 from models import TRAINABLE, model_options
 from prepare import parse_args as parse_prepare_args
 from report import build, charts, content, run_experiments
@@ -24,8 +25,8 @@ from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
 from report.experiments import BASE, GROUPS, PREPARATIONS, RECIPES, Experiment
 from report.facts import HELD_OUT_FILE, load, patch_count, read_history
-from train import Recipe
-from utils import ROOT, UserError, write_json
+from support.command_line import UserError
+from support.files import ROOT, write_json
 
 REPORT = ROOT / "report"
 BENCHMARKS = ROOT / "benchmarks" / "results"

@@ -19,25 +19,15 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 
 import test
 from data.catalog import TRAIN_SETS
-from data.degradation import imresize
+from data.images import Photo, read_photo, split_alpha, write_png
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.inference import InPrecision, Tiled
 from models import build_model, count_parameters, model_options
-from models.inference import InPrecision, Tiled
 from models.vdsr import VDSR
 from report.comparisons import image_files
 from report.drawing import fingerprint, fingerprint_of
 from report.result_files import read_result
-from utils import (
-    Photo,
-    load_checkpoint,
-    protocol,
-    read_photo,
-    rgb_to_ycbcr,
-    save_checkpoint,
-    split_alpha,
-    to_y,
-    write_png,
-    ycbcr_to_rgb,
-)
+from utils import imresize, protocol, rgb_to_ycbcr, to_y, ycbcr_to_rgb
 
 PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # 164x168, a face
 SMALL = small_options("vdsr")
@@ -202,7 +192,7 @@ def test_bicubic_alone_has_figures_too(script, workplace):
 
 
 def test_a_tree_is_clean_in_which_only_this_run_has_drawn_figures(script, workplace, monkeypatch):
-    monkeypatch.setattr("utils.git_state", lambda: ("abc", not any((workplace / "out").rglob("*.*"))))
+    monkeypatch.setattr("support.provenance.git_state", lambda: ("abc", not any((workplace / "out").rglob("*.*"))))
     run(script, "--dataset", small_set(workplace / "shots"), "--out", "out")
     assert read_json(workplace / "out" / "results" / "shots_x4_bicubic.json")["clean"]
     run(script, "--dataset", "shots", "--out", "out")
@@ -273,7 +263,7 @@ def test_tiles_are_no_larger_than_asked_for_and_change_no_score(script, workplac
 
 
 def test_scores_are_taken_in_fp32_on_any_machine_unless_asked_otherwise_and_say_so(script, workplace, monkeypatch):
-    monkeypatch.setattr("utils.has_bf16", lambda device: True)
+    monkeypatch.setattr("support.devices.has_bf16", lambda device: True)
     path = small_checkpoint(workplace / "best.pth")
     small_set(workplace / "shots")
     psnr = {}
@@ -571,7 +561,7 @@ def test_own_image_keeps_its_colour_profile(script, workplace):
 
 
 def test_own_image_may_become_larger_than_those_that_are_read(script, workplace, monkeypatch):
-    monkeypatch.setattr("utils.MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1])
+    monkeypatch.setattr("data.images.MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1])
     Image.fromarray(COLOUR).save(workplace / "a.png")
     weights = small_checkpoint(workplace / "best.pth")
     run(script, "--weights", weights, "--input", "a.png", "--output", "out")
@@ -625,7 +615,7 @@ def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, work
     ],
 )
 def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workplace, monkeypatch, flags, precisions):
-    monkeypatch.setattr("utils.has_bf16", lambda device: True)
+    monkeypatch.setattr("support.devices.has_bf16", lambda device: True)
     used = {}
 
     def enlarged_rows(network, photo, device, rows=test.enlarged_rows):

@@ -14,8 +14,10 @@ import torch
 from helpers import equal, network_flags, run_in
 from torch import distributed, nn
 
+from engine.checkpoint import load_checkpoint
 from models.layers import share_batch_norm
-from utils import ROOT, Team, load_checkpoint
+from support.files import ROOT
+from support.processes import Team
 
 
 @pytest.fixture
@@ -89,14 +91,16 @@ def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(wor
 STOPPED = """
 import sys
 sys.path.insert(0, {root!r})
-import train, utils
-after_step = train.Keeper.after_step
+import train
+from engine.folder import Keeper
+from support.command_line import run_script
+after_step = Keeper.after_step
 def stop(keeper):
     if (keeper.run.epoch, keeper.run.steps, keeper.run.team.rank) == (1, 2, 1):
         keeper.received = 15
     after_step(keeper)
-train.Keeper.after_step = stop
-utils.run_script(train.main)
+Keeper.after_step = stop
+run_script(train.main)
 """
 
 

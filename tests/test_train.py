@@ -22,24 +22,21 @@ from skimage import data
 from tqdm import tqdm
 
 import train
-from data.degradation import imresize
+from data.images import write_png
 from data.patches import prepare_patches, read_patches
-from models import MODELS, TRAINABLE, build_model, count_parameters, model_from_checkpoint
+from engine.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
+from engine.folder import Keeper
+from engine.recipe import EXPLODED_LOSS, MAX_CONTRAST, CharbonnierLoss, Recipe, learning_rate_at
+from engine.run import split
+from engine.step import EAGER_STEPS, TrainingStep, WeightAverage, centralize_gradients
+from models import MODELS, TRAINABLE, build_model, count_parameters
 from report.drawing import draw_curve
 from report.facts import read_history
-from utils import (
-    COLOURS,
-    Team,
-    UserError,
-    git_state,
-    load_checkpoint,
-    rgb_to_ycbcr,
-    save_checkpoint,
-    score,
-    sha256_of_file,
-    to_uint8,
-    write_png,
-)
+from support.command_line import UserError
+from support.files import sha256_of_file
+from support.processes import Team
+from support.provenance import git_state
+from utils import COLOURS, imresize, rgb_to_ycbcr, score, to_uint8, to_unit
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for the runs of the module's fixtures, which are made before
 EPOCHS = 4
@@ -94,7 +91,7 @@ def test_log_has_a_row_per_epoch_and_best_psnr_is_the_running_maximum(finished):
     assert [row["best_psnr"] for row in log] == list(accumulate((row["val_psnr"] for row in log), max))
     assert all(row[column] > 0 for row in log for column in COLUMNS)
     assert [row["learning_rate"] for row in log] == pytest.approx(
-        [train.learning_rate_at(step, 3 * EPOCHS, train.Recipe()) for step in (2, 5, 8, 11)]
+        [learning_rate_at(step, 3 * EPOCHS, Recipe()) for step in (2, 5, 8, 11)]
     )
 
 
@@ -118,7 +115,7 @@ def test_checkpoint_says_how_it_was_made(finished, tiny):
     assert checkpoint["model"] == "vdsr"
     assert checkpoint["options"] == {"depth": 3, "num_features": 8, "bicubic_skip": True}
     assert (checkpoint["scale"], checkpoint["channels"], checkpoint["val_set"]) == (4, 1, "held-out")
-    recipe = train.Recipe(epochs=EPOCHS, batch_size=8, precision="fp32")
+    recipe = Recipe(epochs=EPOCHS, batch_size=8, precision="fp32")
     assert checkpoint["recipe"] == vars(recipe)
     patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
     assert checkpoint["data"] == patches.attributes
@@ -310,7 +307,7 @@ def test_failure_that_is_not_the_files_is_not_said_to_be(stopped, tiny, monkeypa
     def out_of_memory(*arguments):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(train, "run_on", out_of_memory)
+    monkeypatch.setattr("engine.run.run_on", out_of_memory)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         run_in(stopped.parent, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
 
@@ -319,7 +316,7 @@ def test_run_resumed_elsewhere_says_what_has_changed(stopped, tiny, monkeypatch)
     before = load_checkpoint(stopped / "last.pth")
     assert before["processes"] == 1 and "resumed" not in before
     with monkeypatch.context() as patch:
-        patch.setattr("utils.git_state", lambda: ("c0ffee", before["clean"]))
+        patch.setattr("support.provenance.git_state", lambda: ("c0ffee", before["clean"]))
         run_in(stopped.parent, ["--resume", "run/last.pth", "--data-dir", str(tiny)])
     after = load_checkpoint(stopped / "last.pth")
     epoch = len(before["training"]["history"])
@@ -329,7 +326,7 @@ def test_run_resumed_elsewhere_says_what_has_changed(stopped, tiny, monkeypatch)
 
 def test_epoch_that_is_resumed_counts_the_seconds_before_it_stopped():
     run, later = random_run(), random_run()
-    run.losses[0] = train.TrainingStep(run)(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32))
+    run.losses[0] = TrainingStep(run)(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32))
     run.steps, run.epoch_start = 1, run.generator.get_state()
     run.started = time.perf_counter() - 100
     later.restore(run.state())
@@ -347,7 +344,7 @@ def test_large_held_out_image_goes_through_the_network_in_tiles():
     hr = torch.randint(0, 256, (1, 2400, 1600), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     lr = hr[:, ::4, ::4].float()
     psnr = train.validate(Network(), [("large", lr, hr)], 4, torch.device("cpu"), Team())
-    whole = train.to_unit(lr[None]).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    whole = to_unit(lr[None]).repeat_interleave(4, 2).repeat_interleave(4, 3)
     assert psnr == pytest.approx(score(to_uint8(whole)[0].numpy(), hr.numpy(), border=4, ssim=False)[0])
     assert max(seen) < lr.numel() / 3
 
@@ -358,7 +355,7 @@ def test_processes_on_a_cpu_ask_each_other_after_each_step_whether_to_end(size):
     asked = []
     run = random_run()
     run.team = SimpleNamespace(size=size, largest=lambda number: asked.append(number) or number)
-    keeper = train.Keeper(run, None, 2)
+    keeper = Keeper(run, None, 2)
     for run.steps in (1, 2, 3):
         keeper.after_step()
     assert len(asked) == 3
@@ -385,8 +382,8 @@ def test_processes_on_a_cpu_ask_each_other_after_each_step_whether_to_end(size):
     ],
 )
 def test_learning_rate_of_a_step_of_100(step, settings, expected):
-    recipe = train.Recipe(**({"learning_rate": 1.0, "warmup": 10} | settings))
-    assert train.learning_rate_at(step, 100, recipe) == pytest.approx(expected, rel=1e-12)
+    recipe = Recipe(**({"learning_rate": 1.0, "warmup": 10} | settings))
+    assert learning_rate_at(step, 100, recipe) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -451,13 +448,13 @@ def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_wei
 
 
 def test_raised_contrast_reaches_the_network(workplace, tiny, monkeypatch):
-    largest, compute = {}, train.TrainingStep.compute
+    largest, compute = {}, TrainingStep.compute
 
     def computed(step, lr, hr, weight=1.0):
         largest[step.run.recipe.contrast] = max(largest.get(step.run.recipe.contrast, 0), lr.abs().max().item())
         return compute(step, lr, hr, weight)
 
-    monkeypatch.setattr(train.TrainingStep, "compute", computed)
+    monkeypatch.setattr(TrainingStep, "compute", computed)
     for share in (0, 1):
         run_in(workplace, command(tiny, *VDSR, "--contrast", share, "--epochs", 1, "--out", f"run{share}"))
     assert largest[0.0] < 1.2 < largest[1.0]
@@ -474,7 +471,7 @@ def test_contrast_changes_its_share_of_the_patches_and_goes_with_augmentation(wo
     run_in(workplace, command(tiny, *VDSR, "--contrast", 0.25, "--epochs", 40, "--out", "run"))
     higher = [gain for gain in gains if gain != 1]
     assert 0.2 < len(higher) / len(gains) < 0.3
-    assert 1 < min(higher) < 1.2 and train.MAX_CONTRAST - 0.2 < max(higher) <= train.MAX_CONTRAST
+    assert 1 < min(higher) < 1.2 and MAX_CONTRAST - 0.2 < max(higher) <= MAX_CONTRAST
     assert train.parse_args(["--no-augment"]).contrast == 0 < train.parse_args([]).contrast
 
 
@@ -485,7 +482,7 @@ def test_centralized_gradient_of_each_filter_has_no_mean_and_the_rest_is_as_it_w
     for parameter in model.parameters():
         parameter.grad = torch.rand(parameter.shape, generator=generator)
     before = [parameter.grad.clone() for parameter in model.parameters()]
-    train.centralize_gradients(model)
+    centralize_gradients(model)
     filters = {}  # weight: the dimension that counts its filters
     for layer in model.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
@@ -515,7 +512,7 @@ def test_negatives_change_the_weights_and_go_with_augmentation(workplace, tiny):
 def test_averaged_weights_follow_the_formula_and_take_buffers_along():
     """Step n keeps min(decay, (1 + n) / (10 + n)) of the average: 2/11, 3/12 and 0.3 with a decay of 0.3."""
     model = torch.nn.BatchNorm1d(1)
-    average = train.WeightAverage(model, decay=0.3)
+    average = WeightAverage(model, decay=0.3)
     expected = {"weight": 1.0, "running_mean": 0.0}
     for step, kept in enumerate((2 / 11, 3 / 12, 0.3), start=1):
         for name in expected:
@@ -531,15 +528,15 @@ def test_averaged_weights_follow_the_formula_and_take_buffers_along():
 def test_charbonnier_loss_by_hand():
     hr = torch.zeros(1, 1, 1, 2)
     sr = torch.tensor([[[[0.0, 0.003]]]])
-    assert train.CharbonnierLoss()(sr, hr).item() == pytest.approx((0.001 + 1e-5**0.5) / 2, rel=1e-6)
+    assert CharbonnierLoss()(sr, hr).item() == pytest.approx((0.001 + 1e-5**0.5) / 2, rel=1e-6)
 
 
 def test_loss_that_is_not_finite_stops_naming_the_step_and_keeps_the_checkpoints(script, workplace, tiny, monkeypatch):
     def learning_rate_at(step, total_steps, recipe):
         return 1e-4 if step < 6 else 1e30
 
-    monkeypatch.setattr(train, "learning_rate_at", learning_rate_at)
-    monkeypatch.setattr(train, "REST_SECONDS", 0)
+    monkeypatch.setattr("train.learning_rate_at", learning_rate_at)
+    monkeypatch.setattr("engine.folder.REST_SECONDS", 0)
     result = script("train", *command(tiny, *VDSR, "--clip", 0, "--no-negatives", "--out", "run"))
     assert result.status == 2
     assert re.fullmatch(r"train\.py: error: loss or gradient are not finite at step 8; .*\n", result.err)
@@ -560,7 +557,7 @@ def test_absurd_learning_rate_stops_in_the_first_epoch(script, workplace, tiny):
 @pytest.mark.parametrize("clip", [0.0, 0.01])
 def test_step_whose_gradient_is_not_finite_changes_nothing(clip):
     run = random_run("vdsr", clip=clip)
-    step = train.TrainingStep(run)
+    step = TrainingStep(run)
     run.learning_rate.fill_(1e-3)
     lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
     step(lr, hr)
@@ -653,15 +650,15 @@ def test_stall_is_three_epochs_within_a_hundredth_of_bicubic(psnrs, stalls):
 
 @pytest.mark.parametrize("loss", [0.5, 1e6])
 def test_epoch_with_a_loss_that_exploded_is_warned_of(workplace, tiny, monkeypatch, loss):
-    compute, steps = train.TrainingStep.compute, []
+    compute, steps = TrainingStep.compute, []
 
     def computed(self, *arguments):
         steps.append(compute(self, *arguments))
         return torch.tensor(loss) if len(steps) == 1 else steps[-1]
 
-    monkeypatch.setattr(train.TrainingStep, "compute", computed)
+    monkeypatch.setattr(TrainingStep, "compute", computed)
     out = run_in(workplace, command(tiny, *VDSR, "--epochs", 2, "--out", "run"))
-    assert out.count("warning: the loss exploded") == (loss > train.EXPLODED_LOSS)
+    assert out.count("warning: the loss exploded") == (loss > EXPLODED_LOSS)
 
 
 # ---------------------------------------------------------------- data
@@ -710,7 +707,7 @@ def test_grey_held_out_image_scores_alike_on_y_and_on_rgb_and_is_cut_like_others
         bicubic = build_model("bicubic", 4, channels)
         scores.append(train.validate(bicubic, patches.val, 4, torch.device("cpu"), Team()))
         args = train.parse_args(["--data-dir", str(workplace)])
-        parts, _ = train.split(patches, "sample", args)
+        parts, _ = split(patches, "sample", args)
         counts.append([tuple(hr.shape) for _, hr in parts])
     assert scores[0] == pytest.approx(scores[1], abs=0.05)  # only the rounding of the RGB image's LR image differs
     assert counts == [[(8, 1, 32, 32), (4, 1, 32, 32)], [(8, 3, 32, 32), (4, 3, 32, 32)]]
@@ -777,7 +774,7 @@ def test_image_without_any_error_leaves_the_choice_of_the_epoch_to_the_others():
 def test_memory_that_does_not_suffice_ends_in_one_line(script, workplace, tiny, monkeypatch):
     said = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
     for error in (RuntimeError(said), torch.OutOfMemoryError("CUDA out of memory."), MemoryError()):
-        monkeypatch.setattr(train.TrainingStep, "compute", Mock(side_effect=error))
+        monkeypatch.setattr(TrainingStep, "compute", Mock(side_effect=error))
         arguments = command(tiny, *VDSR, "--out", "run")
         assert refused(script, "train", arguments, "out of memory", "--batch-size", unchanged=workplace)
 
@@ -1072,10 +1069,10 @@ def test_memory_limit_too_small_to_stream_is_refused(script, workplace, tiny):
 # ---------------------------------------------------------------- the recorded step
 
 
-@pytest.mark.parametrize("eager", [train.EAGER_STEPS, 4])  # after 4 comes the small batch
+@pytest.mark.parametrize("eager", [EAGER_STEPS, 4])  # after 4 comes the small batch
 def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_size_runs_as_written(monkeypatch, eager):
     """CUDA's graphs, played by this processor: recording runs nothing, replaying reads and writes what was recorded."""
-    monkeypatch.setattr(train, "EAGER_STEPS", eager)
+    monkeypatch.setattr("engine.step.EAGER_STEPS", eager)
     written, recorded = random_run(), random_run()
     replayed = []
 
@@ -1098,12 +1095,12 @@ def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_siz
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    step = train.TrainingStep(recorded)
+    step = TrainingStep(recorded)
     step.recordable = True
     quiet = tqdm(disable=True)
     losses = [
         train.train_epoch(run, one_step, quiet)[0]
-        for run, one_step in ((written, train.TrainingStep(written)), (recorded, step))
+        for run, one_step in ((written, TrainingStep(written)), (recorded, step))
         for _ in range(2)
     ]
     assert losses[:2] == losses[2:]
@@ -1120,10 +1117,10 @@ def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(monkeypat
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     written, other = random_run(), random_run()
-    step = train.TrainingStep(other)
+    step = TrainingStep(other)
     step.recordable = True
     for _ in range(2):
-        expected = train.train_epoch(written, train.TrainingStep(written), tqdm(disable=True))
+        expected = train.train_epoch(written, TrainingStep(written), tqdm(disable=True))
         assert train.train_epoch(other, step, tqdm(disable=True))[0] == expected[0]
     assert capsys.readouterr().out.count("note: the training step cannot be recorded") == 1
 
@@ -1136,7 +1133,7 @@ def test_compiled_network_sees_the_whole_batches_and_trains_as_the_written_one()
     results = []
     for compiled in (False, True):
         run = random_run("vdsr")
-        step = train.TrainingStep(run, compiled)
+        step = TrainingStep(run, compiled)
         sizes, whole = [], step.of_whole_batches
         step.of_whole_batches = lambda lr, sizes=sizes, whole=whole: sizes.append(len(lr)) or whole(lr)
         losses = [train.train_epoch(run, step, tqdm(disable=True))[0] for _ in range(2)]

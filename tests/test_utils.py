@@ -29,44 +29,28 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.io import ImageReadMode, decode_image
 
-from models import model_from_checkpoint
-from utils import (
+from data.images import list_images, png_writer, read_image, read_photo, split_alpha, write_png
+from engine.checkpoint import (
     CHECKPOINT_FIELDS,
     CHECKPOINT_VERSION,
-    ROOT,
+    load_checkpoint,
+    model_from_checkpoint,
+    save_checkpoint,
+)
+from support.command_line import (
     Parser,
     UserError,
-    calc_psnr,
-    calc_ssim,
-    check_names,
-    check_writable,
-    choose_device,
-    git_state,
-    library_versions,
-    list_images,
-    load_checkpoint,
     non_negative_float,
-    png_writer,
     positive_float,
     positive_int,
-    progress,
-    provenance,
-    read_ahead,
-    read_image,
-    read_photo,
-    replace_patiently,
-    rgb_to_ycbcr,
     run_script,
-    save_checkpoint,
-    score,
-    split_alpha,
-    to_uint8,
     whole_number,
-    write_behind,
-    write_png,
-    written_whole,
-    ycbcr_to_rgb,
 )
+from support.devices import choose_device
+from support.files import ROOT, check_names, check_writable, replace_patiently, written_whole
+from support.progress import progress, read_ahead, write_behind
+from support.provenance import git_state, library_versions, provenance
+from utils import calc_psnr, calc_ssim, rgb_to_ycbcr, score, to_uint8, ycbcr_to_rgb
 
 PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
 DEEP = (
@@ -579,7 +563,7 @@ def test_file_that_another_program_holds_is_tried_again_on_windows(tmp_path, mon
     with pytest.raises(PermissionError) as refused, written_whole(tmp_path / "a.txt") as path:
         path.write_text("new")
     assert refused.value.filename == str(tmp_path / "a.txt") and not waited
-    monkeypatch.setattr("utils.os.name", "nt")
+    monkeypatch.setattr("support.files.os.name", "nt")
     attempts.clear()
     (tmp_path / "b").write_text("new")
     replace_patiently(tmp_path / "b", tmp_path / "a.txt")
@@ -798,7 +782,7 @@ def test_script_ends_in_one_line_on_stderr_and_a_status(capsys, error, status, w
 
 
 def test_text_that_the_terminal_cannot_show_is_escaped_and_ends_nothing():
-    code = "import utils; utils.run_script(lambda: print('\u7167\u7247 x4'))"
+    code = "from support.command_line import run_script; run_script(lambda: print('\u7167\u7247 x4'))"
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -816,10 +800,10 @@ def test_device_auto_computes():
 
 
 def test_progress_without_a_terminal_is_a_plain_line_after_each_interval(monkeypatch, capsys):
-    monkeypatch.setattr("utils.PLAIN_SECONDS", -1)
+    monkeypatch.setattr("support.progress.PLAIN_SECONDS", -1)
     assert list(progress("abc", "set", "images")) == ["a", "b", "c"]
     assert capsys.readouterr().out.splitlines() == [f"set: {done} of 3 images" for done in (1, 2, 3)]
-    monkeypatch.setattr("utils.PLAIN_SECONDS", 60)
+    monkeypatch.setattr("support.progress.PLAIN_SECONDS", 60)
     assert list(progress({"a": 1}.items(), "set", "images")) == [("a", 1)]
     assert capsys.readouterr().out == ""
 
@@ -896,7 +880,7 @@ def test_git_state_is_the_commit_and_whether_a_tracked_file_differs_from_it(tmp_
             ["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True
         ).stdout
 
-    monkeypatch.setattr("utils.ROOT", tmp_path)
+    monkeypatch.setattr("support.provenance.ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_state() == (None, None)
     git("init", "--quiet")

@@ -8,8 +8,10 @@ import torch
 from PIL import Image, ImageDraw
 
 from data.degradation import degrade
-from models import build_model, model_from_checkpoint
-from utils import ROOT, load_checkpoint, score, to_uint8
+from engine.checkpoint import load_checkpoint, model_from_checkpoint
+from models import build_model
+from support.files import ROOT
+from utils import score, to_uint8
 
 WEIGHTS = sorted((ROOT / "weights").glob("*.pth"))
 FLAT = {"srcnn_x4": 5.0}  # grey levels: it has no skip from its input, and makes what is nearly black 4 brighter

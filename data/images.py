@@ -1,0 +1,237 @@
+"""Image files: reading them with every doubt refused in one line, and writing PNG row by row."""
+
+import struct
+import warnings
+import zlib
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from support.command_line import UserError
+from support.files import written_whole
+
+IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
+MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
+
+
+def list_images(folder):
+    """The image files directly inside `folder`, sorted by name; hidden files are not among them."""
+    images = (
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    return sorted(images, key=lambda path: path.name)  # of paths the order differs between systems
+
+
+@contextmanager
+def _opened(path):
+    """Yield the PIL image in `path`, header checked, or raise UserError in one line whatever is wrong with the file."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if not path.is_file():  # a pipe would be waited for
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise UserError(f"{path}: found a {kind} where an image file is needed")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
+            # opened by name, Pillow 13 misreads turned grey TIFFs
+            with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+                _check_header(path, image)
+                _match_transparency(image)
+                yield image
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        size = path.stat().st_size
+        raise UserError(
+            f"{path}: not an image that can be read ({size} bytes); supply a PNG, BMP, JPEG or TIFF"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
+    except PermissionError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
+
+
+def _check_header(path, image):
+    width, height = image.size
+    if width * height == 0:
+        raise UserError(f"{path}: {width}x{height} holds no pixels; supply a whole copy")
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{path}: {width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first")
+    # looked for, not counted: a small TIFF can name millions. MPO: a telephone's JPEG with a smaller picture behind it
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise UserError(f"{path}: animated or multi-page (several frames); save the one frame you want as PNG")
+    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
+        raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")
+    if image.mode in ("F", "I"):
+        raise UserError(
+            f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first"
+        )
+
+
+def _match_transparency(image):
+    """Scale the transparent grey level of a PNG of 2 or 4 bits to 8, as Pillow does its pixels."""
+    mode, level = image.tile[0][3] if image.format == "PNG" and image.tile else "", image.info.get("transparency")
+    most = {"L;2": 3, "L;4": 15}.get(mode)
+    if most and isinstance(level, int) and level <= most:
+        image.info["transparency"] = level * 255 // most
+
+
+def _is_16_bit(image):
+    """Whether the file holds 16 bits per channel, also where Pillow would silently drop the lower eight."""
+    raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in image.tile if tile[3]]
+    deep = image.format in ("PNG", "TIFF") and any(";16" in str(mode) for mode in raw_modes)
+    return deep or image.mode.startswith("I;16")
+
+
+def image_size(path):
+    """(width, height) of an image file from its header, or None where it is no readable image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of photographs that are not ours to judge
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                return image.size
+    except Exception:  # any damage at all: the file is simply not a candidate
+        return None
+
+
+def read_image(path):
+    """Read a training or test image, EXIF orientation applied: uint8 (H, W) for grey or (H, W, 3) for RGB, [0, 255].
+
+    Raises UserError for a file that is missing, broken, larger than MAX_PIXELS, animated, CMYK, of 16 bits or more
+    per channel, or partly transparent: such pixels have no agreed PSNR.
+    """
+    with _opened(path) as image:
+        if _is_16_bit(image):
+            raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
+        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        if has_alpha and image.convert("RGBA").getextrema()[3][0] < 255:
+            raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+
+
+def write_png(path, image, icc_profile=None):
+    """Write a uint8 or uint16 image of 1 to 4 channels (grey, grey + alpha, RGB, RGBA) as PNG, whole or not at all."""
+    with closing(png_writer(path, image.shape, image.dtype, icc_profile)) as writer:
+        next(writer)
+        writer.send(image)
+
+
+def png_writer(path, shape, dtype, icc_profile=None):
+    """A generator that is sent the rows of an image from top to bottom and writes them as PNG, whole or not at all.
+
+    shape: (H, W) or (H, W, C), C from 1 to 4 as in write_png. dtype: uint8 or uint16. After next(), which writes
+    nothing but the header, send() takes (rows, W[, C]) arrays and gives the number of rows still missing: at 0 the file
+    is in its place. Closed before, the generator leaves nothing. Pillow wants all rows at once, 16 bits for grey only.
+    """
+    height, width, channels = (*shape, 1)[:3]
+    depth = np.dtype(dtype).newbyteorder(">")
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+
+        def write_chunk(kind, data):
+            file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+        file.write(b"\x89PNG\r\n\x1a\n")
+        write_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * depth.itemsize, colour_type, 0, 0, 0))
+        if icc_profile:
+            write_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc_profile))
+        compressor = zlib.compressobj()
+        above = np.zeros((1, width * channels * depth.itemsize), np.uint8)
+        while height:
+            rows = yield height
+            height -= len(rows)
+            rows = np.ascontiguousarray(rows, depth).reshape(len(rows), -1).view(np.uint8)
+            filtered = np.full((len(rows), 1 + rows.shape[1]), 2, np.uint8)  # each row starts with its filter, 2: Up
+            filtered[:, 1:] = rows - np.concatenate([above, rows[:-1]])
+            above = rows[-1:]
+            write_chunk(b"IDAT", compressor.compress(filtered))
+        write_chunk(b"IDAT", compressor.flush())
+        write_chunk(b"IEND", b"")
+    yield height
+
+
+@dataclass
+class Photo:
+    """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png."""
+
+    pixels: np.ndarray
+    icc_profile: bytes | None
+
+
+def read_photo(path):
+    """Read any image a user may have: grey, RGB, with alpha, palette, 8 or 16 bits; EXIF orientation applied.
+
+    Raises UserError for what _opened refuses (missing, broken, gigantic, animated, CMYK, 32-bit).
+    """
+    with _opened(path) as image:
+        bits = 16 if _is_16_bit(image) else 8
+        profile = image.info.get("icc_profile")
+        if bits == 16 and image.format != "PNG" and not image.mode.startswith("I;16"):
+            raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
+        if bits == 16 and image.format == "PNG":
+            image.load()  # a broken file ends here, with Pillow's message rather than libpng's
+            pixels = _read_png_16(path, image.info.get("transparency"))
+            orientation = image.getexif().get(0x0112, 1)
+            pixels = _apply_orientation(pixels, orientation)
+        else:
+            white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0  # PhotometricInterpretation
+            image = ImageOps.exif_transpose(image)
+            pixels = np.array(image).astype(np.uint16) if bits == 16 else np.array(image.convert(_plain_mode(image)))
+            if bits == 16 and white_is_zero:  # with 8 bits Pillow has turned it
+                pixels = 65535 - pixels
+    return Photo(pixels, profile)
+
+
+def split_alpha(pixels):
+    """(colour, alpha) of a Photo's pixels, float64 in [0, 1]: (H, W) or (H, W, 3), and (H, W) or None."""
+    values = pixels / np.iinfo(pixels.dtype).max
+    if values.ndim == 2 or values.shape[2] == 3:
+        return values, None
+    return values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
+
+
+def _plain_mode(image):
+    """The mode without palette or bit packing that keeps all of an 8-bit image's information."""
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    grey = image.mode in ("1", "L", "LA", "La")
+    return ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
+
+
+def _read_png_16(path, transparent):
+    """uint16 (H, W) or (H, W, C) of a 16-bit PNG, through torchvision: Pillow would drop the lower bits of colour.
+
+    transparent: the one colour that the file calls so (its tRNS chunk), or None; it becomes alpha.
+    """
+    from torchvision.io import ImageReadMode, decode_image, read_file  # imported where needed: it takes a second
+
+    try:
+        pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED)  # (C, H, W)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
+    pixels = pixels.permute(1, 2, 0).numpy()
+    if transparent is not None:
+        alpha = np.where((pixels == transparent).all(axis=2), 0, 65535)
+        pixels = np.dstack([pixels, alpha.astype(np.uint16)])
+    return pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
+
+
+def _apply_orientation(pixels, orientation):
+    """Turn an (H, W[, C]) array as its EXIF orientation (1 to 8) says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels

@@ -1,0 +1,1 @@
+"""The work of the scripts, on torch: training, checkpoints, scoring, enlarging."""

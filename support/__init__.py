@@ -1,0 +1,1 @@
+"""What a student never needs to open: command line, signals, files, devices, processes, provenance."""

@@ -1,0 +1,121 @@
+"""Command lines: errors in one line, checked values, and how a script runs and ends."""
+
+import argparse
+import signal
+import sys
+import unicodedata
+from pathlib import Path
+
+import torch
+
+from support.signals import Interrupted, handling_signals, insisting_on_interruptions, interrupt
+
+
+class UserError(Exception):
+    """Input that cannot be used. The message is one line: what was found, what is allowed, what to do."""
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that states each default, where there is one and the text does not state it already."""
+
+    def _get_help_string(self, action):
+        stated = "default" in action.help or action.default in (None, True, False, [])
+        return action.help if stated else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with no usage text in front."""
+
+    def __init__(self, **settings):
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message):
+        raise UserError(f"{message} (see --help)")
+
+    def refuse_beside(self, flag, argv, allowed):
+        """Raise UserError where other long flags than `allowed` stand beside `flag`, which would not be read."""
+        given = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv) if word.startswith("--")}
+        if extra := given - {flag, *allowed}:
+            self.error(f"{', '.join(sorted(extra))} cannot be used with {flag}; drop one of the two")
+
+
+def run_script(main):
+    """Call main() as a script.
+
+    A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
+    Once main() has ended, the process is about to: Ctrl-C and SIGTERM are ignored from then on.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:  # around the handlers: a signal may come while they are put in place or taken away
+        with handling_signals(interrupt, afterwards=signal.SIG_IGN), insisting_on_interruptions():
+            main()
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(describe_os_error(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0]
+        fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+    except Interrupted as error:
+        fail(str(error), status=128 + error.number)
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory did not suffice, of the machine or of the GPU."""
+    words = ("can't allocate memory", "not enough memory")  # torch's, on a CPU
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in words)
+
+
+def fail(message, status=2):
+    """Print one line on stderr and exit."""
+    sys.stdout.flush()
+    line = " ".join(message.split())
+    print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def describe_os_error(error):
+    """An OSError in words: what failed and for which file."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def is_plain_text(text):
+    """Whether a text shows in one line and a terminal obeys nothing in it; spaces of any width are plain."""
+    return all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text)
+
+
+def positive_int(text):
+    """argparse type: a whole number of at least 1."""
+    return _checked(text, int, lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
+
+
+def whole_number(text):
+    """argparse type: a whole number of at least 0."""
+    return _checked(text, int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+
+
+def positive_float(text):
+    """argparse type: a number above 0 that float32 holds."""
+    return _checked(text, float, lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
+
+
+def non_negative_float(text):
+    """argparse type: a number of at least 0 that float32 holds."""
+    return _checked(text, float, lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
+
+
+def _checked(text, kind, allowed, description):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not allowed(value):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed is {description}")
+    return value

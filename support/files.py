@@ -1,0 +1,144 @@
+"""Files that are whole or absent, and folders that can be written and are held by one process."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.command_line import UserError, is_plain_text
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_NAME = 255  # bytes of a file name, on most file systems
+
+
+@contextmanager
+def written_whole(path):
+    """Yield a temporary path beside `path` that takes its place when the block ends well and vanishes when it fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=f".part{path.suffix}", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())  # on the disk before it has the name: a power cut too leaves one or the other
+        os.chmod(temporary, 0o666 & ~current_umask())
+        replace_patiently(temporary, path)
+    except OSError as error:
+        if error.filename in (None, temporary):  # a full disk names no file, and nobody knows the temporary one
+            error.filename = str(path)
+        raise
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def replace_patiently(source, target):
+    """os.replace(), tried again for some seconds where another program holds the target, as Windows lets it."""
+    for seconds in (0.1, 0.5, 2):
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(seconds)
+    return os.replace(source, target)
+
+
+def current_umask():
+    """The process's umask, which mkstemp's private files do not follow."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path, document):
+    """Write a JSON file, whole or not at all; the infinite PSNR of equal images is null, JSON having no infinity."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    with written_whole(path) as temporary:
+        text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # of paths that are no UTF-8
+
+
+def copy_whole(source, target):
+    """Copy a file so that `target` is at any moment either the old one or the new one."""
+    with written_whole(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def check_writable(folder):
+    """Raise UserError unless files can be written in `folder`, or in what there is of its path; creates nothing."""
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:  # a drive that is missing is its own parent
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write in {folder}: {there}: {reason}; choose another folder") from error
+
+
+@contextmanager
+def held_by_one(folder):
+    """A context in which no other process can hold the folder; what a killed one left half written is removed.
+
+    Raises UserError where another process holds it. Needs nothing to be tidied up: the lock ends with the process.
+    Where the system or the file system has no such locks the folder is not held.
+    """
+    handle = None
+    if fcntl:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise UserError(
+                f"{folder} is being written by another run; wait for its end, or choose another --out"
+            ) from error
+        except OSError:
+            pass
+    try:
+        for unfinished in Path(folder).glob(".*.part*"):
+            unfinished.unlink(missing_ok=True)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def sha256_of_file(path):
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_names(paths):
+    """Raise UserError for a file name that is no printable UTF-8 text: it is shown, and stands in other files."""
+    for path in paths:
+        if not is_plain_text(path.name):
+            raise UserError(f"{str(path)!a}: the file name is no printable UTF-8 text; rename it")
+
+
+def check_lengths(paths, source):
+    """Raise UserError for a file to be written whose name no file system takes. source: what the name comes from."""
+    for path in paths:
+        if len(os.fsencode(path.name)) > MAX_NAME:
+            raise UserError(f"{source}: the name is too long for the files made of it ({path.name}); shorten it")

@@ -1,0 +1,47 @@
+"""Long loops: a progress bar or plain lines, reading ahead and writing behind."""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
+
+PLAIN_SECONDS = 15  # between lines of progress where there is no terminal for a bar
+
+
+def progress(items, description, unit):
+    """Go through `items` with a progress bar, or where there is no terminal with a plain line now and then."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=description, unit=f" {unit}", dynamic_ncols=True)
+        return
+    spoken = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - spoken > PLAIN_SECONDS:
+            print(f"{description}: {done} of {len(items)} {unit}", flush=True)
+            spoken = time.monotonic()
+
+
+def read_ahead(function, items):
+    """Yield function(item) for each item in turn; the next one is computed in a thread while the caller works."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        pending = None
+        for item in items:
+            following = thread.submit(function, item)
+            if pending:
+                yield pending.result()
+            pending = following
+        if pending:
+            yield pending.result()
+
+
+def write_behind(function, items):
+    """Call function(item) for each item in turn, in a thread, while `items` computes the next one here."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        pending = None
+        for item in items:
+            if pending:
+                pending.result()
+            pending = thread.submit(function, item)
+        if pending:
+            pending.result()

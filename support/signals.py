@@ -1,0 +1,83 @@
+"""Ctrl-C and SIGTERM: held until a safe moment, or turned into one exception."""
+
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM came: a script ends with the exit status that shells give it, 130 or 143."""
+
+    def __init__(self, number, message=""):
+        super().__init__(message or f"interrupted by {signal.Signals(number).name}")
+        self.number = number
+
+
+def interrupt(number, frame):
+    """A signal handler that ends what is going on; temporary files are removed on the way."""
+    raise Interrupted(number)
+
+
+@contextmanager
+def handling_signals(handler, afterwards=None):
+    """A context in which Ctrl-C and SIGTERM go to `handler`; after it to `afterwards`, else where they went before."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, afterwards or previous)
+
+
+@contextmanager
+def insisting_on_interruptions():
+    """A context in which an Interrupted that fell into a destructor or a weakref's callback comes once more.
+
+    Python drops what is raised there: the script would go on as if nobody had asked it to end.
+    """
+
+    def insist(dropped):
+        if isinstance(dropped.exc_value, Interrupted):
+            threading.Timer(0.1, signal.raise_signal, [dropped.exc_value.number]).start()
+        else:
+            before(dropped)
+
+    before, sys.unraisablehook = sys.unraisablehook, insist
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+class HeldSignals:
+    """A context in which Ctrl-C and SIGTERM are only noted in `received`, 0 so far; the second one interrupts."""
+
+    def __init__(self):
+        self.received = 0
+
+    def __enter__(self):
+        self.handling = handling_signals(self.hold)
+        self.handling.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.handling.__exit__(None, None, None)
+
+    def hold(self, number, frame):
+        if self.received:
+            interrupt(number, frame)
+        self.received = number
+
+
+@contextmanager
+def undisturbed():
+    """A context, or a function's decorator, in which Ctrl-C and SIGTERM wait: the first one comes when it has ended.
+
+    For calls into libraries that cannot bear an exception in what they call back.
+    """
+    received = []
+    with handling_signals(lambda number, frame: received.append(number)):
+        yield
+    if received:
+        signal.raise_signal(received[0])
