@@ -1,14 +1,18 @@
 """Command lines: errors in one line, checked values, and how a script runs and ends."""
 
 import argparse
+import os
 import signal
 import sys
 import unicodedata
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 
 from support.signals import Interrupted, handling_signals, insisting_on_interruptions, interrupt
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class UserError(Exception):
@@ -39,8 +43,24 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{', '.join(sorted(extra))} cannot be used with {flag}; drop one of the two")
 
 
-def run_script(main):
-    """Call main() as a script.
+def add_data_arguments(parser):
+    """Add --data-dir and --source to a parser, the same for every script."""
+    parser.add_argument("--data-dir", type=Path, default=ROOT / "data", help="folder of images and patch files")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=os.environ.get("SR_DATA_SOURCE") or None,
+        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
+    )
+
+
+def add_device_argument(parser):
+    """Add --device to a parser, the same for every script."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+
+def run_script(main, *, silent=False):
+    """Call main() as a script. silent: what it prints goes nowhere, its errors to stderr all the same.
 
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
     Once main() has ended, the process is about to: Ctrl-C and SIGTERM are ignored from then on.
@@ -49,7 +69,12 @@ def run_script(main):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:  # around the handlers: a signal may come while they are put in place or taken away
-        with handling_signals(interrupt, afterwards=signal.SIG_IGN), insisting_on_interruptions():
+        with (
+            handling_signals(interrupt, afterwards=signal.SIG_IGN),
+            insisting_on_interruptions(),
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere if silent else sys.stdout),
+        ):
             main()
     except UserError as error:
         fail(str(error))

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.command_line import ROOT as ROOT
 from support.command_line import UserError, is_plain_text
 
 try:
@@ -18,7 +19,6 @@ except ImportError:  # Windows
     fcntl = None
 
 
-ROOT = Path(__file__).resolve().parents[1]
 MAX_NAME = 255  # bytes of a file name, on most file systems
 
 

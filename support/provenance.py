@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from support.command_line import is_plain_text
-from support.files import ROOT
+from support.command_line import ROOT, is_plain_text
+from support.processes import process_count
 
 
 def describe_command():
@@ -29,6 +29,7 @@ def provenance(device):
         "command": describe_command(),
         "versions": library_versions(),
         "device": device_name(device),
+        "processes": process_count(),
         **dict(zip(("commit", "clean"), git_state(), strict=True)),
     }
 

@@ -50,26 +50,6 @@ def insisting_on_interruptions():
         sys.unraisablehook = before
 
 
-class HeldSignals:
-    """A context in which Ctrl-C and SIGTERM are only noted in `received`, 0 so far; the second one interrupts."""
-
-    def __init__(self):
-        self.received = 0
-
-    def __enter__(self):
-        self.handling = handling_signals(self.hold)
-        self.handling.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self.handling.__exit__(None, None, None)
-
-    def hold(self, number, frame):
-        if self.received:
-            interrupt(number, frame)
-        self.received = number
-
-
 @contextmanager
 def undisturbed():
     """A context, or a function's decorator, in which Ctrl-C and SIGTERM wait: the first one comes when it has ended.

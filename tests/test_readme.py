@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from helpers import read_json
 
+from data.batches import MAX_CONTRAST
 from data.catalog import TRAIN_SETS
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
 from engine.inference import AT_ONCE, AUTO_TILE
-from engine.recipe import MAX_CONTRAST, Recipe
+from engine.recipe import Recipe
 from engine.run import LOG_COLUMNS
-from support.files import ROOT, sha256_of_file
+from support.command_line import ROOT
+from support.files import sha256_of_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPEED = re.search(r"<!-- speed -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)[1]
