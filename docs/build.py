@@ -86,11 +86,16 @@ def stale_pages():
     return pages
 
 
-def main(argv=None):
-    """Write the stale pages, or only name them."""
+def parse_args(argv=None):
+    """Return the command line of docs/build.py."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is stale")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Write the stale pages, or only name them."""
+    args = parse_args(argv)
     pages = stale_pages()
     if args.check:
         sys.exit(f"stale, run python docs/build.py: {', '.join(pages)}" if pages else 0)
