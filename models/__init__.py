@@ -73,7 +73,7 @@ def check_size(name, scale, channels, options):
 
 
 def model_options(name):
-    """The options of a model and their defaults, from its constructor's keyword-only arguments."""
+    """Return the options of a model and their defaults, from its constructor's keyword-only arguments."""
     parameters = inspect.signature(MODELS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -113,7 +113,7 @@ def add_network_arguments(parser, names):
 
 
 def parse_options(name, assignments):
-    """Options of a model from the command line's NAME=VALUE strings, e.g. ["depth=10", "bicubic_skip=False"]."""
+    """Return options of a model from the command line's NAME=VALUE strings: ["depth=10", "bicubic_skip=False"]."""
     options = {}
     for assignment in assignments:
         option, equals, text = assignment.partition("=")
@@ -127,7 +127,7 @@ def parse_options(name, assignments):
 
 
 def non_default_options(name, options):
-    """Those of `options` that differ from the model's defaults, in the order of its constructor."""
+    """Return those of `options` that differ from the model's defaults, in the order of its constructor."""
     return {
         option: options[option]
         for option, default in model_options(name).items()
@@ -136,12 +136,12 @@ def non_default_options(name, options):
 
 
 def model_label(name, options, channels=1):
-    """The name that tables and figures show: SRCNN, VDSR (depth=10), CARN (RGB)."""
+    """Return the name that tables and figures show: SRCNN, VDSR (depth=10), CARN (RGB)."""
     notes = [f"{option}={value}" for option, value in non_default_options(name, options).items()]
     notes += ["RGB"] if channels == 3 else []
     return MODELS[name].__name__ + (f" ({', '.join(notes)})" if notes else "")
 
 
 def count_parameters(model):
-    """Number of trainable values; shared weights count once."""
+    """Return the number of trainable values; shared weights count once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -16,7 +16,7 @@ FEW_MAPS = 3  # up to here a convolution's output maps are too few to fill a vec
 
 
 def conv(in_channels, out_channels, kernel_size, *, bias=True):
-    """A convolution that keeps height and width: zero padding of half the kernel, which is odd."""
+    """Return a convolution that keeps height and width: zero padding of half the kernel, which is odd."""
     kind = FewMapsConv2d if out_channels <= FEW_MAPS and kernel_size > 1 else nn.Conv2d
     return kind(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
 
@@ -104,7 +104,7 @@ class BicubicUpsample(nn.Module):
 
 
 def initialise(model, last, last_std=1e-4):
-    """He initialisation for every convolution, and a last layer near zero.
+    """Give every convolution He's initial weights, and the last layer weights near zero.
 
     He et al., "Delving Deep into Rectifiers", ICCV 2015: the signal keeps its power through any number of layers.
     PyTorch's default keeps a sixth of it per layer, so that a 20-layer residual network never leaves the bicubic
@@ -122,12 +122,12 @@ def initialise(model, last, last_std=1e-4):
 
 
 def upsampling_factors(scale):
-    """The stages of an upsampler: 2 -> [2], 3 -> [3], 4 -> [2, 2], 8 -> [2, 2, 2]."""
+    """Return the factors of an upsampler's stages: 2 -> [2], 3 -> [3], 4 -> [2, 2], 8 -> [2, 2, 2]."""
     return [3] if scale == 3 else [2] * (scale.bit_length() - 1)
 
 
 def subpixel_stages(scale, num_features, activation):
-    """Sub-pixel upsampling (Shi et al., CVPR 2016): per stage a 3x3 convolution, a pixel shuffle and an activation.
+    """Return sub-pixel upsampling (Shi et al., CVPR 2016): per stage a 3x3 convolution, a pixel shuffle, an activation.
 
     activation: its maker. It works pixel by pixel, so that it may stand on either side of the shuffle.
     """

@@ -26,7 +26,7 @@ def print_registry(name, assignments, scale, colour):
 
 
 def count_multiply_adds(name, scale=4, channels=1, **options):
-    """Multiply-adds of the network for one 1280x720 output, as the literature counts them; nothing is computed."""
+    """Return the multiply-adds for one 1280x720 output, as the literature counts them; nothing is computed."""
     model = build_model(name, scale, channels, **options).to("meta").eval()
     lr = torch.empty(1, channels, round(OUTPUT_HEIGHT / scale), round(OUTPUT_WIDTH / scale), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -35,7 +35,7 @@ def count_multiply_adds(name, scale=4, channels=1, **options):
 
 
 def receptive_field(name, scale=4, **options):
-    """Side, in LR pixels, of the square region that the scale x scale output pixels of one LR pixel depend on.
+    """Return the side, in LR pixels, of the square that the scale x scale output pixels of one LR pixel depend on.
 
     Found by a gradient through the network with one map everywhere and positive weights, so that nothing cancels.
     """

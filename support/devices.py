@@ -11,7 +11,7 @@ from support.processes import local_rank
 
 
 def choose_device(name):
-    """The torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
+    """Return the torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -37,7 +37,7 @@ def choose_precision(name, device):
 
 
 def has_bf16(device):
-    """Whether the device multiplies bf16 matrices in hardware."""
+    """Return whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
