@@ -61,6 +61,13 @@ def to_uint8(values):
     return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
+def to_unit(batch):
+    """Return a tensor's values in [0, 255] as float32 in [0, 1]."""
+    return batch.float() / 255
+
+
+# ---------------------------------------------------------------- MATLAB's imresize
+
 KERNEL_WIDTH = 4.0
 # Output rows computed by one matrix product: large enough for BLAS, small enough that the band stays narrow.
 ROWS_PER_PRODUCT = 16
@@ -95,7 +102,7 @@ def contributions(in_length, out_length, scale):
 
 @lru_cache(maxsize=64)
 def band_matrices(in_length, out_length, scale):
-    """Return contributions() as small dense matrices: a list of (rows, columns, matrix), out[rows] = matrix @ in[columns]."""
+    """Return contributions() as small dense matrices: [(rows, columns, matrix)], out[rows] = matrix @ in[columns]."""
     indices, weights = contributions(in_length, out_length, scale)
     bands = []
     for start in range(0, out_length, ROWS_PER_PRODUCT):
@@ -162,9 +169,7 @@ def modcrop(image, scale):
     return image[: height - height % scale, : width - width % scale]
 
 
-def to_unit(batch):
-    """Return a tensor's values in [0, 255] as float32 in [0, 1]."""
-    return batch.float() / 255
+# ---------------------------------------------------------------- metrics and score
 
 
 def calc_psnr(img1, img2):
@@ -181,8 +186,8 @@ def calc_psnr(img1, img2):
 def calc_ssim(img1, img2):
     """Return the structural similarity of two grey images, with an 11x11 Gaussian window of sigma 1.5.
 
-    Wang et al., IEEE TIP 2004. img1, img2: (H, W) arrays or tensors, float, in [0, 1]. Population covariance, as in the authors' code: equal to
-    scikit-image's structural_similarity with data range 255 on the 8-bit values.
+    img1, img2: (H, W) arrays or tensors, float, in [0, 1]. Population covariance, as in the authors' code (Wang et al.,
+    IEEE TIP 2004): equal to scikit-image's structural_similarity with data range 255 on the 8-bit values.
     Raises ValueError for integer images, shapes that differ or sides below 11 pixels.
     """
     from skimage.metrics import structural_similarity  # imported where needed: it takes a second

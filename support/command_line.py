@@ -128,12 +128,12 @@ def whole_number(text):
 
 
 def positive_float(text):
-    """Return the number above 0, which float32 holds, that a command line's word says; raises argparse's error otherwise."""
+    """Return the number above 0 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, float, lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
 
 
 def non_negative_float(text):
-    """Return the number of at least 0, which float32 holds, that a command line's word says; raises argparse's error otherwise."""
+    """Return the number of at least 0 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, float, lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
 
 

@@ -98,7 +98,7 @@ def check_writable(folder):
 
 @contextmanager
 def held_by_one(folder):
-    """Hold a folder as long as a context lasts, so that no other process can; remove what a killed one left half written.
+    """Hold a folder against other processes while a context lasts; what a killed one left half written is removed.
 
     Raises UserError where another process holds it. Needs nothing to be tidied up: the lock ends with the process.
     Where the system or the file system has no such locks the folder is not held.

@@ -21,7 +21,7 @@ def interrupt(number, frame):
 
 @contextmanager
 def handling_signals(handler, afterwards=None):
-    """Send Ctrl-C and SIGTERM to `handler` while a context lasts; after it to `afterwards`, else where they went before."""
+    """Send Ctrl-C and SIGTERM to `handler` while a context lasts, then to `afterwards`, else where they went before."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
