@@ -14,6 +14,7 @@ import torch
 from matplotlib.axis import Tick
 from matplotlib.text import Text
 from PIL import Image
+from skimage import data
 
 import train
 from data.batches import PatchPairs
@@ -27,6 +28,7 @@ from support.files import write_json
 from support.processes import Team
 from support.provenance import library_versions
 
+PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # uint8 (164, 168, 3), a face
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
 
@@ -207,3 +209,37 @@ def assert_legible(figure):
         assert figure.bbox.x0 - 0.5 <= box.x0 < box.x1 <= figure.bbox.x1 + 0.5, (number, box)
         assert figure.bbox.y0 - 0.5 <= box.y0 < box.y1 <= figure.bbox.y1 + 0.5, (number, box)
         assert not any(box.overlaps(other) for other in boxes[:number]), (number, box)
+
+
+def small_checkpoint(path, *, scale=4, channels=1, strength=10, val_set="held-out", seed=0):
+    """Write the checkpoint of a small, untrained VDSR; strength 0 leaves its output at the bicubic image."""
+    torch.manual_seed(seed)
+    checkpoint = vdsr_checkpoint(scale, channels) | {"val_set": val_set}
+    torch.nn.init.normal_(checkpoint["weights"]["reconstruction.weight"], std=strength * 1e-3)
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def small_set(folder):
+    """Fill a folder with a colour and a grey photograph whose sizes are no multiples of 4."""
+    folder.mkdir(parents=True)
+    Image.fromarray(PHOTOGRAPH[:66, :83]).save(folder / "face.png")
+    Image.fromarray(data.camera()[:57, 200:250]).save(folder / "coat.bmp")
+    return folder
+
+
+def clean_run(script, *arguments):
+    """Run test.py on the CPU: its result, after checking that it did not complain."""
+    result = script("test", *arguments, "--device", "cpu")
+    assert (result.status, result.err) == (0, "")
+    return result
+
+
+def truncate(path):
+    """Cut a file in half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cases(table):
+    """Return the entries of a table as the cases of a test, each under its name."""
+    return [pytest.param(*entry, id=name) for name, entry in table.items()]
