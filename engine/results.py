@@ -222,15 +222,21 @@ def check(path, place, value, kind):
 
 
 def check_fields(path, place, content, fields):
-    """Raise UserError unless an object has these fields. fields: {name: kind}."""
-    check(path, place, content, "an object")
+    """Raise UserError unless an object has these fields.
+
+    place: where it stands, "" for the whole file. fields: {name: kind}.
+    """
+    check(path, place or "the file", content, "an object")
     for name, kind in fields.items():
-        check(path, name if place == "the file" else f"{place}.{name}", content.get(name, "missing"), kind)
+        field = f"{place}.{name}" if place else name
+        if name not in content:
+            raise UserError(f"{path} is not a result of test.py: {field} is missing")
+        check(path, field, content[name], kind)
 
 
 def check_document(path, document):
     """Raise UserError unless a document has what its readers rely on."""
-    check_fields(path, "the file", document, DOCUMENT)
+    check_fields(path, "", document, DOCUMENT)
     for name, fields in (("weights", WEIGHTS), ("trained", TRAINED)):
         if document.get(name) is not None:  # bicubic has neither
             check_fields(path, name, document[name], fields)
