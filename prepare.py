@@ -7,13 +7,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, find_images, is_taken
+from data.catalog import TEST_SETS, TRAIN_SETS, find_images, is_taken
 from data.images import write_png
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, prepare_patches
-from models import scale_factor
-from support.command_line import Parser, UserError, is_plain_text, positive_float, positive_int, run_script
+from support.command_line import (
+    Parser,
+    UserError,
+    add_data_arguments,
+    is_plain_text,
+    positive_float,
+    positive_int,
+    run_script,
+)
 from support.files import check_writable
-from utils import COLOURS, to_uint8
+from utils import COLOURS, SCALES, to_uint8
 
 
 def parse_args(argv=None):
@@ -22,9 +29,7 @@ def parse_args(argv=None):
     parser.add_argument("--dataset", help=f"training set: {', '.join(TRAIN_SETS)} (default: T91)")
     parser.add_argument("--images", type=Path, help="folder with your own training images, instead of --dataset")
     parser.add_argument("--name", help="name of your own training set, for train.py --dataset NAME")
-    parser.add_argument(
-        "--scale", type=scale_factor, default=4, metavar="{2,3,4,8}", help="how many times smaller LR is"
-    )
+    parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times smaller LR is")
     parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="train on luma or on RGB")
     parser.add_argument(
         "--patch-size",

@@ -3,13 +3,21 @@
 from collections import Counter
 from pathlib import Path
 
-from data.catalog import TEST_SETS, add_data_arguments
+from data.catalog import TEST_SETS
 from engine.enlarging import enlarge_photos
 from engine.results import describe_set, mean, notes, result_documents, write_documents
 from engine.scoring import bicubic_network, check_sizes, load_networks, load_test_images, score_images
-from support.command_line import Parser, UserError, positive_int, run_script
-from support.devices import add_device_argument, choose_device, choose_precision
-from support.files import ROOT, check_lengths, check_writable
+from support.command_line import (
+    ROOT,
+    Parser,
+    UserError,
+    add_data_arguments,
+    add_device_argument,
+    positive_int,
+    run_script,
+)
+from support.devices import choose_device, choose_precision
+from support.files import check_lengths, check_writable
 from support.provenance import provenance
 from utils import SCALES
 

@@ -10,7 +10,6 @@ sample: photographs that ship inside scikit-image (public domain or CC0, see its
 """
 
 import hashlib
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_png
-from support.command_line import UserError
-from support.files import ROOT
+from support.command_line import ROOT, UserError
 from support.progress import progress
 
 DATA_DIR = ROOT / "data"
@@ -197,17 +195,6 @@ grass 512x512 b18dae4c68bf850a7a7b28a29d1846c76be890665117b57fd125fe29c4d4ede6
 gravel 512x512 3d51ad45f789cd8b98534b7af6bce774e499ead45421135afd757358c7230009
 coins 384x303 e080cc03805f1fa70516c3cb84883d4633bda2a1b51841da7c22f3d14c072451
 """
-
-
-def add_data_arguments(parser):
-    """--data-dir and --source, the same for every script."""
-    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of images and patch files")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=os.environ.get("SR_DATA_SOURCE") or None,
-        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
-    )
 
 
 def parse_images(text):

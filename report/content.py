@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import asdict
 from itertools import groupby, permutations
 
+from data.batches import MAX_CONTRAST
 from data.catalog import TRAIN_SETS
 from data.patches import DEFAULT_PATCH, prepare_command
-from engine.recipe import MAX_CONTRAST, Recipe
+from engine.recipe import Recipe
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (

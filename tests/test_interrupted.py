@@ -25,8 +25,8 @@ import train
 from data.patches import PatientFile
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.step import TrainingStep
-from support.command_line import UserError, run_script
-from support.files import ROOT, held_by_one
+from support.command_line import ROOT, UserError, run_script
+from support.files import held_by_one
 from support.signals import handling_signals, undisturbed
 
 KILLS = int(os.environ.get("KILLS", 20))

@@ -11,7 +11,7 @@ from data.degradation import degrade
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.inference import InPrecision, OfGrey
 from models import build_model
-from support.files import ROOT
+from support.command_line import ROOT
 from utils import score, to_uint8, to_unit
 
 WEIGHTS = sorted((ROOT / "weights").glob("*.pth"))

@@ -11,12 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.catalog import add_data_arguments
 from engine.results import SCORES, SHARED, describe_set, result_documents
 from engine.scoring import bicubic_network, load_networks, load_test_images, score_images
-from support.command_line import Parser, UserError, run_script
-from support.devices import add_device_argument, choose_device
-from support.files import ROOT, copy_whole, write_json
+from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
+from support.devices import choose_device
+from support.files import copy_whole, write_json
 from support.provenance import provenance
 
 WEIGHTS = ROOT / "weights"
