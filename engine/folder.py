@@ -81,8 +81,14 @@ class RunFolder:
             except FileExistsError:
                 self.path = first.with_name(f"{first.name}_{next(numbers)}")
         self.held.enter_context(held_by_one(self.path))
+        self.held.callback(self.remove_empty)
         self.held.enter_context(handling_signals(self.hold))
         print(f"writing {self.path}", flush=True)
+
+    def remove_empty(self):
+        """Remove the folder where nothing was saved in it: a run that failed early leaves nothing behind."""
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def hold(self, number, frame):
         """Note a signal until the step is done; the second one interrupts."""
