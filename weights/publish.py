@@ -48,10 +48,8 @@ def score(path, self_ensemble, sets, device, origin):
         yield from result_documents(networks, describe_set(dataset, images, {}) | origin).values()
 
 
-def summary(path, sets, device):
+def summary(path, sets, device, origin):
     """Return what weights/<model>_x<scale>.json says of a checkpoint: what it is, and its scores."""
-    origin = provenance(device)
-    origin["command"] = origin["command"].replace("publish.py", "weights/publish.py", 1)
     documents = [document for ensemble in (False, True) for document in score(path, ensemble, sets, device, origin)]
     content = {field: documents[0][field] for field in SHARED}
     content["weights"]["path"] = f"weights/{content['key']}_x{content['scale']}.pth"
@@ -64,9 +62,11 @@ def main(argv=None):
     device = choose_device(args.device)
     if args.run and not (args.run / "log.csv").is_file():
         raise UserError(f"{args.run}: found no log.csv; name a folder that train.py wrote, such as runs/carn_x4")
+    origin = provenance(device)  # of the working tree before its weights are written
+    origin["command"] = origin["command"].replace("publish.py", "weights/publish.py", 1)
     sets = dict(load_test_images(name, args.data_dir, args.source) for name in SETS)
     for path in [args.run / "best.pth"] if args.run else sorted(WEIGHTS.glob("*.pth")):
-        content = summary(path, sets, device)
+        content = summary(path, sets, device, origin)
         target = WEIGHTS / f"{content['key']}_x{content['scale']}"
         if args.run:
             copy_whole(path, f"{target}.pth")
