@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import struct
 import sys
 import time
@@ -258,6 +259,16 @@ def clean_run(script, *arguments):
     result = script("test", *arguments, "--device", "cpu")
     assert (result.status, result.err) == (0, "")
     return result
+
+
+def scored(script, folder, *weights, flags=()):
+    """Score checkpoints on small_set(), no figures: (what was printed, {key: document})."""
+    if not (folder / "shots").exists():
+        small_set(folder / "shots")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    result = clean_run(script, "--weights", *weights, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
+    documents = [read_json(path) for path in sorted((folder / "out" / "results").iterdir())]
+    return result.out, {document["key"]: document for document in documents}
 
 
 def truncate(path):

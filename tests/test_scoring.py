@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import PHOTOGRAPH, clean_run, read_json, refused, small_checkpoint, small_options, small_set
+from helpers import PHOTOGRAPH, refused, scored, small_checkpoint, small_options, small_set
 from PIL import Image
 from skimage.metrics import structural_similarity
 
@@ -21,9 +21,7 @@ CPU = torch.device("cpu")
 def test_scores_are_those_of_the_protocol_written_out_again(script, workplace, channels):
     """From the HR file: crop, LR, network, rounding, Y of both, 4 pixels shaved, PSNR and SSIM."""
     path = small_checkpoint(workplace / "best.pth", channels=channels)
-    small_set(workplace / "shots")
-    clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
-    (document,) = (read_json(path) for path in (workplace / "out" / "results").iterdir())
+    (document,) = scored(script, workplace, path)[1].values()
     model = build_model("vdsr", 4, channels, **small_options("vdsr"))
     model.load_state_dict(torch.load(path)["weights"])
     rgb = np.array(Image.open(workplace / "shots" / "face.png"))[:64, :80]
@@ -83,10 +81,7 @@ def test_network_that_returns_the_hr_image_has_no_error(pixels, colour):
 @pytest.mark.parametrize(("channels", "flags"), [(1, ()), (3, ()), (1, ("--tile", 5)), (1, ("--self-ensemble",))])
 def test_network_whose_output_is_bicubic_scores_what_bicubic_scores(script, workplace, channels, flags):
     path = small_checkpoint(workplace / "best.pth", channels=channels, strength=0)
-    clean_run(
-        script, "--weights", path, "--dataset", small_set(workplace / "shots"), "--no-figures", "--out", "out", *flags
-    )
-    (document,) = (read_json(path) for path in (workplace / "out" / "results").iterdir())
+    (document,) = scored(script, workplace, path, flags=flags)[1].values()
     for row in document["images"]:
         assert row["psnr"] == pytest.approx(row["bicubic_psnr"], abs=1e-3)
         assert row["ssim"] == pytest.approx(row["bicubic_ssim"], abs=1e-5)
@@ -102,8 +97,7 @@ def test_tiles_are_no_larger_than_asked_for_and_change_no_score(script, workplac
     rows = []
     for flags in ((), ("--tile", 5)):
         sizes.clear()
-        clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
-        result = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}{'_tile5' if flags else ''}.json")
+        result = scored(script, workplace, path, flags=flags)[1][KEY + ("_tile5" if flags else "")]
         assert result["label"] == LABEL + (" tile5" if flags else "")
         rows.append(result["images"][0])
         assert max(max(size) for size in sizes) == (5 + 2 * 16 if flags else 42)
@@ -114,12 +108,10 @@ def test_tiles_are_no_larger_than_asked_for_and_change_no_score(script, workplac
 def test_scores_are_taken_in_fp32_on_any_machine_unless_asked_otherwise_and_say_so(script, workplace, monkeypatch):
     monkeypatch.setattr("support.devices.has_bf16", lambda device: True)
     path = small_checkpoint(workplace / "best.pth")
-    small_set(workplace / "shots")
     psnr = {}
     for flags in ((), ("--precision", "fp32"), ("--precision", "bf16"), ("--precision", "auto")):
-        clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
         bf16 = bool({"bf16", "auto"} & set(flags))
-        result = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}{'_bf16' * bf16}.json")
+        result = scored(script, workplace, path, flags=flags)[1][KEY + "_bf16" * bf16]
         assert (result["precision"], result["label"]) == (("bf16", f"{LABEL} bf16") if bf16 else ("fp32", LABEL))
         psnr[flags] = result["mean"]["psnr"]
     default, fp32, bf16, auto = psnr.values()
@@ -129,25 +121,19 @@ def test_scores_are_taken_in_fp32_on_any_machine_unless_asked_otherwise_and_say_
 
 def test_self_ensemble_gets_its_own_label_file_and_score(script, workplace):
     path = small_checkpoint(workplace / "best.pth")
-    small_set(workplace / "shots")
-    common = ("--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
-    clean_run(script, *common)
-    assert f"{LABEL}+" in clean_run(script, *common, "--self-ensemble").out
-    results = workplace / "out" / "results"
-    single, ensemble = (read_json(results / f"shots_x4_{KEY}{end}.json") for end in ("", "_ensemble"))
+    single = scored(script, workplace, path)[1][KEY]
+    out, documents = scored(script, workplace, path, flags=["--self-ensemble"])
+    ensemble = documents[f"{KEY}_ensemble"]
+    assert f"{LABEL}+" in out and ensemble["label"] == f"{LABEL}+"
     assert ensemble["self_ensemble"] and not single["self_ensemble"]
     assert ensemble["mean"]["psnr"] > single["mean"]["psnr"]  # averaging takes away some of a random residual
 
 
 def test_grey_image_has_the_same_score_by_networks_on_y_and_on_rgb(script, workplace):
     """Both return the bicubic image here; on RGB its LR image is rounded to whole levels."""
-    small_set(workplace / "shots")
-    rows = []
-    for channels in (1, 3):
-        path = small_checkpoint(workplace / f"{channels}.pth", channels=channels, strength=0)
-        clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", f"out{channels}")
-        (document,) = (read_json(path) for path in (workplace / f"out{channels}" / "results").iterdir())
-        rows.append(document["images"][0])
+    paths = [small_checkpoint(workplace / f"{n}.pth", channels=n, strength=0) for n in (1, 3)]
+    documents = scored(script, workplace, *paths)[1]
+    rows = [documents[key]["images"][0] for key in (KEY, f"{KEY}_rgb")]
     assert rows[0]["name"] == rows[1]["name"] == "coat"
     assert rows[1]["psnr"] == pytest.approx(rows[0]["psnr"], abs=0.6)
     assert rows[1]["ssim"] == pytest.approx(rows[0]["ssim"], abs=0.002)

@@ -15,6 +15,7 @@ from helpers import (
     read_json,
     refused,
     run_in,
+    scored,
     small_checkpoint,
     small_options,
     small_set,
@@ -45,9 +46,9 @@ def table(out):
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory):
+def evaluation(tmp_path_factory):
     """One evaluation of two Y checkpoints of the same network and one RGB checkpoint, with figures."""
-    place = tmp_path_factory.mktemp("scored")
+    place = tmp_path_factory.mktemp("evaluation")
     small_set(place / "shots")
     paths = [place / "runs" / name / "best.pth" for name in ("first", "second", "colour")]
     for seed, path in enumerate(paths):
@@ -65,21 +66,21 @@ def scored(tmp_path_factory):
     )
 
 
-def test_table_has_a_block_per_image_and_the_mean_with_bicubic_first(scored):
-    rows = table(scored.out)
+def test_table_has_a_block_per_image_and_the_mean_with_bicubic_first(evaluation):
+    rows = table(evaluation.out)
     labels = ["Bicubic", "Bicubic (RGB)", f"{LABEL} [first-best]", f"{LABEL} [second-best]", f"{LABEL[:-1]}, RGB)"]
     assert [row[1] for row in rows] == labels * 3
     assert [row[0] for row in rows] == ["coat", *[""] * 4, "face", *[""] * 4, "mean", *[""] * 4]
     assert [row[5] is not None for row in rows] == [label.endswith("RGB)") for label in labels] * 3
-    assert "shots x4" in scored.out and "RGB PSNR" in scored.out
+    assert "shots x4" in evaluation.out and "RGB PSNR" in evaluation.out
 
 
-def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(scored):
-    rows = table(scored.out)
-    for position, (name, result) in enumerate(scored.results.items(), start=2):
-        path = scored.paths[name]
+def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(evaluation):
+    rows = table(evaluation.out)
+    for position, (name, result) in enumerate(evaluation.results.items(), start=2):
+        path = evaluation.paths[name]
         assert (result["model"], result["scale"], result["dataset"]) == ("vdsr", 4, "shots")
-        assert result["key"] == scored.names[name].removeprefix("shots_x4_").removesuffix(".json")
+        assert result["key"] == evaluation.names[name].removeprefix("shots_x4_").removesuffix(".json")
         assert result["options"] == model_options("vdsr") | SMALL
         assert result["parameters"] == count_parameters(build_model("vdsr", 4, 3 if name == "colour" else 1, **SMALL))
         assert result["weights"] == {"path": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
@@ -90,22 +91,20 @@ def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(scored):
             for row, prefix in ((rows[5 * block + position], ""), (rows[5 * block + bicubic], "bicubic_")):
                 assert f"{numbers[prefix + 'psnr']:.2f} {numbers[prefix + 'ssim']:.4f}" == f"{row[2]} {row[3]}"
             assert f"{numbers['seconds']:.3f}" == rows[5 * block + position][4]
-        columns = {"psnr", "ssim", "bicubic_psnr", "bicubic_ssim", "seconds"} | (
-            {"rgb_psnr"} if name == "colour" else set()
-        )
-        assert result["mean"].keys() == columns
+        assert result["mean"].keys() == result["images"][0].keys() - {"name"}
+        assert ("rgb_psnr" in result["mean"]) == (name == "colour")
         for column, value in result["mean"].items():
             assert value == pytest.approx(np.mean([image[column] for image in result["images"]]), rel=1e-12)
 
 
-def test_each_image_has_figures_and_the_picture_of_each_network(scored):
-    files = {path.name for path in (scored.place / "out" / "figures").iterdir()}
+def test_each_image_has_figures_and_the_picture_of_each_network(evaluation):
+    files = {path.name for path in (evaluation.place / "out" / "figures").iterdir()}
     assert len(files) == 2 * (2 * 3 + 5)
     for image in ("coat", "face"):
         assert sum(name.startswith(f"shots_x4_{image}_") for name in files) == 11
         for key in ("bicubic", "bicubic_rgb", f"{KEY}_first-best", f"{KEY}_second-best", f"{KEY}_rgb"):
             assert f"shots_x4_{image}_{key}.webp" in files
-    assert "wrote 6 figures (PNG and PDF) and 10 SR images (WebP)" in scored.out
+    assert "wrote 6 figures (PNG and PDF) and 10 SR images (WebP)" in evaluation.out
 
 
 def test_a_tree_is_clean_in_which_only_this_run_has_drawn_figures(script, workplace, monkeypatch):
@@ -195,8 +194,7 @@ def test_scores_lie_beside_the_run_too_with_its_log_and_never_beside_shipped_wei
         with open(log, "w", newline="") as file:
             csv.writer(file).writerows([("epoch", "loss", "val_psnr"), (1, 0.5, 29.0), (2, 0.25, 29.5), (3, 0.2, 30.0)])
         for flags in ((), ("--self-ensemble",)):
-            arguments = ("--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
-            clean_run(script, *arguments)
+            clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
     (ensemble, plain), written = read_results(runs)[::-1], read_results(workplace / "out" / "results")
     assert sorted(path.name for path in runs.glob("*.json")) == ["scores_shots.json", "scores_shots_ensemble.json"]
     assert [document["key"] for document in (plain, ensemble)] == [document["key"] for document in written]
@@ -205,7 +203,7 @@ def test_scores_lie_beside_the_run_too_with_its_log_and_never_beside_shipped_wei
     assert sorted(path.name for path in weights.iterdir()) == ["vdsr_x4.csv", "vdsr_x4.pth"]
     with open(runs / "log.csv", "w") as file:  # of another run
         file.write("epoch,loss,val_psnr\n3,0.2,31.0\n")
-    clean_run(script, "--weights", runs / "best.pth", "--dataset", "shots", "--no-figures", "--out", "out")
+    scored(script, workplace, runs / "best.pth")
     assert read_json(runs / "scores_shots.json")["history"] == []
 
 
@@ -220,57 +218,35 @@ def test_sample_set_is_scored_under_its_own_name(script, workplace):
 # ---------------------------------------------------------------- notes under the table
 
 
-@pytest.mark.parametrize(("val_set", "noted"), [("Set5", True), ("held-out", False)])
-def test_checkpoint_chosen_on_a_test_set_gets_a_note_under_the_table(script, workplace, val_set, noted):
-    path = small_checkpoint(workplace / "best.pth", val_set=val_set)
-    small_set(workplace / "shots")
-    result = clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
-    notes = [line for line in result.out.splitlines() if "classroom protocol" in line]
-    assert len(notes) == noted and all("Set5" in note and LABEL in note for note in notes)
-    assert read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")["trained"]["val_set"] == val_set
-
-
 T91 = {"dataset": "T91", "manifest": TRAIN_SETS["T91"].manifest}
+STAGE = {"label": "VDSR (depth=3) x4", "sha256": "0" * 64, "options": {}, "epoch": 2, "val_psnr": 29.0}
+STAGE |= {"val_set": "Set5", "recipe": {}, "data": T91 | {"manifest": "0" * 64}}
+NOTED = {
+    "older": ({}, []),
+    "same": ({"data": T91, "protocol": protocol("y", 4)}, []),
+    "chosen on Set5": ({"val_set": "Set5"}, ["Set5 (classroom protocol)"]),
+    "other images": ({"data": T91 | {"manifest": "0" * 64}}, ["other images"]),
+    "other border": ({"protocol": protocol("y", 4) | {"border": 0}}, ["another protocol"]),
+    "other colour": ({"protocol": protocol("rgb", 4)}, ["another protocol"]),
+    "begun with others": (
+        {"data": T91, "started_from": [STAGE, STAGE]},
+        ["began with the weights of VDSR (depth=3) x4 after T91", "Set5 (classroom protocol)", "other images"],
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({}, None),
-        ({"data": T91, "protocol": protocol("y", 4)}, None),
-        ({"data": T91 | {"manifest": "0" * 64}}, "other images"),
-        ({"protocol": protocol("y", 4) | {"border": 0}}, "another protocol"),
-        ({"protocol": protocol("rgb", 4)}, "another protocol"),
-    ],
-    ids=["older", "same", "other-images", "other-border", "other-colour"],
-)
-def test_checkpoint_of_other_data_or_protocol_gets_a_note_under_the_table(script, workplace, changes, word):
+@pytest.mark.parametrize(("changes", "words"), cases(NOTED))
+def test_what_a_reader_must_know_of_a_checkpoint_is_noted_under_the_table(script, workplace, changes, words):
     path = small_checkpoint(workplace / "best.pth")
-    made = {"command": "python train.py --seed 3", "commit": "abc", "clean": False}
-    save_checkpoint(path, load_checkpoint(path) | changes | made)
-    small_set(workplace / "shots")
-    result = clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
-    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
-    assert len(notes) == (word is not None) and all(word in note and LABEL in note for note in notes)
-    document = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
-    assert made.items() <= document["trained"].items()
-    assert {"command", "versions", "device", "commit", "clean"} <= document.keys()
-    assert document["protocol"] == protocol("y", 4)
-
-
-def test_weights_that_a_training_began_with_get_a_note_and_those_that_they_deserve(script, workplace):
-    stage = {"label": "VDSR (depth=3) x4", "sha256": "0" * 64, "options": {}, "epoch": 2, "val_psnr": 29.0}
-    stage |= {"val_set": "Set5", "recipe": {}, "data": T91 | {"manifest": "0" * 64}}
-    path = small_checkpoint(workplace / "best.pth")
-    save_checkpoint(path, load_checkpoint(path) | {"data": T91, "started_from": [stage, stage]})
-    small_set(workplace / "shots")
-    result = clean_run(script, "--weights", path, "--dataset", "shots", "--no-figures", "--out", "out")
-    notes = [line for line in result.out.splitlines() if line.startswith(f"note: {LABEL}: ")]
-    began = "began with the weights of VDSR (depth=3) x4 after T91"
-    for note, words in zip(notes, [began, "Set5", "other images"], strict=True):
-        assert words in note
-    document = read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")
-    assert document["trained"]["started_from"] == [stage, stage]
+    made = changes | {"command": "python train.py --seed 3", "commit": "abc", "clean": False}
+    save_checkpoint(path, load_checkpoint(path) | made)
+    out, documents = scored(script, workplace, path)
+    notes = [line for line in out.splitlines() if line.startswith("note: ")]
+    for note, word in zip(notes, words, strict=True):
+        assert word in note and LABEL in note
+    assert made.items() <= documents[KEY]["trained"].items()
+    assert {"command", "versions", "device", "commit", "clean"} <= documents[KEY].keys()
+    assert documents[KEY]["protocol"] == protocol("y", 4)
 
 
 # ---------------------------------------------------------------- names, and what is refused
