@@ -101,7 +101,7 @@ class RunFolder:
         self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self, run, bicubic):
-        """Write best.pth when the epoch was the best, log.csv, then last.pth where that is due, and curve.png.
+        """Write best.pth when the epoch was the best, log.csv, curve.png and last.pth where they are due.
 
         last.pth comes after the others: a run killed before that does the epoch again, and writes them again.
         bicubic: PSNR in dB of bicubic on the validation images, for the curve.
@@ -113,10 +113,10 @@ class RunFolder:
             copy_whole(self.path / "best.pth", "best.pth")
         self.write_log(run.history)
         ends = run.epoch in (1, run.last_epoch)
-        self.keep(run, ends or time.perf_counter() - self.saved > REST_SECONDS)
         if ends or time.perf_counter() - self.drawn > CURVE_SECONDS:
             self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
             self.drawn = time.perf_counter()
+        self.keep(run, ends or time.perf_counter() - self.saved > REST_SECONDS)
 
     def write_log(self, history):
         """Write log.csv, a row per epoch."""

@@ -36,6 +36,34 @@ def test_run_that_cannot_save_its_first_epoch_leaves_no_folder(script, workplace
     assert refused(script, "train", arguments, "run/best.pth: No space left", unchanged=workplace)
 
 
+def test_epoch_is_in_log_and_curve_before_last_pth_calls_it_done(workplace, tiny, monkeypatch):
+    """Else a kill in between, after the last epoch, would leave a log or a curve that no resuming completes."""
+    seen = []
+
+    def saved(path, checkpoint):
+        names = ("best.pth", "log.csv", "curve.png")
+        seen.append((path.name, checkpoint["epoch"], [(path.parent / name).exists() for name in names]))
+        if path.name == "last.pth":
+            assert read_log(path.parent)[-1]["epoch"] == checkpoint["epoch"]
+        save_checkpoint(path, checkpoint)
+
+    def drawn(path, history, *_):
+        path.write_text(str(len(history)))
+
+    psnrs = iter([20.0, 25.0, 21.0, 19.0, 22.0])  # the second is bicubic's: the best are epochs 1, 2 and 4
+    monkeypatch.setattr(train, "validate", lambda *_: next(psnrs))
+    monkeypatch.setattr(train, "draw_curve", drawn)
+    monkeypatch.setattr("engine.folder.REST_SECONDS", 0)
+    monkeypatch.setattr("engine.folder.save_checkpoint", saved)
+    run_in(workplace, train_flags(tiny, *VDSR, "--out", "run"))
+    assert [(name, epoch) for name, epoch, _ in seen] == [
+        *(("best.pth", 1), ("last.pth", 1), ("best.pth", 2), ("last.pth", 2)),
+        *(("last.pth", 3), ("best.pth", 4), ("last.pth", 4)),
+    ]
+    assert [there for *_, there in seen] == [[False] * 3, *[[True] * 3] * 6]
+    assert (workplace / "run" / "curve.png").read_text() == "4"
+
+
 def test_resume_of_a_finished_run_changes_nothing(workplace, finished, tiny):
     folder = shutil.copytree(finished.folder, workplace / "run")
     before = contents(folder)
