@@ -79,14 +79,15 @@ def write_documents(folder, networks, documents):
 
     Yields a line for the user about each file.
     """
-    paths = {network.key: network.path for network in networks}
+    networks = {network.key: network for network in networks}
     for key, document in documents.items():
         path = folder / f"{document['dataset']}_x{document['scale']}_{key}.json"
         write_json(path, document)
         yield f"wrote {path}"
-        if paths[key] and (paths[key].parent / "log.csv").is_file():
+        checkpoint = networks[key].path
+        if checkpoint and (run := run_folder(checkpoint, document["trained"])):
             try:
-                write_json(paths[key].parent / name_beside_run(paths[key], document), document)
+                write_json(run / name_beside_run(checkpoint, document), document)
             except OSError as error:  # it may be somebody else's run
                 yield f"note: no copy beside the checkpoint: {describe_os_error(error)}"
 
@@ -127,22 +128,33 @@ def notes(network):
 def read_history(weights, trained):
     """Return the rows of the log beside a checkpoint, as numbers; [] where there is none, or another run's.
 
-    weights: path of the checkpoint, whose log is log.csv in a run folder, carn_x4.csv beside carn_x4.pth.
+    weights: path of the checkpoint, whose log is log.csv in its run folder, carn_x4.csv beside carn_x4.pth.
     trained: the checkpoint, or what a document repeats of it: the row of its epoch has its val_psnr.
     """
-    for log in (weights.with_suffix(".csv"), weights.parent / "log.csv"):
-        rows = read_log(log)
-        if any((row["epoch"], row["val_psnr"]) == (trained["epoch"], trained["val_psnr"]) for row in rows):
-            return rows
-    return []
+    beside = weights.with_suffix(".csv")
+    folder = run_folder(weights, trained)
+    return read_log(beside, trained) or (read_log(folder / "log.csv", trained) if folder else [])
 
 
-def read_log(path):
-    """Return the rows of a log.csv as numbers; [] where the file is missing or no such log."""
+def run_folder(weights, trained):
+    """Return the folder of the run that a checkpoint is of, with its log, None where it is not at hand.
+
+    It is where the checkpoint lies, or for a copy of it, such as ./best.pth, where the checkpoint says.
+    """
+    for folder in (weights.parent, weights.parent / trained.get("run", "")):
+        if read_log(folder / "log.csv", trained):
+            return folder
+    return None
+
+
+def read_log(path, trained):
+    """Return the rows of a log.csv as numbers; [] where the file is missing, no such log, or that of another run."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
-        return [row | {"epoch": int(row["epoch"]), "val_psnr": row["val_psnr"]} for row in rows]
+        rows = [row | {"epoch": int(row["epoch"]), "val_psnr": row["val_psnr"]} for row in rows]
+        scored = {row["epoch"]: row["val_psnr"] for row in rows}
+        return rows if scored.get(trained["epoch"]) == trained["val_psnr"] else []
     except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):  # a spreadsheet may have been at it
         return []
 

@@ -37,7 +37,7 @@ from utils import (
 SSIM_WINDOW = 11
 # what a result repeats of its checkpoint, where the checkpoint has it
 TRAINED = ("epoch", "val_psnr", "val_set", "recipe", "data", "protocol", "command", "versions", "device")
-TRAINED += ("deterministic", "commit", "clean", "started_from", "processes", "resumed")
+TRAINED += ("deterministic", "commit", "clean", "started_from", "processes", "resumed", "run")
 
 
 # ---------------------------------------------------------------- enlarge, round, score

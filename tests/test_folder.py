@@ -8,6 +8,7 @@ import pytest
 from helpers import VDSR, contents, read_log, refused, run_in, train_flags
 
 import train
+from engine.checkpoint import save_checkpoint
 from support.files import held_by_one
 
 pytestmark = pytest.mark.usefixtures("undrawn")
