@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, describe_image, find_images, manifest_hash
+from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, describe_image, load_images, manifest_hash
 from data.degradation import degrade, network_planes
 from data.images import list_images, png_writer, read_image, read_photo, split_alpha
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
@@ -227,9 +227,9 @@ def bicubic_network(scale, colour, device):
 
 
 def find_test_images(dataset, data_dir, source):
-    """(name of the set, {image name: path}) of a catalogued set or a folder."""
+    """(name of the set, {image name: pixels, or path}) of a catalogued set, or a folder."""
     if dataset in TEST_SETS:
-        return dataset, find_images(TEST_SETS[dataset], data_dir, source)
+        return dataset, load_images(TEST_SETS[dataset], data_dir, source)
     folder = Path(dataset)
     if not folder.is_dir():
         raise UserError(f"unknown test set {dataset!r}; allowed are {', '.join(TEST_SETS)}, or a folder of images")
@@ -256,7 +256,7 @@ def distinct_names(paths):
 
 def read_test_image(path, scale):
     """An HR image, large enough to be scored at this scale; raises UserError otherwise."""
-    pixels = read_image(path)
+    pixels = read_image(path) if isinstance(path, Path) else path
     smallest = min(length // scale * scale for length in pixels.shape[:2]) - 2 * scale
     if smallest < SSIM_WINDOW:
         needed = -(-(SSIM_WINDOW + 2 * scale) // scale) * scale
@@ -418,7 +418,7 @@ def check_images(paths, scale, zoom):
         pixels = read_test_image(path, scale)
         height, width = (length // scale * scale for length in pixels.shape[:2])
         if zoom and (zoom[0] + zoom[2] > width or zoom[1] + zoom[2] > height):
-            raise UserError(f"--zoom {','.join(map(str, zoom))} lies outside {path.name} ({width}x{height})")
+            raise UserError(f"--zoom {','.join(map(str, zoom))} lies outside {name} ({width}x{height})")
         described.append(describe_image(name, pixels))
     return manifest_hash(described)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from data.patches import CHUNK
+from data.patch_file import CHUNK
 from support.command_line import UserError
 from support.progress import read_ahead
 

@@ -12,10 +12,10 @@ from torch import nn
 from tqdm import tqdm
 
 from data.batches import PatchPairs
-from data.catalog import TEST_SETS, find_images
+from data.catalog import TEST_SETS, load_images
 from data.degradation import degrade, shrink
-from data.images import read_image
-from data.patches import copies_of, cut_patches, patch_file, prepare_patches, read_patches
+from data.patch_file import patch_path, prepare_patches, read_patches
+from data.patches import copies_of, cut_patches
 from engine.checkpoint import CHECKPOINT_VERSION, STAGE_FIELDS, label_of, load_checkpoint, model_from_checkpoint
 from engine.folder import LOG_COLUMNS, check_folder, make_folder
 from engine.recipe import HELD_OUT, Recipe
@@ -39,14 +39,14 @@ REVIVABLE = [name for name in TRAINABLE if hasattr(MODELS[name], "rectified_maps
 
 def load_patches(args, team, device, colour, scale, dataset, patch_size=None, stride=None, copies=None):
     """The patch file of the run, made on the spot when it is missing, and the team joined once it is there."""
-    path = patch_file(dataset, scale, colour, args.data_dir)
+    path = patch_path(dataset, scale, colour, args.data_dir)
     sizes = {"patch_size": patch_size, "stride": stride, "copies": copies}
     if not path.exists() and local_rank() == 0:
         print(f"{path} is missing: preparing it")
         given = {name: value for name, value in sizes.items() if value}
         prepare_patches(dataset, scale, colour, data_dir=args.data_dir, source=args.source, **given)
     team.join(device)
-    return read_patches(path, dataset=dataset, scale=scale, colour=colour, **sizes)
+    return read_patches(path, dataset=dataset, scale=scale, colour=colour)
 
 
 def split(patches, val_set, args):
@@ -65,8 +65,8 @@ def split(patches, val_set, args):
             cut = cut_patches(*shrink(copy, scale), patch_size, stride, scale)
             parts.append(tuple(map(torch.from_numpy, cut)))
     val = []
-    for name, path in find_images(TEST_SETS[val_set], args.data_dir, args.source).items():
-        pair = degrade(read_image(path), scale, settings["colour"])
+    for name, pixels in load_images(TEST_SETS[val_set], args.data_dir, args.source).items():
+        pair = degrade(pixels, scale, settings["colour"])
         val.append((name, *map(torch.from_numpy, pair)))
     return parts, val
 

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from itertools import groupby, permutations
 
 from data.catalog import TRAIN_SETS
-from data.patches import DEFAULT_PATCH, prepare_command
+from data.patch_file import prepare_command
+from data.patches import DEFAULT_PATCH
 from engine.recipe import MAX_CONTRAST, Recipe
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from support.command_line import run_script
 
 

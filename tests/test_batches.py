@@ -10,7 +10,7 @@ import torch
 
 from data import batches
 from data.batches import PatchPairs, augment, raise_contrast, shuffled
-from data.patches import CHUNK
+from data.patch_file import CHUNK
 from support.command_line import UserError
 from utils import imresize
 

@@ -30,10 +30,11 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
-from data import catalog
-from data.catalog import CatalogImage, ImageSet, Mirror, describe_image, find_images
+from data import mirrors
+from data.catalog import CatalogImage, ImageSet, describe_image, load_images
 from data.images import read_image, read_photo
-from data.patches import ATTRIBUTES, prepare_patches, read_patches
+from data.mirrors import Mirror
+from data.patch_file import ATTRIBUTES, prepare_patches, read_patches
 from engine.checkpoint import CHECKPOINT_FIELDS, load_checkpoint, model_from_checkpoint, save_checkpoint
 from engine.recipe import Recipe
 from engine.run import LOG_COLUMNS
@@ -364,8 +365,6 @@ STATES = {
 
 WORDS = {  # of those that are about the patches
     STATES["data in ../../x"]: "unknown training set '../../x'",
-    STATES["copies of 10^9 times the size"]: "asked for is [1.0, 1000000000.0]",
-    STATES["copies of words"]: "asked for is ['whole']",
 }
 
 
@@ -452,7 +451,7 @@ PATCH_FILES = {
     "held-out image of 10^10 pixels": (enormous_held_out, "more than 100,000,000 pixels"),
     "held-out image of a thousand names": (shared_by_thousands, "claims more values"),
     "group named ..": (lambda file: file.create_group("val/.."), "not a whole patch file"),
-    "patch size of a word": (attribute(patch_size="large"), "patch_size is large"),
+    "patch size of a word": (attribute(patch_size="large"), "patch_size is 'large'"),
     "patch size of 2.5": (attribute(patch_size=20.0), "patch_size is 20.0"),
     "patch size of a table": (attribute(patch_size=np.zeros((9, 9))), "patch_size is [["),
     "stride of nothing": (attribute(stride=h5py.Empty("f")), "stride is"),
@@ -622,17 +621,17 @@ def test_links_to_images_are_read_and_nothing_is_written_through_a_link(script, 
 )
 def test_path_in_a_mirrors_list_reaches_no_file(tmp_path, monkeypatch, listed):
     image_set = ImageSet("trio", (describe_image("a", PHOTOGRAPH),), mirrors=(Mirror("http://m/", (listed,)),))
-    monkeypatch.setattr(catalog, "fetch", lambda address: saved())
-    assert find_images(image_set, tmp_path / "data", say=lambda line: None) == {"a": tmp_path / "data/trio/a.png"}
+    monkeypatch.setattr(mirrors, "fetch", lambda address: saved())
+    load_images(image_set, tmp_path / "data", say=lambda line: None)
     assert [p.relative_to(tmp_path).as_posix() for p in contents(tmp_path)] == ["data", "data/trio", "data/trio/a.png"]
 
 
 def test_downloaded_image_that_is_none_of_the_set_is_written_nowhere(tmp_path, monkeypatch):
     image_set = ImageSet("trio", (CatalogImage("a", 40, 44, "0" * 64),), mirrors=(Mirror("http://m/", ("a.png",)),))
     for content in (png_claiming(50_000, 50_000), saved(), png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())])):
-        monkeypatch.setattr(catalog, "fetch", lambda address, content=content: content)
+        monkeypatch.setattr(mirrors, "fetch", lambda address, content=content: content)
         with no_hang(), little_memory(), pytest.raises(UserError, match="missing"):
-            find_images(image_set, tmp_path / "data", say=lambda line: None)
+            load_images(image_set, tmp_path / "data", say=lambda line: None)
     assert contents(tmp_path) == {}
 
 

@@ -22,7 +22,8 @@ from helpers import contents, equal, network_flags, refused, state_of
 
 import engine.folder
 import train
-from data.patches import PatientFile
+from data import patch_file
+from data.hdf5 import PatientFile
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.step import TrainingStep
 from support.command_line import UserError, run_script
@@ -316,15 +317,13 @@ def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
     workplace, photographs, number, status, script, monkeypatch
 ):
     photographs(workplace / "photos", count=3)
-    import data.patches as patches
-
-    cut = patches.cut_patches
+    cut = patch_file.cut_patches
 
     def cut_and_signal(*arguments):
         os.kill(os.getpid(), number)
         return cut(*arguments)
 
-    monkeypatch.setattr(patches, "cut_patches", cut_and_signal)
+    monkeypatch.setattr(patch_file, "cut_patches", cut_and_signal)
     before = contents(workplace)
     result = script("prepare", "--images", "photos", "--name", "mine", "--data-dir", "data")
     assert (result.status, result.err.count("\n")) == (status, 1)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import train
 from data.images import write_png
-from data.patches import prepare_patches, read_patches
+from data.patch_file import prepare_patches, read_patches
 from engine.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from engine.folder import Keeper
 from engine.recipe import EXPLODED_LOSS, MAX_CONTRAST, CharbonnierLoss, Recipe, learning_rate_at
@@ -665,11 +665,11 @@ def test_epoch_with_a_loss_that_exploded_is_warned_of(workplace, tiny, monkeypat
 
 
 def test_default_run_never_looks_for_a_test_set(workplace, tiny, monkeypatch):
-    def find_images(image_set, *arguments):
+    def load_images(image_set, *arguments):
         raise AssertionError(f"{image_set.name} was read")
 
-    monkeypatch.setattr(train, "find_images", find_images)
-    monkeypatch.setattr("data.patches.find_images", find_images)
+    monkeypatch.setattr("engine.run.load_images", load_images)
+    monkeypatch.setattr("data.patch_file.load_images", load_images)
     run_in(workplace, command(tiny, *VDSR, "--epochs", 1, "--out", "run"))
     assert load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "held-out"
 
@@ -719,7 +719,7 @@ def test_missing_patch_file_is_prepared_on_the_spot(workplace):
     assert "sample_x4.h5 is missing: preparing it" in out
     settings = load_checkpoint(workplace / "best.pth")["data"]
     assert (settings["dataset"], settings["stride"], settings["patch_size"]) == ("sample", 512, 64)
-    read_patches(workplace / "data" / "sample_x4.h5", dataset="sample", scale=4, colour="y", stride=512)
+    read_patches(workplace / "data" / "sample_x4.h5", dataset="sample", scale=4, colour="y")
 
 
 def truncate(folder):
@@ -740,11 +740,9 @@ def change_version(folder):
         (lambda folder: (folder / "tiny_x4.h5").write_text("text"), (), ("not a whole patch file",)),
         (change_version, (), ("format_version is 99", "asked for is 2")),
         (lambda folder: (folder / "tiny_x4.h5").rename(folder / "tiny_x2.h5"), ("--scale", 2), ("scale is 4", "is 2")),
-        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is rgb", "is y")),
-        (lambda folder: None, ("--stride", 20), ("stride is 16", "is 20")),
-        (lambda folder: None, ("--patch-size", 64), ("patch_size is 32", "is 64")),
+        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is 'rgb'", "is 'y'")),
     ],
-    ids=["truncated", "empty", "text", "version", "scale", "colour", "stride", "patch-size"],
+    ids=["truncated", "empty", "text", "version", "scale", "colour"],
 )
 def test_patch_file_that_does_not_fit_is_refused_with_the_command_that_rebuilds_it(
     script, workplace, tiny, spoil, flags, words
