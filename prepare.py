@@ -7,11 +7,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, is_taken, load_images
+from data.catalog import TEST_SETS, TRAIN_SETS, is_taken, load_images
 from data.images import write_png
 from data.patch_file import prepare_patches
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
-from support.command_line import Parser, UserError, is_plain_text, positive_float, positive_int, run_script
+from support.command_line import (
+    Parser,
+    UserError,
+    add_data_arguments,
+    is_plain_text,
+    positive_float,
+    positive_int,
+    run_script,
+)
 from support.files import check_writable
 from utils import COLOURS, SCALES, to_uint8, to_unit
 

@@ -11,19 +11,29 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.catalog import TEST_SETS, TRAIN_SETS, add_data_arguments, describe_image, load_images, manifest_hash
+from data.catalog import TEST_SETS, TRAIN_SETS, describe_image, load_images, manifest_hash
 from data.degradation import degrade, network_planes
 from data.images import list_images, png_writer, read_image, read_photo, split_alpha
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.inference import InPrecision, SelfEnsemble, Tiled, set_precision
-from models import build_model, count_parameters, model_label, non_default_options, scale_factor
-from support.command_line import Parser, UserError, fail, positive_int, run_script
-from support.devices import add_device_argument, choose_device, choose_precision
-from support.files import ROOT, check_lengths, check_names, check_writable, sha256_of_file, write_json
+from models import build_model, count_parameters, model_label, non_default_options
+from support.command_line import (
+    ROOT,
+    Parser,
+    UserError,
+    add_data_arguments,
+    add_device_argument,
+    fail,
+    positive_int,
+    run_script,
+)
+from support.devices import choose_device, choose_precision
+from support.files import check_lengths, check_names, check_writable, sha256_of_file, write_json
 from support.progress import progress, read_ahead, write_behind
 from support.provenance import provenance
 from utils import (
     COLOURS,
+    SCALES,
     calc_psnr,
     imresize,
     luma_planes,
@@ -68,9 +78,7 @@ def parse_args(argv=None):
         help="checkpoints of one scale; without any, only bicubic is scored",
     )
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
-    parser.add_argument(
-        "--scale", type=scale_factor, metavar="{2,3,4,8}", help="scale (default: the checkpoints', else 4)"
-    )
+    parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
     parser.add_argument(
         "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
     )

@@ -15,7 +15,7 @@ YCBCR_OFFSET = np.array([16.0, 128.0, 128.0])
 
 
 def rgb_to_ycbcr(image):
-    """RGB (H, W, 3) to YCbCr, BT.601 studio range, as MATLAB's rgb2ycbcr.
+    """Convert RGB (H, W, 3) to YCbCr, BT.601 studio range, as MATLAB's rgb2ycbcr.
 
     uint8 in [0, 255] gives uint8, rounded, halves up; float in [0, 1] gives float64 in [0, 1] (Y from 16/255 to
     235/255), not rounded.
@@ -26,7 +26,7 @@ def rgb_to_ycbcr(image):
 
 
 def _ycbcr_of_uint8(image, matrix, offset):
-    """The rows of `matrix` applied in whole numbers: exact, so that no half is rounded down by the last bit."""
+    """Apply the rows of `matrix` in whole numbers: exact, so that no half is rounded down by the last bit."""
     thousandths = np.round(matrix * 1000).astype(np.int32)
     start = (offset * 255_000 + 127_500).astype(np.int32)
     planes = [np.ascontiguousarray(image[..., channel], dtype=np.int32) for channel in range(3)]
@@ -38,28 +38,35 @@ def _ycbcr_of_uint8(image, matrix, offset):
 
 
 def ycbcr_to_rgb(image):
-    """The inverse of rgb_to_ycbcr: float YCbCr (H, W, 3) in [0, 1] to float64 RGB, not clipped."""
+    """Convert float YCbCr (H, W, 3) in [0, 1] to float64 RGB, not clipped: the inverse of rgb_to_ycbcr."""
     return (image * 255.0 - YCBCR_OFFSET) @ np.linalg.inv(YCBCR_MATRIX).T
 
 
 def to_y(image):
-    """The luma of an image: uint8 (H, W) as it is, uint8 or float RGB (H, W, 3) through rgb_to_ycbcr."""
+    """Return the luma of an image: uint8 (H, W) as it is, uint8 or float RGB (H, W, 3) through rgb_to_ycbcr."""
     if image.ndim == 3 and image.dtype == np.uint8:
         return _ycbcr_of_uint8(image, YCBCR_MATRIX[:1], YCBCR_OFFSET[:1])[..., 0]
     return image if image.ndim == 2 else rgb_to_ycbcr(image)[..., 0]
 
 
 def to_rgb(image):
-    """A grey (H, W) image as three equal channels; an (H, W, 3) image as it is."""
+    """Return a grey (H, W) image as three equal channels, an (H, W, 3) image as it is."""
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def to_uint8(values):
-    """Values in [0, 1], array or tensor, clipped and rounded to the 256 levels of an image file, as uint8."""
+    """Clip and round values in [0, 1], array or tensor, to the 256 levels of an image file, as uint8."""
     if torch.is_tensor(values):
         return (values.clamp(0, 1) * 255).round().to(torch.uint8)
     return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
+
+def to_unit(batch):
+    """Return a tensor's values in [0, 255] as float32 in [0, 1]."""
+    return batch.float() / 255
+
+
+# ---------------------------------------------------------------- MATLAB's imresize
 
 KERNEL_WIDTH = 4.0
 # Output rows computed by one matrix product: large enough for BLAS, small enough that the band stays narrow.
@@ -69,7 +76,7 @@ PRODUCT_SIZE = 250_000
 
 
 def cubic(x):
-    """Keys' cubic convolution kernel with a = -0.5 at the distances `x` (any shape), zero for |x| > 2."""
+    """Return Keys' cubic convolution kernel with a = -0.5 at the distances `x` (any shape), zero for |x| > 2."""
     x = np.abs(x)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -78,7 +85,7 @@ def cubic(x):
 
 @lru_cache(maxsize=64)
 def contributions(in_length, out_length, scale):
-    """Which input samples make each output sample along one axis, and with what weight.
+    """Return which input samples make each output sample along one axis, and with what weight.
 
     Returns (indices, weights), both (out_length, taps): indices in [0, in_length), positions beyond an end standing
     for the sample at that end; the weights of one output sample sum to 1.
@@ -95,7 +102,7 @@ def contributions(in_length, out_length, scale):
 
 @lru_cache(maxsize=64)
 def band_matrices(in_length, out_length, scale):
-    """The same weights as small dense matrices: a list of (rows, columns, matrix), out[rows] = matrix @ in[columns]."""
+    """Return contributions() as small dense matrices: [(rows, columns, matrix)], out[rows] = matrix @ in[columns]."""
     indices, weights = contributions(in_length, out_length, scale)
     bands = []
     for start in range(0, out_length, ROWS_PER_PRODUCT):
@@ -162,13 +169,11 @@ def modcrop(image, scale):
     return image[: height - height % scale, : width - width % scale]
 
 
-def to_unit(batch):
-    """Values in [0, 255] as float32 in [0, 1]."""
-    return batch.float() / 255
+# ---------------------------------------------------------------- metrics and score
 
 
 def calc_psnr(img1, img2):
-    """Peak signal-to-noise ratio in dB: 10 log10(1 / mean((img1 - img2)^2)).
+    """Return the peak signal-to-noise ratio in dB: 10 log10(1 / mean((img1 - img2)^2)).
 
     img1, img2: arrays or tensors of equal shape, float, in [0, 1]. Returns a float, infinite for equal images.
     Raises ValueError for integer images or shapes that differ.
@@ -179,10 +184,10 @@ def calc_psnr(img1, img2):
 
 
 def calc_ssim(img1, img2):
-    """Structural similarity (Wang et al., IEEE TIP 2004) of two grey images: Gaussian window of sigma 1.5, 11x11.
+    """Return the structural similarity of two grey images, with an 11x11 Gaussian window of sigma 1.5.
 
-    img1, img2: (H, W) arrays or tensors, float, in [0, 1]. Population covariance, as in the authors' code: equal to
-    scikit-image's structural_similarity with data range 255 on the 8-bit values.
+    img1, img2: (H, W) arrays or tensors, float, in [0, 1]. Population covariance, as in the authors' code (Wang et al.,
+    IEEE TIP 2004): equal to scikit-image's structural_similarity with data range 255 on the 8-bit values.
     Raises ValueError for integer images, shapes that differ or sides below 11 pixels.
     """
     from skimage.metrics import structural_similarity  # imported where needed: it takes a second
@@ -210,7 +215,7 @@ def shave(image, border):
 
 
 def luma_planes(sr, hr):
-    """The luma of SR and HR, uint8 (H, W) each, from (C, H, W): luma already or RGB.
+    """Return the luma of SR and HR, uint8 (H, W) each, from (C, H, W): luma already or RGB.
 
     hr: (1, H, W) of a grey image beside an RGB sr too: then its values are taken as they are, of sr the mean of the
     three planes. Studio range would raise the scores of three equal planes by 1.3 dB.
@@ -221,7 +226,7 @@ def luma_planes(sr, hr):
 
 
 def protocol(colour, scale):
-    """The degradation and the score that every number of this project is of, in words, for a "y" or "rgb" network."""
+    """Return in words the degradation and the score that every number is of, for a "y" or "rgb" network."""
     quantised = {"y": "of the uint8 Y plane, not quantised", "rgb": "of the uint8 RGB image, quantised to uint8"}
     return {
         "colour": colour,
@@ -232,7 +237,7 @@ def protocol(colour, scale):
 
 
 def score(sr, hr, *, border, ssim=True):
-    """PSNR and SSIM of the protocol: on luma, `border` pixels shaved from each side.
+    """Return PSNR and SSIM of the protocol: on luma, `border` pixels shaved from each side.
 
     sr, hr: uint8 arrays (C, H, W), luma or RGB, hr (1, H, W) where the image is grey. Returns (psnr in dB, ssim), ssim
     None when it is not asked for.

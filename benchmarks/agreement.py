@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from data.catalog import add_data_arguments
 from models import TRAINABLE
-from support.command_line import Parser, positive_int, run_script
-from support.devices import add_device_argument, choose_device
-from support.files import ROOT, check_writable, write_json
+from support.command_line import ROOT, Parser, add_data_arguments, add_device_argument, positive_int, run_script
+from support.devices import choose_device
+from support.files import check_writable, write_json
 
 WAYS = {
     "precision": {"fp32": ("--precision", "fp32"), "bf16": ("--precision", "bf16")},

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from support.command_line import UserError
-from support.files import ROOT
+from support.command_line import ROOT, UserError
 from support.provenance import processor_name, provenance
 
 PRODUCT_SIZES = (1024, 2048, 4096)

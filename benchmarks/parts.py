@@ -30,9 +30,8 @@ from engine.recipe import Recipe
 from engine.run import start_run
 from engine.step import TrainingStep
 from models import build_model
-from support.command_line import UserError
+from support.command_line import ROOT, UserError
 from support.devices import choose_precision
-from support.files import ROOT
 from support.processes import Team
 
 EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models import TRAINABLE, add_options_argument, build_model, parse_options
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
-from support.command_line import Parser, run_script
-from support.devices import add_device_argument, choose_device
+from support.command_line import Parser, add_device_argument, run_script
+from support.devices import choose_device
 from support.files import written_whole
 
 SCALE = 4

@@ -17,12 +17,20 @@ from benchmarks import measure
 from benchmarks.parts import ON_DEMAND, PARTS, Bench
 from benchmarks.reference import BATCH, SCALE
 from benchmarks.summary import draw_summary, print_summary
-from data.catalog import add_data_arguments
 from data.patches import DEFAULT_PATCH
 from models import TRAINABLE, add_options_argument, parse_options
-from support.command_line import Parser, UserError, positive_float, positive_int, run_script
-from support.devices import add_device_argument, choose_device, choose_precision, keep_freed_memory
-from support.files import ROOT, check_writable, write_json
+from support.command_line import (
+    ROOT,
+    Parser,
+    UserError,
+    add_data_arguments,
+    add_device_argument,
+    positive_float,
+    positive_int,
+    run_script,
+)
+from support.devices import choose_device, choose_precision, keep_freed_memory
+from support.files import check_writable, write_json
 
 TARGETS = {
     "ratio": {"srcnn": 2.4, "vdsr": 2.4, "carn": 2.2, "srresnet": 2.2},

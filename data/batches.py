@@ -1,122 +1,93 @@
-"""Patches in the order an epoch takes them: kept on the device, or streamed from the file when they are too many."""
+"""Batches as training takes them: in random order, augmented, float32 in [0, 1], on the device."""
 
 import torch
 
 from data.patch_file import CHUNK
-from support.command_line import UserError
-from support.progress import read_ahead
+from utils import to_unit
 
-WINDOW_BYTES = 128 << 20  # of patches among which the order is wholly random, and that are read at once
-WINDOWS_HELD = 3  # when streaming: one in use, one read ahead, one on its way to the device
+WINDOW_BYTES = 128 << 20  # of patches among which the order is wholly random
+MAX_CONTRAST = 3  # times a patch's own
+RAISED = 0.1  # of the patches have their contrast raised
 
 
-def shuffled(count, window, generator):
-    """A random order of `count` patches, int64 (count,), drawn from a CPU generator.
+class Batches:
+    """The batches of a set of patch pairs, epoch by epoch; those of an epoch are the same whenever it is asked for.
 
+    parts: [(lr, hr)], tensors or open HDF5 datasets (P, C, p/scale, p/scale) and (P, C, p, p), values in [0, 255];
+    they are put on the device. augmented: whether patches are flipped, turned, inverted and raised in contrast.
+    """
+
+    def __init__(self, parts, batch_size, device, *, augmented, seed):
+        lr, hr = ([torch.as_tensor(part[index][:]) for part in parts] for index in (0, 1))
+        self.lr, self.hr = (pieces[0] if len(pieces) == 1 else torch.cat(pieces) for pieces in (lr, hr))
+        self.lr, self.hr = self.lr.to(device), self.hr.to(device)
+        self.patches = len(self.hr)
+        self.batch_size = batch_size
+        self.device = device
+        self.augmented = augmented
+        self.seed = seed
+
+    def __len__(self):
+        """Return the number of batches of an epoch, the last of which may be smaller."""
+        return -(-self.patches // self.batch_size)
+
+    def epoch(self, number, first=0):
+        """Yield (lr, hr) of each batch of epoch `number`, from 0, beginning with batch `first`.
+
+        lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p); in [0, 1], but where contrast was raised.
+        """
+        window = window_of(self.lr, self.hr, self.batch_size)
+        plan = plan_epoch(self.patches, window, self.augmented, self.seed, number)
+        plan = (drawn[first * self.batch_size :].to(self.device).split(self.batch_size) for drawn in plan)
+        for rows, views, gains in zip(*plan, strict=True):
+            yield augment(to_unit(self.lr[rows]), to_unit(self.hr[rows]), views, gains)
+
+
+def window_of(lr, hr, batch_size):
+    """Return how many patch pairs a window holds: whole batches of about WINDOW_BYTES."""
+    return max(WINDOW_BYTES // (lr[:1].nbytes + hr[:1].nbytes) // batch_size, 1) * batch_size
+
+
+def plan_epoch(count, window, augmented, seed, number):
+    """Return (rows, views, gains) of an epoch: which of `count` patches comes when, and how it is augmented.
+
+    rows: int64; views, gains: as augment() takes them. All (count,), on the CPU. They depend on the seed and the
+    epoch's number alone, so that a resumed epoch goes on as it would have.
     Where there are more than `window` patches, each run of `window` of them comes from HDF5 chunks that were drawn at
     random: the order needs no more than a window in memory, and is the same whether the patches are in memory or not.
     """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
     if count <= window:
-        return torch.randperm(count, generator=generator)
-    chunks = torch.randperm(-(-count // CHUNK), generator=generator)
-    rows = (chunks[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
-    rows = rows[rows < count]
-    return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in rows.split(window)])
+        rows = torch.randperm(count, generator=generator)
+    else:
+        chunks = torch.randperm(-(-count // CHUNK), generator=generator)
+        rows = (chunks[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
+        rows = rows[rows < count].split(window)
+        rows = torch.cat([part[torch.randperm(len(part), generator=generator)] for part in rows])
+    views, gains = torch.zeros(count, dtype=torch.uint8), torch.ones(count)
+    if augmented:
+        views.random_(0, 16, generator=generator)
+        raised = torch.rand(count, generator=generator) < RAISED
+        gains += raised * (MAX_CONTRAST - 1) * torch.rand(count, generator=generator)
+    return rows, views, gains
 
 
-class PatchPairs:
-    """The pairs that a run trains on, in one or several parts.
+def augment(lr, hr, views, gains):
+    """Return each pair of a batch in the view of its number, its contrast raised by its gain.
 
-    parts: [(lr, hr)], tensors or open HDF5 datasets (P, C, p/scale, p/scale) and (P, C, p, p), values in [0, 255].
-    memory_limit: in bytes; up to it all pairs are held on the device, beyond it they are streamed window by window.
-    Raises UserError where the limit is too small even for that.
-    """
-
-    def __init__(self, parts, batch_size, device, memory_limit):
-        self.parts = parts
-        self.device = device
-        lr, hr = parts[0]
-        pair_bytes = sum(array[:1].nbytes for array in (lr, hr))
-        self.window = max(WINDOW_BYTES // pair_bytes // batch_size, 1) * batch_size  # pairs; whole batches
-        self.streamed = len(self) * pair_bytes > memory_limit
-        if not self.streamed:
-            self.pairs = [_joined([torch.as_tensor(part[index][:]) for part in parts]).to(device) for index in (0, 1)]
-        elif (needed := WINDOWS_HELD * self.window * pair_bytes) > memory_limit:
-            raise UserError(
-                f"the memory limit is {memory_limit / 1e9:.3g} GB; {len(self)} patches take "
-                f"{len(self) * pair_bytes / 1e9:.3g} GB, streaming them {needed / 1e9:.3g} GB; raise --memory-limit"
-            )
-
-    def __len__(self):
-        return sum(len(hr) for _, hr in self.parts)
-
-    def windows(self, order):
-        """Yield (lr, hr, rows) so that lr[rows], hr[rows] one after the other are the pairs in this order.
-
-        All three are on the device; each but the last holds a multiple of the batch size.
-        """
-        if not self.streamed:
-            yield *self.pairs, order.to(self.device)
-            return
-        for lr, hr, rows in read_ahead(self._read, order.split(self.window)):
-            yield lr.to(self.device), hr.to(self.device), rows.to(self.device)
-
-    def _read(self, order):
-        """The pairs of one window in the order of the file, and where those of `order` are among them."""
-        ascending, places = order.sort()
-        rows = torch.empty_like(order)
-        rows[places] = torch.arange(len(order))
-        read = []
-        for index in (0, 1):
-            first = self.parts[0][index]
-            window = torch.as_tensor(first[:1]).new_empty(len(order), *first.shape[1:])
-            start = 0
-            for part in self.parts:
-                _read_rows(part[index], ascending, start, window)
-                start += len(part[index])
-            read.append(window)
-        return *read, rows
-
-
-def _joined(tensors):
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)  # cat would copy a single one too
-
-
-def _read_rows(array, ascending, start, window):
-    """Copy into `window` those of its rows that lie in `array`, which begins at row `start`; run by run."""
-    first, last = torch.searchsorted(ascending, torch.tensor([start, start + len(array)])).tolist()
-    wanted = ascending[first:last] - start
-    ends = ((wanted.diff() != 1).nonzero().flatten() + 1).tolist()
-    for begin, end in zip([0, *ends], [*ends, len(wanted)], strict=True):
-        if end > begin:
-            row = int(wanted[begin])
-            window[first + begin : first + end] = torch.as_tensor(array[row : row + end - begin])
-
-
-def augment(lr, hr, views):
-    """Turn each pair of a batch into the view of its number, uint8 (N,); 0 leaves it as it is.
-
-    0 to 7 are the dihedral views, 8 to 15 their negatives, 1 - x: bicubic is linear and its weights sum to 1, so that
-    the negative of an LR image is the LR image of the negative.
+    views: uint8 (N,). 0 to 7 are the dihedral views, 0 the patch as it is, 8 to 15 their negatives, 1 - x: bicubic is
+    linear and its weights sum to 1, so that the negative of an LR image is the LR image of the negative.
+    gains: float32 (N,), factors of the difference from the mean of the LR patch. Values may leave [0, 1] by it and are
+    not clipped, so that LR remains the LR image of HR: deep networks that never saw such patches can fail on drawings.
     lr, hr: (N, C, h, h) and (N, C, H, H), square, in [0, 1]; returns the same shapes.
     """
-    views = views[:, None, None, None]
+    views, gains = views[:, None, None, None], gains[:, None, None, None]
     across, down, transposed, negative = ((views & bit).bool() for bit in (1, 2, 4, 8))
-
-    def view(batch):
+    viewed = []
+    for batch in (lr, hr):
         batch = torch.where(across, batch.flip(3), batch)
         batch = torch.where(down, batch.flip(2), batch)
         batch = torch.where(transposed, batch.transpose(2, 3), batch)
-        return torch.where(negative, 1 - batch, batch)
-
-    return view(lr), view(hr)
-
-
-def raise_contrast(lr, hr, gains):
-    """Multiply each pair's difference from the mean of its LR patch by its gain, float32 (N,); 1 leaves it as it is.
-
-    Values may leave [0, 1] by it and are not clipped: bicubic is linear, so that LR remains the LR image of HR.
-    lr, hr: (N, C, h, h) and (N, C, H, H) in [0, 1]; returns the same shapes.
-    """
-    mean, gains = lr.mean((1, 2, 3), keepdim=True), gains[:, None, None, None]
-    return mean + gains * (lr - mean), mean + gains * (hr - mean)
+        viewed.append(torch.where(negative, 1 - batch, batch))
+    mean = viewed[0].mean((1, 2, 3), keepdim=True)
+    return tuple(mean + gains * (batch - mean) for batch in viewed)

@@ -6,7 +6,6 @@ and formats do not matter.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import product
@@ -15,8 +14,7 @@ from typing import NamedTuple
 
 from data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_png
 from data.mirrors import download, github
-from support.command_line import UserError
-from support.files import ROOT
+from support.command_line import ROOT, UserError
 
 DATA_DIR = ROOT / "data"
 
@@ -52,17 +50,6 @@ class ImageSet:
         """Return the names of the set's images with these pixels: none, one, or two (T91's t36 and t65 are equal)."""
         _, *key = describe_image("", pixels)
         return [name for name, *expected in self.images if expected == key]
-
-
-def add_data_arguments(parser):
-    """Add --data-dir and --source, the same for every script, to its parser."""
-    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="folder of images and patch files")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=os.environ.get("SR_DATA_SOURCE") or None,
-        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
-    )
 
 
 def describe_image(name, pixels):

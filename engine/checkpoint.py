@@ -138,7 +138,7 @@ def _check_contents(path, checkpoint):
 
 
 def _values(value, depth=MAX_DEPTH):
-    """A value, and all keys and values inside it; raises ValueError where they are nested deeper than `depth`."""
+    """Yield a value, and all keys and values inside it; raises ValueError where they are nested deeper than `depth`."""
     yield value
     inside = chain(value, value.values()) if isinstance(value, dict) else value
     if isinstance(value, dict | list | tuple):
@@ -149,7 +149,7 @@ def _values(value, depth=MAX_DEPTH):
 
 
 def model_from_checkpoint(checkpoint, source="checkpoint"):
-    """The network that a checkpoint (utils.load_checkpoint) describes, with its weights, in eval mode, on the CPU.
+    """Return the network that a checkpoint describes, with its weights, in eval mode, on the CPU.
 
     Raises UserError naming `source` where the weights are not those of the model that the checkpoint names.
     """
@@ -174,5 +174,5 @@ def model_from_checkpoint(checkpoint, source="checkpoint"):
 
 
 def label_of(checkpoint):
-    """The network of a checkpoint in words: CARN x4."""
+    """Return the network of a checkpoint in words: CARN x4."""
     return f"{model_label(checkpoint['model'], checkpoint['options'], checkpoint['channels'])} x{checkpoint['scale']}"

@@ -1,112 +1,139 @@
-"""The run folder: best.pth, last.pth and log.csv, kept up to date and whole."""
+"""The run folder: made, locked, and kept up to date: best.pth, last.pth, log.csv and curve.png."""
 
 import csv
-import math
 import shlex
 import time
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 from engine.checkpoint import save_checkpoint
+from engine.run import LOG_COLUMNS
 from support.command_line import UserError, describe_os_error
-from support.files import check_writable, copy_whole, written_whole
-from support.signals import HeldSignals, Interrupted
+from support.files import check_writable, copy_whole, held_by_one, written_whole
+from support.signals import Interrupted, handling_signals, interrupt
 
-LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
-LOSS_CHECK_STEPS = 25  # steps between looks at the loss: each look waits for the device
 SAVE_SECONDS = 300  # between saves within an epoch
 REST_SECONDS = 10  # after a save: epochs that end within it leave last.pth to a later one
+CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 
 
-class Keeper(HeldSignals):
-    """Writes last.pth: between steps every SAVE_SECONDS, after an epoch, and when Ctrl-C or SIGTERM asks to end.
+class RunFolder:
+    """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
 
-    Short epochs, such as a GPU's, do not each write it: one that ends within REST_SECONDS of a save leaves it to a
-    later one, but for the last of all `epochs`. A run killed in between does those few epochs again.
-    Several processes ask each other, so that all end after the same step: on a CPU at every one, since torchrun gives
-    them half a minute, on CUDA, which would be waited for, at every LOSS_CHECK_STEPS.
+    last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
+    signal ends at once. Short epochs, such as a GPU's, do not each write it: one that ends within REST_SECONDS of a
+    save leaves it to a later one, but for the first and the last. A run killed in between does those again.
+    draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
     """
 
-    def __init__(self, run, folder, epochs):
-        super().__init__()
-        self.run = run
-        self.folder = folder
-        self.epochs = epochs
-        self.saved = time.perf_counter()
+    def __init__(self, path, draw, numbered=False):
+        """Check that the folder can be used; nothing is made yet. numbered: a taken name gets a number."""
+        self.path = Path(path)
+        self.draw = draw
+        self.numbered = numbered
+        self.received = 0  # the signal that asked to end
+        self.saved = self.drawn = time.perf_counter()
+        self.held = ExitStack()
+        self.is_open = False
+        check_writable(self.path)
+        check_writable(Path("."))  # for ./best.pth
 
-    def after_step(self):
-        team, device = self.run.team, self.run.pairs.device
-        if team.size > 1 and device.type == "cuda" and self.run.steps % LOSS_CHECK_STEPS:
-            return
-        self.save_and_end(due=time.perf_counter() - self.saved > SAVE_SECONDS)
+    @classmethod
+    def for_new(cls, out, network, draw):
+        """Return the folder of a new run: `out`, or runs/<model>_x<scale>, numbered where that is taken.
 
-    def after_epoch(self):
-        self.save_and_end(self.run.epoch in (1, self.epochs) or time.perf_counter() - self.saved > REST_SECONDS)
+        Raises UserError where `out` holds a run already.
+        """
+        if out and (out / "last.pth").exists():
+            raise UserError(f"{out} holds a run; choose another --out, or continue it with --resume {out}/last.pth")
+        name = f"{network.name}_x{network.scale}{'' if network.colour == 'y' else '_' + network.colour}"
+        return cls(out or Path("runs") / name, draw, numbered=not out)
 
-    def save_and_end(self, due):
-        run = self.run
-        asked, due = divmod(run.team.largest(2 * self.received + due), 2)
-        if asked or due:
-            run.share_losses()
-            if self.folder:
-                save_checkpoint(self.folder / "last.pth", checkpoint_of(run) | {"training": run.state()})
-            self.saved = time.perf_counter()
-        if asked and self.folder:
-            where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"
-            raise Interrupted(asked, f"stopped after {where}; {resume_command(self.folder)} goes on")
-        if asked:
-            raise Interrupted(asked)
+    @classmethod
+    def for_resumed(cls, path, run, draw):
+        """Return the folder in which a run goes on; ./best.pth, the newest run's, is that run's again."""
+        folder = cls(path.parent, draw)
+        best = folder.path / "best.pth"
+        if run.best_epoch and not best.exists():
+            raise UserError(
+                f"{folder.path}: best.pth, the weights of epoch {run.best_epoch}, is missing beside {path.name}; copy "
+                f"it there too, or begin a new run with --weights {path}"
+            )
+        if run.best_epoch:
+            copy_whole(best, "best.pth")
+        print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
+        return folder
 
+    def __enter__(self):
+        return self
 
-def resume_command(folder):
-    """The command line that continues a run."""
-    return shlex.join(["python", "train.py", "--resume", f"{folder}/last.pth"])
+    def __exit__(self, *error):
+        self.held.close()
 
+    def open(self):
+        """Make the folder, lock it, and take charge of signals, once there is something to keep."""
+        numbers, first = count(2), self.path
+        while not self.is_open:
+            try:
+                self.path.mkdir(parents=True, exist_ok=not self.numbered)  # two runs never share a folder
+                self.is_open = True
+            except FileExistsError:
+                self.path = first.with_name(f"{first.name}_{next(numbers)}")
+        self.held.enter_context(held_by_one(self.path))
+        self.held.enter_context(handling_signals(self.hold))
+        print(f"writing {self.path}", flush=True)
 
-def check_folder(args):
-    """Raise UserError where the run folder cannot be used; called before the data is touched, it makes nothing."""
-    check_writable(args.out or Path("runs"))
-    check_writable(Path("."))  # for ./best.pth
-    if args.out and (args.out / "last.pth").exists():
-        raise UserError(
-            f"{args.out} holds a run; choose another --out, or continue it with --resume {args.out}/last.pth"
-        )
+    def hold(self, number, frame):
+        """Note a signal until the step is done; the second one interrupts."""
+        if self.received:
+            interrupt(number, frame)
+        self.received = number
 
+    def after_step(self, run):
+        """Save the run where that is due; raise Interrupted where a signal has asked to end."""
+        self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
-def make_folder(args):
-    """Make the run folder: --out, or runs/<model>_x<scale>, numbered where a folder of that name is there already."""
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        return args.out
-    name = f"{args.model}_x{args.scale}{'' if args.colour == 'y' else '_' + args.colour}"
-    for number in count(1):
-        folder = Path("runs") / (name if number == 1 else f"{name}_{number}")
+    def after_epoch(self, run, bicubic):
+        """Write best.pth when the epoch was the best, log.csv, then last.pth where that is due, and curve.png.
+
+        last.pth comes after the others: a run killed before that does the epoch again, and writes them again.
+        bicubic: PSNR in dB of bicubic on the validation images, for the curve.
+        """
+        if not self.is_open:
+            self.open()
+        if run.best_epoch == run.epoch:
+            save_checkpoint(self.path / "best.pth", run.checkpoint())
+            copy_whole(self.path / "best.pth", "best.pth")
+        self.write_log(run.history)
+        ends = run.epoch in (1, run.last_epoch)
+        self.keep(run, ends or time.perf_counter() - self.saved > REST_SECONDS)
+        if ends or time.perf_counter() - self.drawn > CURVE_SECONDS:
+            self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
+            self.drawn = time.perf_counter()
+
+    def write_log(self, history):
+        """Write log.csv, a row per epoch."""
         try:
-            folder.mkdir(parents=True)  # fails where it exists: two runs never share a folder
-            return folder
-        except FileExistsError:
-            continue
+            with written_whole(self.path / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, LOG_COLUMNS)
+                writer.writeheader()
+                writer.writerows(history)
+        except PermissionError as error:  # on Windows, where it is open in a spreadsheet
+            print(f"note: {describe_os_error(error)}; close it elsewhere, the next epoch writes it whole", flush=True)
 
+    def keep(self, run, due):
+        """Write last.pth if it is due or a signal has come, and raise Interrupted in the latter case."""
+        if not self.is_open:
+            self.open()
+        if due or self.received:
+            save_checkpoint(self.path / "last.pth", run.checkpoint() | {"training": run.state()})
+            self.saved = time.perf_counter()
+        if self.received:
+            where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"
+            raise Interrupted(self.received, f"stopped after {where}; {self.resume_command} goes on")
 
-def checkpoint_of(run):
-    """The averaged network of a run as it stands, with all that test.py needs."""
-    psnr = run.history[-1]["val_psnr"] if run.history else math.nan
-    weights = {name: value.cpu() for name, value in run.average.model.state_dict().items()}  # to be read anywhere
-    return run.description | {"weights": weights, "epoch": run.epoch, "val_psnr": psnr}
-
-
-def save_best_and_log(run, folder, improved):
-    """Write best.pth (and ./best.pth) when the epoch improved, then log.csv, each whole.
-
-    last.pth comes after them: a run killed before that does the epoch again, and writes the others again.
-    """
-    if improved:
-        save_checkpoint(folder / "best.pth", checkpoint_of(run))
-        copy_whole(folder / "best.pth", "best.pth")
-    try:
-        with written_whole(folder / "log.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, LOG_COLUMNS)
-            writer.writeheader()
-            writer.writerows(run.history)
-    except PermissionError as error:  # on Windows, where it is open in a spreadsheet
-        print(f"note: {describe_os_error(error)}; close it elsewhere, the next epoch writes it whole", flush=True)
+    @property
+    def resume_command(self):
+        """The command line that continues the run."""
+        return shlex.join(["python", "train.py", "--resume", f"{self.path}/last.pth"])

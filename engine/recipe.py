@@ -1,15 +1,19 @@
-"""The recipe: everything that a training's result depends on beside the network and the data."""
+"""The recipe: everything that a training's result depends on beside the network, the data and the device."""
 
 import math
-from dataclasses import asdict, dataclass
+from argparse import BooleanOptionalAction
+from dataclasses import asdict, dataclass, field, fields
 
 import torch
 from torch import nn
 
 from data.catalog import TEST_SETS
+from support.command_line import UserError
 
 HELD_OUT = "held-out"
 VAL_SETS = (HELD_OUT, *TEST_SETS)
+SCHEDULES = ("cosine", "constant")
+EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: no error of images in [0, 1] is larger
 
 
 class CharbonnierLoss(nn.Module):
@@ -20,56 +24,96 @@ class CharbonnierLoss(nn.Module):
 
 
 LOSSES = {"mse": nn.MSELoss, "l1": nn.L1Loss, "charbonnier": CharbonnierLoss}
-SCHEDULES = ("cosine", "constant")
-MAX_CONTRAST = 3  # times a patch's own
-EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: no error of images in [0, 1] is larger
+
+
+COUNT = (lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
+NATURAL = (lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+POSITIVE = (lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
+NON_NEGATIVE = (lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
+FRACTION = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
+EITHER = (lambda value: value in (True, False), "True or False")
+
+
+def setting(default, allowed, meaning):
+    """Return a field of Recipe. allowed: a tuple of names, or (whether a value is, what is in words)."""
+    return field(default=default, metadata={"allowed": allowed, "help": meaning})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; everything that a run's result depends on beside the model and the data."""
+    """How a network is trained. Each field is a flag of train.py: learning_rate is --learning-rate.
 
-    loss: str = "mse"
-    epochs: int = 200
-    batch_size: int = 16
-    learning_rate: float = 4e-4
-    schedule: str = "cosine"
-    warmup: int = 200
-    centralize: bool = True
-    freeze_bn: bool = False
-    clip: float = 0.01
-    average: float = 0.999
-    augment: bool = True
-    negatives: bool = True
-    contrast: float = 0.1
-    precision: str = "auto"
-    seed: int = 0
-    val_set: str = HELD_OUT
+    Raises UserError, naming the flag, for a value that is not allowed.
+    """
+
+    loss: str = setting("mse", tuple(LOSSES), "training loss")
+    epochs: int = setting(200, COUNT, "passes over the patches")
+    batch_size: int = setting(16, COUNT, "patches in a step")
+    learning_rate: float = setting(4e-4, POSITIVE, "Adam's peak rate")
+    schedule: str = setting("cosine", SCHEDULES, "of the learning rate after warm-up")
+    warmup: int = setting(200, NATURAL, "steps in which the learning rate rises from 0; 0: none")
+    centralize: bool = setting(
+        True, EITHER, "take the mean off each filter's gradient: in deep plain networks fewer feature maps die"
+    )
+    freeze_bn: bool = setting(
+        False, EITHER, "with --weights: batch normalisation keeps their statistics, trained as it is used"
+    )
+    clip: float = setting(0.01, NON_NEGATIVE, "largest norm of the gradient; 0: no clipping")
+    average: float = setting(
+        0.999, FRACTION, "decay per step of the averaged weights that are scored and saved; 0: no averaging"
+    )
+    augment: bool = setting(True, EITHER, "flip, turn and invert patches, and raise the contrast of some")
+    precision: str = setting(
+        "auto", ("auto", "fp32", "bf16"), "of the convolutions; auto: bf16 where the hardware computes in it"
+    )
+    seed: int = setting(0, NATURAL, "of initialisation, shuffling, augmentation")
+    val_set: str = setting(
+        HELD_OUT,
+        VAL_SETS,
+        "what the best epoch is chosen on; a test set's name means: train on all images, choose on that set (the "
+        "classroom protocol)",
+    )
+
+    def __post_init__(self):
+        for piece in fields(self):
+            value, allowed = getattr(self, piece.name), piece.metadata["allowed"]
+            fits, words = allowed if callable(allowed[0]) else (allowed.__contains__, ", ".join(allowed))
+            if not fits(value):
+                raise UserError(f"--{piece.name.replace('_', '-')} {value!s:.100}: allowed is {words}")
 
     @classmethod
-    def read(cls, fields):
-        """The Recipe of a file's fields, all of them: a default would change what a run goes on with.
+    def add_arguments(cls, parser):
+        """Give a parser one flag for each field; a bool gets a pair, --augment and --no-augment."""
+        for piece in fields(cls):
+            flag = {"action": BooleanOptionalAction} if piece.type is bool else {"type": piece.type}
+            if not callable(piece.metadata["allowed"][0]):
+                flag["choices"] = piece.metadata["allowed"]
+            name = "--" + piece.name.replace("_", "-")
+            parser.add_argument(name, default=piece.default, help=piece.metadata["help"], **flag)
+
+    @classmethod
+    def of(cls, args):
+        """Return the Recipe of a parsed command line."""
+        return cls(**{piece.name: getattr(args, piece.name) for piece in fields(cls)})
+
+    @classmethod
+    def read(cls, document):
+        """Return the Recipe of a checkpoint's dict, which must name all fields: a default would change the run.
 
         Raises ValueError for fields of another version, and for values that no command line could have given.
         """
-        if {name: type(value) for name, value in fields.items()} != {
+        if {name: type(value) for name, value in document.items()} != {
             name: type(default) for name, default in asdict(cls()).items()
         }:
             raise ValueError("the recipe has other pieces than this version's")
-        recipe = cls(**fields)
-        sane = all(1 <= number < 2**31 for number in (recipe.epochs, recipe.batch_size))
-        sane = sane and min(recipe.warmup, recipe.seed) >= 0 and 0 <= recipe.clip < math.inf
-        sane = sane and 0 <= recipe.contrast <= 1 and 0 <= recipe.average < 1 and 0 < recipe.learning_rate < math.inf
-        if not sane:
-            raise ValueError("the recipe holds impossible values")
-        names = {"loss": LOSSES, "schedule": SCHEDULES, "val_set": VAL_SETS, "precision": ("fp32", "bf16")}
-        if not all(getattr(recipe, name) in known for name, known in names.items()):
-            raise ValueError("the recipe holds unknown names")
-        return recipe
+        try:
+            return cls(**document)
+        except UserError as error:
+            raise ValueError(f"the recipe holds {error}") from error
 
 
 def learning_rate_at(step, total_steps, recipe):
-    """The learning rate of step 0 .. total_steps - 1: linear warm-up, then a half cosine to 0, or constant."""
+    """Return the learning rate of step 0 .. total_steps - 1: linear warm-up, then a half cosine to 0, or constant."""
     warmup = min(recipe.warmup, total_steps // 2)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup

@@ -59,12 +59,3 @@ class DRRN(nn.Module):
         enlarged = self.upsample(lr)  # (N, C, h*scale, w*scale)
         residual = self.reconstruction(self.relu(self.recursive_blocks(enlarged)))
         return enlarged + residual if self.bicubic_skip else residual
-
-    def rectified_maps(self):
-        """[(makers, readers)]: convolutions whose maps, added up, are read through ReLU alone, and what reads them.
-
-        The maps that a block hands to the next one are read without ReLU as well, and are not among them.
-        """
-        last = self.recursive_blocks[-1]
-        inner = [([block.unit_conv1], [block.unit_conv2]) for block in self.recursive_blocks]
-        return [([last.entry, last.unit_conv2], [last.unit_conv1, self.reconstruction]), *inner]

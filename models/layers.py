@@ -1,4 +1,4 @@
-"""What several papers share: convolutions, bicubic and sub-pixel upsampling, batch normalisation, initialisation.
+"""What several papers share: convolutions, bicubic and sub-pixel upsampling, initialisation.
 
 Three layers compute what torch's own do, with the same parameters, in a way that suits channels_last memory and short
 vectors better: on the 76x76 patches of training, in bf16 on two cores, a 9x9 convolution to one map takes a fifth of
@@ -8,7 +8,7 @@ the time, the gradient of a PReLU a quarter, that of a pixel shuffle an eighth.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import distributed, nn
+from torch import nn
 
 from utils import contributions
 
@@ -16,7 +16,7 @@ FEW_MAPS = 3  # up to here a convolution's output maps are too few to fill a vec
 
 
 def conv(in_channels, out_channels, kernel_size, *, bias=True):
-    """A convolution that keeps height and width: zero padding of half the kernel, which is odd."""
+    """Return a convolution that keeps height and width: zero padding of half the kernel, which is odd."""
     kind = FewMapsConv2d if out_channels <= FEW_MAPS and kernel_size > 1 else nn.Conv2d
     return kind(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
 
@@ -77,58 +77,6 @@ class _OneSlope(torch.autograd.Function):
         return to_x, to_slope
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes together; torch's SyncBatchNorm needs a GPU."""
-
-    group = None
-
-    def forward(self, x):
-        if not self.training:
-            return super().forward(x)
-        values = x.float()
-        count = values.new_tensor([x.numel() / x.shape[1]])
-        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
-        sums = _SumOfAll.apply(sums, self.group)
-        count = sums[-1]
-        mean, square = (sums[:-1] / count).chunk(2)  # each (F,)
-        variance = (square - mean.square()).clamp(min=0)
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        gain = self.weight * (variance + self.eps).rsqrt()
-        return (values * gain[:, None, None] + (self.bias - mean * gain)[:, None, None]).to(x.dtype)
-
-
-class _SumOfAll(torch.autograd.Function):
-    """The sum of a tensor over all processes, and of its gradient, to which each process adds its part."""
-
-    @staticmethod
-    def forward(context, tensor, group):
-        context.group = group
-        total = tensor.clone()
-        distributed.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(context, gradient):
-        total = gradient.clone()
-        distributed.all_reduce(total, group=context.group)
-        return total, None
-
-
-def batch_norms(model):
-    """The batch normalisations of a network."""
-    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-
-
-def share_batch_norm(model, group):
-    """Make every batch normalisation of a network one over all processes of `group`; parameters stay what they are."""
-    for layer in batch_norms(model):
-        layer.__class__ = SharedBatchNorm2d
-        layer.group = group
-
-
 class BicubicUpsample(nn.Module):
     """Enlarge (N, C, h, w) to (N, C, h*scale, w*scale) with the kernel of `imresize`, differentiable, any h and w.
 
@@ -156,7 +104,7 @@ class BicubicUpsample(nn.Module):
 
 
 def initialise(model, last, last_std=1e-4):
-    """He initialisation for every convolution, and a last layer near zero.
+    """Give every convolution He's initial weights, and the last layer weights near zero.
 
     He et al., "Delving Deep into Rectifiers", ICCV 2015: the signal keeps its power through any number of layers.
     PyTorch's default keeps a sixth of it per layer, so that a 20-layer residual network never leaves the bicubic
@@ -174,12 +122,12 @@ def initialise(model, last, last_std=1e-4):
 
 
 def upsampling_factors(scale):
-    """The stages of an upsampler: 2 -> [2], 3 -> [3], 4 -> [2, 2], 8 -> [2, 2, 2]."""
+    """Return the factors of an upsampler's stages: 2 -> [2], 3 -> [3], 4 -> [2, 2], 8 -> [2, 2, 2]."""
     return [3] if scale == 3 else [2] * (scale.bit_length() - 1)
 
 
 def subpixel_stages(scale, num_features, activation):
-    """Sub-pixel upsampling (Shi et al., CVPR 2016): per stage a 3x3 convolution, a pixel shuffle and an activation.
+    """Return sub-pixel upsampling (Shi et al., CVPR 2016): per stage a 3x3 convolution, a pixel shuffle, an activation.
 
     activation: its maker. It works pixel by pixel, so that it may stand on either side of the shuffle.
     """

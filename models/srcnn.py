@@ -35,7 +35,3 @@ class SRCNN(nn.Module):
         features = self.relu(self.mapping(features))
         sr = self.reconstruction(features)
         return enlarged + sr if self.bicubic_skip else sr
-
-    def rectified_maps(self):
-        """[(makers, readers)]: convolutions whose maps are read through ReLU alone, and what reads them."""
-        return [([self.patch_extraction], [self.mapping]), ([self.mapping], [self.reconstruction])]

@@ -7,8 +7,6 @@ Differences from the paper: the last layer starts near zero; trained for one sca
 this project's, Adam instead of SGD with adjustable gradient clipping.
 """
 
-from itertools import pairwise
-
 from torch import nn
 
 from models.layers import BicubicUpsample, conv, initialise
@@ -40,8 +38,3 @@ class VDSR(nn.Module):
             features = self.relu(layer(features))
         residual = self.reconstruction(features)
         return enlarged + residual if self.bicubic_skip else residual
-
-    def rectified_maps(self):
-        """[(makers, readers)]: convolutions whose maps are read through ReLU alone, and what reads them."""
-        convs = [self.embedding, *self.middle, self.reconstruction]
-        return [([maker], [reader]) for maker, reader in pairwise(convs)]

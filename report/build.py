@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import torch
 
-from data.catalog import TRAIN_SETS, add_data_arguments, load_images
+from data.catalog import TRAIN_SETS, load_images
 from data.degradation import degrade
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
 from models import TRAINABLE, build_model, model_label, model_options
@@ -30,8 +30,8 @@ from report.facts import HELD_OUT_FILE, SCALE, SCORE, SECOND_SET, TEST_SET, load
 from report.page import join_lines, render_page
 from report.pictures import draw_pictures, picture_files
 from report.tables import Table
-from support.command_line import Parser, UserError, run_script
-from support.files import ROOT, check_writable, sha256_of_file, write_json, written_whole
+from support.command_line import ROOT, Parser, UserError, add_data_arguments, run_script
+from support.files import check_writable, sha256_of_file, write_json, written_whole
 from support.progress import progress
 from support.provenance import provenance
 from utils import protocol, score, to_uint8

@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import asdict
 from itertools import groupby, permutations
 
+from data.batches import MAX_CONTRAST
 from data.catalog import TRAIN_SETS
 from data.patch_file import prepare_command
 from data.patches import DEFAULT_PATCH
-from engine.recipe import MAX_CONTRAST, Recipe
+from engine.recipe import Recipe
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES
 from report.facts import (

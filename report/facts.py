@@ -12,15 +12,8 @@ import numpy as np
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, count_patches
 from engine.recipe import EXPLODED_LOSS, HELD_OUT
-from models import (
-    TRAINABLE,
-    build_model,
-    count_multiply_adds,
-    count_parameters,
-    model_label,
-    model_options,
-    receptive_field,
-)
+from models import TRAINABLE, build_model, count_parameters, model_label, model_options
+from models.listing import count_multiply_adds, receptive_field
 from report.experiments import GROUPS, REPEATED, Experiment
 from report.result_files import network_of, read_result
 from support.command_line import UserError

@@ -12,14 +12,12 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.catalog import add_data_arguments
 from data.patch_file import patch_path
 from models import TRAINABLE
 from report.experiments import GROUPS, PREPARATIONS, SHORT
 from report.facts import SCALE, read_history
-from support.command_line import Parser, UserError, run_script
-from support.devices import add_device_argument
-from support.files import ROOT, check_writable, write_json
+from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
+from support.files import check_writable, write_json
 from support.signals import Interrupted
 
 

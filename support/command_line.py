@@ -1,14 +1,18 @@
 """Command lines: errors in one line, checked values, and how a script runs and ends."""
 
 import argparse
+import os
 import signal
 import sys
 import unicodedata
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 
 from support.signals import Interrupted, handling_signals, insisting_on_interruptions, interrupt
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class UserError(Exception):
@@ -39,9 +43,26 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{', '.join(sorted(extra))} cannot be used with {flag}; drop one of the two")
 
 
-def run_script(main):
-    """Call main() as a script.
+def add_data_arguments(parser):
+    """Add --data-dir and --source to a parser, the same for every script."""
+    parser.add_argument("--data-dir", type=Path, default=ROOT / "data", help="folder of images and patch files")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=os.environ.get("SR_DATA_SOURCE") or None,
+        help="folder to take images from; also the environment variable SR_DATA_SOURCE",
+    )
 
+
+def add_device_argument(parser):
+    """Add --device to a parser, the same for every script."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+
+def run_script(main, *, silent=False):
+    """Call main() as a script, and end the process as its errors ask.
+
+    silent: what main() prints goes nowhere, its errors to stderr all the same.
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
     Once main() has ended, the process is about to: Ctrl-C and SIGTERM are ignored from then on.
     """
@@ -49,7 +70,12 @@ def run_script(main):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:  # around the handlers: a signal may come while they are put in place or taken away
-        with handling_signals(interrupt, afterwards=signal.SIG_IGN), insisting_on_interruptions():
+        with (
+            handling_signals(interrupt, afterwards=signal.SIG_IGN),
+            insisting_on_interruptions(),
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere if silent else sys.stdout),
+        ):
             main()
     except UserError as error:
         fail(str(error))
@@ -67,7 +93,7 @@ def run_script(main):
 
 
 def is_out_of_memory(error):
-    """Whether an error says that memory did not suffice, of the machine or of the GPU."""
+    """Return whether an error says that memory did not suffice, of the machine or of the GPU."""
     words = ("can't allocate memory", "not enough memory")  # torch's, on a CPU
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in words)
 
@@ -81,33 +107,33 @@ def fail(message, status=2):
 
 
 def describe_os_error(error):
-    """An OSError in words: what failed and for which file."""
+    """Return an OSError in words: what failed and for which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
 def is_plain_text(text):
-    """Whether a text shows in one line and a terminal obeys nothing in it; spaces of any width are plain."""
+    """Return whether a text shows in one line and a terminal obeys nothing in it; spaces of any width are plain."""
     return all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text)
 
 
 def positive_int(text):
-    """argparse type: a whole number of at least 1."""
+    """Return the whole number of at least 1 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, int, lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
 
 
 def whole_number(text):
-    """argparse type: a whole number of at least 0."""
+    """Return the whole number of at least 0 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
 
 
 def positive_float(text):
-    """argparse type: a number above 0 that float32 holds."""
+    """Return the number above 0 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, float, lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
 
 
 def non_negative_float(text):
-    """argparse type: a number of at least 0 that float32 holds."""
+    """Return the number of at least 0 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, float, lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
 
 

@@ -10,13 +10,8 @@ from support.command_line import UserError
 from support.processes import local_rank
 
 
-def add_device_argument(parser):
-    """--device, the same for every script."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-
-
 def choose_device(name):
-    """The torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
+    """Return the torch.device for auto, cpu, cuda, cuda:N or mps; raises UserError for one that this machine lacks."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -35,12 +30,14 @@ def choose_device(name):
 
 
 def choose_precision(name, device):
-    """fp32 or bf16, the precision of the convolutions in training: auto is bf16 where the hardware computes in it."""
+    """Return fp32 or bf16, the precision of the convolutions: auto is bf16 where the hardware computes in it."""
+    if name == "bf16" and not has_bf16(device):
+        print(f"note: {device} has no bf16 in hardware, in which this run computes: expect it to be slow")
     return name if name != "auto" else "bf16" if has_bf16(device) else "fp32"
 
 
 def has_bf16(device):
-    """Whether the device multiplies bf16 matrices in hardware."""
+    """Return whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -49,22 +46,19 @@ def has_bf16(device):
     return False
 
 
-def keep_freed_memory():
-    """Let the C library keep freed memory for the next step, not give it back to the system page by page (glibc only).
+def prepare_for_training(deterministic):
+    """Choose the kernels that are fastest for these sizes, or only such as give the same bits in every run.
 
-    Every step allocates and frees the same tensors; getting their pages anew takes up to a tenth of its time.
+    The C library (glibc) is told to keep freed memory for the next step, not to give it back page by page: every step
+    allocates and frees the same tensors; getting their pages anew takes up to a tenth of its time.
     """
-    trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
-    with suppress(OSError, TypeError, AttributeError):  # no C library, or another one
-        library = ctypes.CDLL(None)
-        library.mallopt(trim_threshold, 2**31 - 1)
-        library.mallopt(mmap_threshold, 2**31 - 1) or library.mallopt(mmap_threshold, 32 << 20)  # old glibc's most
-
-
-def choose_kernels(deterministic):
-    """The fastest kernels for these sizes, found by trying, or only such as give the same bits in every run."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA when it is first used
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+    trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
+    with suppress(OSError, TypeError, AttributeError):  # no C library, or another one
+        library = ctypes.CDLL(None)
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_threshold, 2**31 - 1) or library.mallopt(mmap_threshold, 32 << 20)  # old glibc's most

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.command_line import ROOT as ROOT
 from support.command_line import UserError, is_plain_text
 
 try:
@@ -18,7 +19,6 @@ except ImportError:  # Windows
     fcntl = None
 
 
-ROOT = Path(__file__).resolve().parents[1]
 MAX_NAME = 255  # bytes of a file name, on most file systems
 
 
@@ -44,7 +44,7 @@ def written_whole(path):
 
 
 def replace_patiently(source, target):
-    """os.replace(), tried again for some seconds where another program holds the target, as Windows lets it."""
+    """Call os.replace(), again for some seconds where another program holds the target, as Windows lets it."""
     for seconds in (0.1, 0.5, 2):
         try:
             return os.replace(source, target)
@@ -56,7 +56,7 @@ def replace_patiently(source, target):
 
 
 def current_umask():
-    """The process's umask, which mkstemp's private files do not follow."""
+    """Return the process's umask, which mkstemp's private files do not follow."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -98,7 +98,7 @@ def check_writable(folder):
 
 @contextmanager
 def held_by_one(folder):
-    """A context in which no other process can hold the folder; what a killed one left half written is removed.
+    """Hold a folder against other processes while a context lasts; what a killed one left half written is removed.
 
     Raises UserError where another process holds it. Needs nothing to be tidied up: the lock ends with the process.
     Where the system or the file system has no such locks the folder is not held.
@@ -125,7 +125,7 @@ def held_by_one(folder):
 
 
 def sha256_of_file(path):
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -22,6 +22,18 @@ def progress(items, description, unit):
             spoken = time.monotonic()
 
 
+def tell(bar, text, step, since):
+    """Show a text beside a training's bar; without a terminal print a line that begins with `step`, each minute or so.
+
+    since: time.monotonic() of the last line; returns that of the last one now.
+    """
+    bar.set_postfix_str(text)
+    if not bar.disable or time.monotonic() - since < 4 * PLAIN_SECONDS:
+        return since
+    print(f"{step}: {text}", flush=True)
+    return time.monotonic()
+
+
 def read_ahead(function, items):
     """Yield function(item) for each item in turn; the next one is computed in a thread while the caller works."""
     with ThreadPoolExecutor(max_workers=1) as thread:

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from support.command_line import is_plain_text
-from support.files import ROOT
+from support.command_line import ROOT, is_plain_text
+from support.processes import process_count
 
 
 def describe_command():
-    """The command line of this process, as one would type it; escaped where that is no printable line."""
+    """Return the command line of this process, as one would type it; escaped where that is no printable line."""
     command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
     return command if is_plain_text(command) else ascii(command)
 
 
 def provenance(device):
-    """What a number depends on beside data, model and recipe, for checkpoints and result files.
+    """Return what a number depends on beside data, model and recipe, for checkpoints and result files.
 
     commit and clean: of the git working tree that this code lies in, both None where it lies in none.
     """
@@ -29,12 +29,13 @@ def provenance(device):
         "command": describe_command(),
         "versions": library_versions(),
         "device": device_name(device),
+        "processes": process_count(),
         **dict(zip(("commit", "clean"), git_state(), strict=True)),
     }
 
 
 def git_state():
-    """(commit, whether no tracked file differs from it) of this code, or (None, None) where git cannot say."""
+    """Return (commit, whether no tracked file differs from it) of this code, (None, None) where git cannot say."""
     answers = []
     for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:
@@ -48,19 +49,19 @@ def git_state():
 
 
 def device_name(device):
-    """A device in words: "cpu: AMD EPYC, 2 threads", "cuda: NVIDIA H200", "mps"."""
+    """Return a device in words: "cpu: AMD EPYC, 2 threads", "cuda: NVIDIA H200", "mps"."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"cpu: {processor_name()}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
 def processor_name():
-    """The processor's name as the system gives it."""
+    """Return the processor's name as the system gives it."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def library_versions():
-    """Versions of what a number depends on, for checkpoints and result files."""
+    """Return the versions of what a number depends on, for checkpoints and result files."""
     return {"python": sys.version.split()[0], "torch": str(torch.__version__), "numpy": np.__version__}

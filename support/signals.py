@@ -15,13 +15,13 @@ class Interrupted(BaseException):
 
 
 def interrupt(number, frame):
-    """A signal handler that ends what is going on; temporary files are removed on the way."""
+    """Raise Interrupted: a signal handler that ends what is going on, temporary files being removed on the way."""
     raise Interrupted(number)
 
 
 @contextmanager
 def handling_signals(handler, afterwards=None):
-    """A context in which Ctrl-C and SIGTERM go to `handler`; after it to `afterwards`, else where they went before."""
+    """Send Ctrl-C and SIGTERM to `handler` while a context lasts, then to `afterwards`, else where they went before."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -32,7 +32,7 @@ def handling_signals(handler, afterwards=None):
 
 @contextmanager
 def insisting_on_interruptions():
-    """A context in which an Interrupted that fell into a destructor or a weakref's callback comes once more.
+    """Raise an Interrupted once more, while a context lasts, that fell into a destructor or a weakref's callback.
 
     Python drops what is raised there: the script would go on as if nobody had asked it to end.
     """
@@ -50,29 +50,9 @@ def insisting_on_interruptions():
         sys.unraisablehook = before
 
 
-class HeldSignals:
-    """A context in which Ctrl-C and SIGTERM are only noted in `received`, 0 so far; the second one interrupts."""
-
-    def __init__(self):
-        self.received = 0
-
-    def __enter__(self):
-        self.handling = handling_signals(self.hold)
-        self.handling.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self.handling.__exit__(None, None, None)
-
-    def hold(self, number, frame):
-        if self.received:
-            interrupt(number, frame)
-        self.received = number
-
-
 @contextmanager
 def undisturbed():
-    """A context, or a function's decorator, in which Ctrl-C and SIGTERM wait: the first one comes when it has ended.
+    """Keep Ctrl-C and SIGTERM waiting while a context, or the function it decorates, lasts; the first one comes then.
 
     For calls into libraries that cannot bear an exception in what they call back.
     """

@@ -15,8 +15,7 @@ import train
 from benchmarks import measure, parts, reference, watch
 from models import TRAINABLE, build_model
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
-from support.command_line import UserError
-from support.files import ROOT
+from support.command_line import ROOT, UserError
 
 MIB = 2**20
 SMALL = {"depth": 3, "num_features": 4}

@@ -12,7 +12,7 @@ from helpers import contents, read_json, refused
 from scipy import stats
 
 from report.significance import over_images, over_seeds, sign_flip_p
-from support.files import ROOT
+from support.command_line import ROOT
 
 IMAGES = ("baby", "bird", "butterfly", "head", "woman")
 BASE = (33.0, 32.0, 25.0, 32.5, 28.0)  # dB

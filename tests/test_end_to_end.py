@@ -8,7 +8,7 @@ import sys
 import pytest
 from helpers import read_json
 
-from support.files import ROOT
+from support.command_line import ROOT
 
 
 @pytest.fixture

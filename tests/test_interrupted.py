@@ -26,8 +26,8 @@ from data import patch_file
 from data.hdf5 import PatientFile
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.step import TrainingStep
-from support.command_line import UserError, run_script
-from support.files import ROOT, held_by_one
+from support.command_line import ROOT, UserError, run_script
+from support.files import held_by_one
 from support.signals import handling_signals, undisturbed
 
 KILLS = int(os.environ.get("KILLS", 20))

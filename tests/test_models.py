@@ -18,15 +18,14 @@ from models import (
     MODELS,
     TRAINABLE,
     build_model,
-    count_multiply_adds,
     count_parameters,
     model_label,
     model_options,
     non_default_options,
     parse_options,
-    receptive_field,
 )
-from support.files import ROOT
+from models.listing import count_multiply_adds, receptive_field
+from support.command_line import ROOT
 from utils import SCALES, calc_psnr
 
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]

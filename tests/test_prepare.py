@@ -16,7 +16,7 @@ from PIL import Image
 from data.catalog import TRAIN_SETS
 from data.images import read_image, write_png
 from data.patches import read_patches
-from support.files import ROOT
+from support.command_line import ROOT
 from utils import SCALES
 
 

@@ -25,8 +25,8 @@ from report.diagrams import DIAGRAMS
 from report.drawing import MARKS
 from report.experiments import BASE, GROUPS, PREPARATIONS, RECIPES, Experiment
 from report.facts import HELD_OUT_FILE, load, patch_count, read_history
-from support.command_line import UserError
-from support.files import ROOT, write_json
+from support.command_line import ROOT, UserError
+from support.files import write_json
 
 REPORT = ROOT / "report"
 BENCHMARKS = ROOT / "benchmarks" / "results"

@@ -14,9 +14,9 @@ import torch
 from helpers import equal, network_flags, run_in
 from torch import distributed, nn
 
+from engine.batch_norm import share_batch_norm
 from engine.checkpoint import load_checkpoint
-from models.layers import share_batch_norm
-from support.files import ROOT
+from support.command_line import ROOT
 from support.processes import Team
 
 

@@ -22,13 +22,15 @@ from skimage import data
 from tqdm import tqdm
 
 import train
+from data.batches import MAX_CONTRAST
 from data.images import write_png
 from data.patch_file import prepare_patches, read_patches
 from engine.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from engine.folder import Keeper
-from engine.recipe import EXPLODED_LOSS, MAX_CONTRAST, CharbonnierLoss, Recipe, learning_rate_at
+from engine.graph import EAGER_STEPS
+from engine.recipe import EXPLODED_LOSS, CharbonnierLoss, Recipe, learning_rate_at
 from engine.run import split
-from engine.step import EAGER_STEPS, TrainingStep, WeightAverage, centralize_gradients
+from engine.step import TrainingStep, WeightAverage, centralize_gradients
 from models import MODELS, TRAINABLE, build_model, count_parameters
 from report.drawing import draw_curve
 from report.facts import read_history

@@ -38,6 +38,7 @@ from engine.checkpoint import (
     save_checkpoint,
 )
 from support.command_line import (
+    ROOT,
     Parser,
     UserError,
     non_negative_float,
@@ -47,7 +48,7 @@ from support.command_line import (
     whole_number,
 )
 from support.devices import choose_device
-from support.files import ROOT, check_names, check_writable, replace_patiently, written_whole
+from support.files import check_names, check_writable, replace_patiently, written_whole
 from support.progress import progress, read_ahead, write_behind
 from support.provenance import git_state, library_versions, provenance
 from utils import calc_psnr, calc_ssim, rgb_to_ycbcr, score, to_uint8, ycbcr_to_rgb

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from data.degradation import degrade
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from models import build_model
-from support.files import ROOT
+from support.command_line import ROOT
 from utils import score, to_uint8
 
 WEIGHTS = sorted((ROOT / "weights").glob("*.pth"))

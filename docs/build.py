@@ -1,0 +1,108 @@
+"""Write the tables of README and docs from weights/*.json, report/literature.json and benchmarks/results/*.json.
+
+A table stands between <!-- results --> or <!-- speed --> and <!-- end -->; nothing else of a page is touched.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.page import markdown_table, speed_page
+from models import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASET, SCALE = "Set5", 4
+ENGLISH = ("network", "year", "parameters", "PSNR (dB)", "SSIM", "self-ensemble", "paper (dB), trained on", "MB")
+CHINESE = ("网络", "年份", "参数量", "PSNR (dB)", "SSIM", "自集成", "论文 (dB)，训练集", "MB")
+
+
+def read_json(path):
+    """Return the JSON document in a file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def results_table(header):
+    """Return the table of the shipped networks in the registry's order, below bicubic."""
+    paths = {name: ROOT / "weights" / f"{name}_x{SCALE}.json" for name in MODELS}
+    documents = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    papers = read_json(ROOT / "report" / "literature.json")["networks"]
+    first, _ = means_of(next(iter(documents.values())))
+    rows = [("Bicubic", "", "0", f"{first['bicubic_psnr']:.2f}", f"{first['bicubic_ssim']:.4f}", "", "", "")]
+    for name, document in documents.items():
+        mean, ensemble = means_of(document)
+        paper = papers.get(name)
+        cells = (
+            f"[{document['label']}](models/{name}.py)",
+            year_of(name),
+            f"{document['parameters']:,}",
+            f"{mean['psnr']:.2f}",
+            f"{mean['ssim']:.4f}",
+            f"{ensemble['psnr']:.2f}" if ensemble else "",
+            f"{paper['psnr']:.2f}, {paper['training_set']}" if paper else "",
+            f"{(ROOT / document['weights']['path']).stat().st_size / 1e6:.1f}",
+        )
+        rows.append(cells)
+    return markdown_table(header, rows)
+
+
+def means_of(document):
+    """Return the mean scores on the test set, once plain and once with self-ensemble, None where not measured."""
+    means = {score["self_ensemble"]: score["mean"] for score in document["scores"] if score["dataset"] == DATASET}
+    return means[False], means.get(True)
+
+
+def year_of(name):
+    """Return the year of a network's paper: the first one in the docstring of its file."""
+    found = re.search(r"\b(?:19|20)\d\d\b", sys.modules[MODELS[name].__module__].__doc__ or "")
+    return found[0] if found else ""
+
+
+def filled(text, mark, content):
+    """Return a page with `content` between <!-- mark --> and <!-- end -->. Raises ValueError where they are missing."""
+    start = f"<!-- {mark} -->\n"
+    before, found, rest = text.partition(start)
+    _, end, after = rest.partition("<!-- end -->")
+    if not (found and end):
+        raise ValueError(f"{start.strip()} and its <!-- end --> are missing; restore them")
+    return before + start + content + end + after
+
+
+def stale_pages():
+    """Return the pages whose tables are not those of the result files: {path: the page as it should be}."""
+    parts = {
+        "README.md": ("results", results_table(ENGLISH)),
+        "README.zh.md": ("results", results_table(CHINESE)),
+        "docs/speed.md": ("speed", speed_page(ROOT / "benchmarks" / "results")),
+    }
+    pages = {}
+    for name, (mark, content) in parts.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        if (wanted := filled(text, mark, content)) != text:
+            pages[name] = wanted
+    return pages
+
+
+def parse_args(argv=None):
+    """Return the command line of docs/build.py."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is stale")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Write the stale pages, or only name them."""
+    args = parse_args(argv)
+    pages = stale_pages()
+    if args.check:
+        sys.exit(f"stale, run python docs/build.py: {', '.join(pages)}" if pages else 0)
+    for name, text in pages.items():
+        (ROOT / name).write_text(text, encoding="utf-8", newline="\n")
+    print(f"wrote {', '.join(pages)}" if pages else "all tables are current")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The training step on CUDA: recorded once as a graph and replayed, its network compiled where that is asked for."""
+
+import torch
+
+from support.command_line import UserError
+
+EAGER_STEPS = 3  # before the step is recorded: libraries choose and prepare their kernels
+
+
+def accelerate(step, compiled):
+    """Return the step with its network compiled where that is asked for, and recorded on CUDA."""
+    run = step.run
+    if compiled:
+        step.network = CompiledNetwork(run.model, run.recipe.batch_size)
+    return RecordedStep(step) if run.batches.device.type == "cuda" else step
+
+
+class RecordedStep:
+    """A training step that is replayed as a CUDA graph, called like the step.
+
+    Hundreds of small kernels are launched at once. What changes from step to step is in tensors that stay where they
+    are. The first steps, a batch of another size, and a step that cannot be recorded run as they are written.
+    """
+
+    def __init__(self, step):
+        self.step = step
+        self.steps = 0
+        self.recordable = True
+        self.graph = None
+
+    def __call__(self, lr, hr):
+        if self.recordable and self.steps >= EAGER_STEPS and len(lr) == self.step.run.recipe.batch_size:
+            self.record(lr, hr)
+        self.steps += 1
+        if self.graph is None or lr.shape != self.lr.shape:
+            return self.step(lr, hr)
+        self.lr.copy_(lr)
+        self.hr.copy_(hr)
+        self.graph.replay()
+        return self.loss
+
+    def record(self, lr, hr):
+        """Record the step for batches of this size; where CUDA cannot, say so and go on without."""
+        self.recordable = False  # tried once
+        self.lr, self.hr = lr.clone(), hr.clone()
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(graph):
+                self.loss = self.step(self.lr, self.hr)
+            self.graph = graph
+        except RuntimeError as error:
+            print(f"note: the training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
+
+
+class CompiledNetwork:
+    """A network whose operations torch.compile has fused, for whole batches; others go through it as it is."""
+
+    def __init__(self, network, batch_size):
+        self.network = network
+        self.batch_size = batch_size
+        self.compiled = torch.compile(network, dynamic=False)
+
+    def __call__(self, lr):
+        if len(lr) != self.batch_size:
+            return self.network(lr)
+        try:
+            return self.compiled(lr)
+        except RuntimeError as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise UserError(
+                    "torch.compile cannot compile here, where a C++ compiler may be missing; leave out --compile"
+                ) from error
+            raise

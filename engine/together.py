@@ -1,0 +1,99 @@
+"""Several processes that train as one: the step and the run folder, wrapped, with the plain ones' own calls.
+
+Every process draws the same batches and takes its part of each, so that batch size, steps and schedule stay what they
+are with one process. All validate the same weights; the first one writes the run folder.
+"""
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.batch_norm import share_batch_norm
+from support.processes import Team
+from support.signals import Interrupted, handling_signals
+
+ASK_STEPS = 25  # on CUDA, where asking waits for the device: steps between questions whether a signal has come
+
+
+def share(step, folder):
+    """Return (step, folder) of a run that this process trains together with the others; waits for them."""
+    team = Team(step.run.batches.device)
+    return SharedStep(step, team), SharedFolder(folder, team)
+
+
+class WeightedLoss(nn.Module):
+    """A loss times the weight of this process's part of the batch."""
+
+    def __init__(self, criterion):
+        super().__init__()
+        self.criterion = criterion
+        self.weight = 1.0
+
+    def forward(self, sr, hr):
+        return self.criterion(sr, hr) * self.weight
+
+
+class SharedStep:
+    """A training step of which each process takes its part of the batch; called like the step, its loss is the mean."""
+
+    def __init__(self, step, team):
+        self.step = step
+        self.team = team
+        share_batch_norm(step.run.model, team.group)
+        # every process holds the same statistics; rank 0's need not be sent round
+        step.network = DistributedDataParallel(step.run.model, process_group=team.group, broadcast_buffers=False)
+        step.criterion = WeightedLoss(step.criterion)
+
+    def __call__(self, lr, hr):
+        lr, self.step.criterion.weight = self.team.share(lr)
+        hr, _ = self.team.share(hr)
+        return self.team.mean(self.step(lr, hr))
+
+
+class SharedFolder:
+    """A run folder that the first process writes; all end after the same step when a signal comes to any of them.
+
+    On a CPU they ask each other at every step, since torchrun gives them half a minute.
+    """
+
+    def __init__(self, folder, team):
+        self.folder = folder
+        self.team = team
+
+    @property
+    def resume_command(self):
+        """The command line that continues the run."""
+        return self.folder.resume_command
+
+    def __enter__(self):
+        self.handling = handling_signals(self.folder.hold)
+        self.handling.__enter__()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.folder.__exit__(kind, error, traceback)
+        self.handling.__exit__(None, None, None)
+        self.team.leave(error)
+
+    def after_step(self, run):
+        """Do what the folder does after a step, once all processes know of a signal."""
+        if self.team.device.type == "cpu" or run.steps % ASK_STEPS == 0:
+            self.agree()
+        if self.team.rank == 0:
+            self.folder.after_step(run)
+        self.end()
+
+    def after_epoch(self, run, bicubic):
+        """Do what the folder does after an epoch, once all processes know of a signal."""
+        self.agree()
+        if self.team.rank == 0:
+            self.folder.after_epoch(run, bicubic)
+        self.end()
+
+    def agree(self):
+        """Let the folder know of a signal that came to any process."""
+        self.folder.received = self.team.largest(self.folder.received)
+
+    def end(self):
+        """Raise Interrupted in a process that writes nothing, where a signal has come to any."""
+        if self.folder.received:
+            raise Interrupted(self.folder.received)
