@@ -48,7 +48,8 @@ def parse_args(argv=None):
         nargs="+",
         default=DEFAULT_COPIES,
         metavar="FACTOR",
-        help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent",
+        help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent "
+        f"(default: {' '.join(f'{factor:g}' for factor in DEFAULT_COPIES)})",
     )
     add_data_arguments(parser)
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
