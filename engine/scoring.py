@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.catalog import TEST_SETS, find_images
+from data.catalog import TEST_SETS, load_images
 from data.degradation import degrade
 from data.images import list_images, read_image
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
@@ -21,18 +21,7 @@ from models import build_model, count_parameters, model_label, non_default_optio
 from support.command_line import UserError
 from support.files import check_names, sha256_of_file
 from support.progress import progress
-from utils import (
-    COLOURS,
-    calc_psnr,
-    imresize,
-    luma_planes,
-    rgb_to_ycbcr,
-    score,
-    shave,
-    to_uint8,
-    to_unit,
-    ycbcr_to_rgb,
-)
+from utils import COLOURS, calc_psnr, imresize, luma_planes, rgb_to_ycbcr, score, shave, to_uint8, to_unit, ycbcr_to_rgb
 
 SSIM_WINDOW = 11
 # what a result repeats of its checkpoint, where the checkpoint has it
@@ -193,7 +182,7 @@ def load_test_images(dataset, data_dir, source):
     Raises UserError for an unknown name, and for an image that cannot be read or is missing.
     """
     if dataset in TEST_SETS:
-        return dataset, load_catalogued(TEST_SETS[dataset], data_dir, source)
+        return dataset, load_images(TEST_SETS[dataset], data_dir, source)
     folder = Path(dataset)
     if not folder.is_dir():
         raise UserError(f"unknown test set {dataset!r}; allowed are {', '.join(TEST_SETS)}, or a folder of images")
@@ -209,11 +198,6 @@ def load_test_images(dataset, data_dir, source):
         raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
     check_names([folder.resolve(), *paths])
     return folder.resolve().name, dict(zip(distinct_names(paths), map(read_image, paths), strict=True))
-
-
-def load_catalogued(image_set, data_dir, source):
-    """Return {name: pixels} of a catalogued set."""
-    return {name: read_image(path) for name, path in find_images(image_set, data_dir, source).items()}
 
 
 def distinct_names(paths):

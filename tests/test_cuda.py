@@ -8,7 +8,7 @@ from helpers import equal, random_run, read_json
 from tqdm import tqdm
 
 import train
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from engine.checkpoint import load_checkpoint
 from engine.step import TrainingStep
 from models import TRAINABLE

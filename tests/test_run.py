@@ -13,7 +13,7 @@ from skimage import data
 
 import train
 from data.images import write_png
-from data.patches import prepare_patches, read_patches
+from data.patch_file import prepare_patches, read_patches
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
 from engine.run import Run, Storage

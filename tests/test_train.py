@@ -25,7 +25,7 @@ from helpers import (
 from PIL import Image
 
 import train
-from data.patches import read_patches
+from data.patch_file import read_patches
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
 from engine.step import TrainingStep
