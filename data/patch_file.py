@@ -209,7 +209,8 @@ def read_patches(path, *, dataset, scale, colour):
     version, or made of other images or for another set, scale or colour.
     """
     try:
-        file = h5py.File(path, "r", locking=False)  # stays open as long as its datasets are held
+        # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
+        file = h5py.File(path, "r", locking=False)
         attributes = read_attributes(file, {"dataset": dataset, "scale": scale, "colour": colour})
         check_layout(file, attributes)
         val = [(name, pair["lr"][()], pair["hr"][()]) for name, pair in file["val"].items()]

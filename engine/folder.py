@@ -3,7 +3,7 @@
 import csv
 import shlex
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -18,7 +18,7 @@ REST_SECONDS = 10  # after a save: epochs that end within it leave last.pth to a
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 
 
-class RunFolder:
+class RunFolder(AbstractContextManager):
     """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
 
     last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
@@ -64,9 +64,6 @@ class RunFolder:
             copy_whole(best, "best.pth")
         print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
         return folder
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *error):
         self.held.close()

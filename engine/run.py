@@ -77,8 +77,9 @@ class Run:
     def checkpoint(self):
         """Return the averaged network as it stands, with all that test.py needs."""
         psnr = self.history[-1]["val_psnr"] if self.history else math.nan
+        known = {"protocol": protocol(self.description["data"]["colour"], self.description["scale"])}
         weights = {name: value.cpu() for name, value in self.average.model.state_dict().items()}  # to be read anywhere
-        return self.description | self.origin() | {"weights": weights, "epoch": self.epoch, "val_psnr": psnr}
+        return known | self.description | self.origin() | {"weights": weights, "epoch": self.epoch, "val_psnr": psnr}
 
     def state(self):
         """Return all that restore() needs to go on exactly, beside the checkpoint."""
@@ -233,7 +234,6 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
         "val_set": recipe.val_set,
         "recipe": asdict(recipe),
         "data": patches.attributes,
-        "protocol": protocol(network.colour, network.scale),
         "deterministic": deterministic,
         "started_from": [*start[0].get("started_from", []), stage_of(*start)] if start else [],
     }

@@ -158,7 +158,7 @@ def state_of(folder):
     rows = read_log(folder)
     assert rows
     for checkpoint in (last, best):
-        checkpoint.pop("command")
+        del checkpoint["command"], checkpoint["run"]
     for row in [*rows, *last["training"]["history"]]:
         del row["patches_per_s"], row["seconds"]
     del last["training"]["seconds"]
