@@ -19,10 +19,11 @@ from benchmarks import measure
 from benchmarks.reference import BATCH, SCALE, plain, write_pairs
 from benchmarks.watch import last_line, watch
 from data.batches import WINDOW_BYTES, Batches
-from data.catalog import TEST_SETS, TRAIN_SETS, find_images
+from data.catalog import TEST_SETS, TRAIN_SETS, load_images
 from data.degradation import degrade
-from data.images import read_image, write_png
-from data.patches import DEFAULT_PATCH, patch_file, prepare_patches, read_patches
+from data.images import list_images, read_image, write_png
+from data.patch_file import patch_path, prepare_patches, read_patches
+from data.patches import DEFAULT_PATCH
 from data.streaming import WINDOWS_HELD
 from engine.inference import InPrecision, Tiled
 from engine.recipe import Recipe
@@ -88,8 +89,8 @@ class Bench:
                 "folder in the environment variable TMPDIR"
             )
         few, name = self.patches(MAX_STEPS), "large"
-        path = patch_file(name, SCALE, "y", self.folder)
-        shutil.copy(patch_file(f"random{MAX_STEPS}", SCALE, "y", self.folder), path)
+        path = patch_path(name, SCALE, "y", self.folder)
+        shutil.copy(patch_path(f"random{MAX_STEPS}", SCALE, "y", self.folder), path)
         rows = {"lr": few.lr[:], "hr": few.hr[:]}
         pair_bytes = sum(patches[0].nbytes for patches in rows.values())
         count = math.ceil(gigabytes * 1e9 / pair_bytes)
@@ -102,7 +103,7 @@ class Bench:
         return name, pair_bytes
 
     def prepare_t91(self, **settings):
-        """The patch file of T91, made out of the images that find_images() has brought into --data-dir."""
+        """The patch file of T91, made out of the images that load_images() has brought into --data-dir."""
         quiet = {"data_dir": self.folder, "source": self.args.data_dir, "say": lambda line: None}
         prepare_patches("T91", SCALE, "y", **quiet, **settings)
 
@@ -253,8 +254,8 @@ def train_in(bench, processes):
 
 def measure_inference(bench):
     """Seconds per image of Set5, in fp32 and in bf16 where the hardware has it."""
-    paths = find_images(TEST_SETS["Set5"], bench.args.data_dir, bench.args.source)
-    images = {name: torch.from_numpy(degrade(read_image(path), SCALE, "y")[0])[None] for name, path in paths.items()}
+    images = load_images(TEST_SETS["Set5"], bench.args.data_dir, bench.args.source)
+    images = {name: torch.from_numpy(degrade(pixels, SCALE, "y")[0])[None] for name, pixels in images.items()}
     precisions = ["fp32"] if choose_precision("auto", bench.device) == "fp32" else ["fp32", "bf16"]
     results = {}
     for name in said(bench.args.models, "inference"):
@@ -325,11 +326,12 @@ def measure_streaming(bench):
 
 def measure_preparation(bench):
     """Seconds to make the patch file of T91 out of images at hand, with and without copies, against only decoding."""
-    paths = find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    load_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    paths = list_images(bench.args.data_dir / "T91")
     actions = {
         "preparation": bench.prepare_t91,
         "without_copies": lambda: bench.prepare_t91(copies=(1,)),
-        "decoding": lambda: [read_image(path) for path in paths.values()],
+        "decoding": lambda: [read_image(path) for path in paths],
     }
     for action in actions.values():  # warm-up; the first preparation also copies the images
         action()
@@ -344,7 +346,7 @@ def measure_preparation(bench):
 def measure_start(bench):
     """Seconds from the start of train.py to the end of its first step, with the patches of T91 prepared if at hand."""
     try:
-        find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+        load_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
         bench.prepare_t91()
         name = "T91"
     except UserError:
@@ -361,7 +363,7 @@ def measure_start(bench):
 
 def measure_epochs(bench):
     """What a whole training on T91's images takes, network by network, from its start and a few of its epochs."""
-    find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    load_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
     bench.prepare_t91(stride=EPOCHS_STRIDE, copies=(1,))
     epochs = Recipe().epochs
     results = {"epochs": epochs, "stride": EPOCHS_STRIDE, "networks": {}}

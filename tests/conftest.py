@@ -15,7 +15,7 @@ import torch
 from helpers import VDSR, run_in, train_flags
 from PIL import Image
 
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from support.command_line import run_script
 
 

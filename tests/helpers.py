@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import struct
 import sys
 import time
@@ -15,6 +16,7 @@ import torch
 from matplotlib.axis import Tick
 from matplotlib.text import Text
 from PIL import Image
+from skimage import data
 from tqdm import tqdm
 
 import train
@@ -27,6 +29,7 @@ from support.command_line import UserError
 from support.files import write_json
 from support.provenance import library_versions
 
+PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # uint8 (164, 168, 3), a face
 SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
 
 
@@ -155,7 +158,7 @@ def state_of(folder):
     rows = read_log(folder)
     assert rows
     for checkpoint in (last, best):
-        checkpoint.pop("command")
+        del checkpoint["command"], checkpoint["run"]
     for row in [*rows, *last["training"]["history"]]:
         del row["patches_per_s"], row["seconds"]
     del last["training"]["seconds"]
@@ -232,3 +235,47 @@ def assert_legible(figure):
         assert figure.bbox.x0 - 0.5 <= box.x0 < box.x1 <= figure.bbox.x1 + 0.5, (number, box)
         assert figure.bbox.y0 - 0.5 <= box.y0 < box.y1 <= figure.bbox.y1 + 0.5, (number, box)
         assert not any(box.overlaps(other) for other in boxes[:number]), (number, box)
+
+
+def small_checkpoint(path, *, scale=4, channels=1, strength=10, val_set="held-out", seed=0):
+    """Write the checkpoint of a small, untrained VDSR; strength 0 leaves its output at the bicubic image."""
+    torch.manual_seed(seed)
+    checkpoint = vdsr_checkpoint(scale, channels) | {"val_set": val_set}
+    torch.nn.init.normal_(checkpoint["weights"]["reconstruction.weight"], std=strength * 1e-3)
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def small_set(folder):
+    """Fill a folder with a colour and a grey photograph whose sizes are no multiples of 4."""
+    folder.mkdir(parents=True)
+    Image.fromarray(PHOTOGRAPH[:66, :83]).save(folder / "face.png")
+    Image.fromarray(data.camera()[:57, 200:250]).save(folder / "coat.bmp")
+    return folder
+
+
+def clean_run(script, *arguments):
+    """Run test.py on the CPU: its result, after checking that it did not complain."""
+    result = script("test", *arguments, "--device", "cpu")
+    assert (result.status, result.err) == (0, "")
+    return result
+
+
+def scored(script, folder, *weights, flags=()):
+    """Score checkpoints on small_set(), no figures: (what was printed, {key: document})."""
+    if not (folder / "shots").exists():
+        small_set(folder / "shots")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    result = clean_run(script, "--weights", *weights, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
+    documents = [read_json(path) for path in sorted((folder / "out" / "results").iterdir())]
+    return result.out, {document["key"]: document for document in documents}
+
+
+def truncate(path):
+    """Cut a file in half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cases(table):
+    """Return the entries of a table as the cases of a test, each under its name."""
+    return [pytest.param(*entry, id=name) for name, entry in table.items()]

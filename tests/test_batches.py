@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers import equal
 
-from data.batches import CHUNK, MAX_CONTRAST, RAISED, Batches, augment, plan_epoch
+from data.batches import MAX_CONTRAST, RAISED, Batches, augment, plan_epoch
+from data.patch_file import CHUNK
 from utils import imresize
 
 CPU = torch.device("cpu")

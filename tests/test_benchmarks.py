@@ -45,10 +45,10 @@ def speed(script, tmp_path):
 def no_images(monkeypatch):
     """No image set is at hand."""
 
-    def find_images(*_):
+    def load_images(*_):
         raise UserError("91 of 91 images are missing")
 
-    monkeypatch.setattr(parts, "find_images", find_images)
+    monkeypatch.setattr(parts, "load_images", load_images)
 
 
 # ---------------------------------------------------------------- the reference loop

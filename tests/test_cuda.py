@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import equal, random_run, read_json, train_epochs
 
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from engine.checkpoint import load_checkpoint
 from engine.graph import accelerate
 from engine.step import TrainingStep

@@ -19,7 +19,7 @@ from helpers import SRRESNET, contents, equal, state_of
 
 import engine.folder
 import train
-from data.patches import PatientFile
+from data.hdf5 import PatientFile
 from engine.checkpoint import load_checkpoint
 from engine.step import TrainingStep
 from support.command_line import run_script
@@ -231,7 +231,7 @@ def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
     workplace, photographs, number, status, script, monkeypatch
 ):
     photographs(workplace / "photos", count=3)
-    import data.patches as patches
+    from data import patch_file as patches
 
     cut = patches.cut_patches
 

@@ -9,7 +9,7 @@ import torch
 from helpers import VDSR, equal, read_log, refusal, run_in, train_flags
 
 from data.batches import plan_epoch
-from data.patches import read_patches
+from data.patch_file import read_patches
 from engine.checkpoint import load_checkpoint
 from engine.recipe import LOSSES, Recipe, learning_rate_at
 from models import build_model

@@ -13,7 +13,7 @@ from skimage import data
 
 import train
 from data.images import write_png
-from data.patches import prepare_patches, read_patches
+from data.patch_file import prepare_patches, read_patches
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
 from engine.run import Run, Storage
@@ -305,7 +305,7 @@ def change_version(folder):
         (lambda folder: (folder / "tiny_x4.h5").write_text("text"), (), ("not a whole patch file",)),
         (change_version, (), ("format_version is 99", "asked for is 2")),
         (lambda folder: (folder / "tiny_x4.h5").rename(folder / "tiny_x2.h5"), ("--scale", 2), ("scale is 4", "is 2")),
-        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is rgb", "is y")),
+        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is 'rgb'", "is 'y'")),
     ],
     ids=["truncated", "empty", "text", "version", "scale", "colour"],
 )

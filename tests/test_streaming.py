@@ -10,7 +10,8 @@ import torch
 from helpers import equal, refusal
 
 from data import streaming
-from data.batches import CHUNK, Batches
+from data.batches import Batches
+from data.patch_file import CHUNK
 from data.streaming import WINDOWS_HELD, StreamedBatches
 from support.progress import read_ahead
 

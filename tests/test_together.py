@@ -15,7 +15,7 @@ import torch
 from helpers import SRRESNET, equal, read_log, run_in
 from torch import distributed, nn
 
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from engine.batch_norm import share_batch_norm
 from engine.checkpoint import load_checkpoint
 from engine.together import ASK_STEPS, SharedFolder

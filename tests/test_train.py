@@ -25,7 +25,7 @@ from helpers import (
 from PIL import Image
 
 import train
-from data.patches import read_patches
+from data.patch_file import read_patches
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
 from engine.step import TrainingStep
@@ -196,7 +196,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoints(script, 
     monkeypatch.setattr("train.learning_rate_at", learning_rate_at)
     monkeypatch.setattr("engine.folder.REST_SECONDS", 0)
     result = script("train", *train_flags(tiny, *VDSR, "--clip", 0, "--no-augment", "--out", "run"))
-    assert (result.status, result.err.count("\n")) == (2, 1) and "not finite; try a lower --learning-rate" in result.err
+    assert (result.status, result.err.count("\n")) == (2, 1) and "output is not finite" in result.err
     for path in (workplace / "run" / "best.pth", workplace / "run" / "last.pth"):
         checkpoint = load_checkpoint(path)
         assert psnr_of_held_out(checkpoint, tiny) == pytest.approx(checkpoint["val_psnr"])
