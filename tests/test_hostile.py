@@ -266,14 +266,15 @@ def test_call_of_a_program_would_have_run(place):
     assert Path("sprung").is_dir()
 
 
-@pytest.mark.parametrize("fields", [{"data": {"dataset": "../../x", "a": [1.5, None]}}, {"val_set": "../../x"}])
+@pytest.mark.parametrize(
+    "fields", [{"data": {"dataset": "../../x", "a": [1.5, None]}}, {"val_set": "../../x"}, {"run": "../../x"}]
+)
 def test_text_in_a_checkpoint_names_no_file(script, place, fields):
     with_field(**fields)(place / "best.pth")
     before = contents(place.parent)
     assert ends_well(script, "test", SCORE)
-    assert [path.name for path in contents(place.parent).keys() - before.keys() if path.is_file()] == [
-        "shots_x4_vdsr_depth2_num_features2.json"
-    ]
+    new = {path.name for path in contents(place.parent).keys() - before.keys() if path.is_file()}
+    assert new - {"scores_shots.json"} == {"shots_x4_vdsr_depth2_num_features2.json"}  # the former in its run folder
 
 
 def row(**values):
@@ -300,6 +301,16 @@ STATES = {
     "history that is a number": part("training", history=3),
     "steps below zero": part("training", average_steps=-11),
     "infinite best epoch": part("training", best_epoch=float("inf")),
+    **{
+        f"without {name}": with_state(lambda checkpoint, name=name: checkpoint["training"].pop(name))
+        for name in ("average_steps", "optimizer", "losses", "history", "best_psnr", "seconds")
+    },
+    "no weights": part("training", model={}),
+    "no moments": part("training", optimizer={}),
+    # which Adam's fused kernel would read beyond
+    "moments of another shape": with_state(lambda c: c["training"]["optimizer"][0].update(exp_avg=torch.zeros(7))),
+    "best of a word": part("training", best_psnr="good"),
+    "history without columns": part("training", history=[{"epoch": 1}]),
     "losses of whole numbers and of another shape": part("training", losses=torch.zeros(2, 3).long()),
     "losses of more steps than an epoch has": part("training", losses=torch.zeros(99)),
     "seconds of a word": part("training", seconds="long"),

@@ -4,7 +4,6 @@ import shutil
 import time
 from unittest.mock import Mock
 
-import h5py
 import pytest
 import torch
 from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
@@ -53,18 +52,13 @@ def test_resume_with_a_flag_of_the_recipe_is_refused(script, stopped, resume, fl
     assert refused(script, "train", [*resume, flag], "--resume", flag.partition("=")[0], unchanged=stopped.parent)
 
 
-@pytest.mark.parametrize(("bytes_left", "word"), [(None, "no such"), (0, "cut short"), (5000, "cut short")])
-def test_resume_from_a_file_that_is_missing_or_cut_short_is_refused(script, stopped, resume, bytes_left, word):
-    content = (stopped / "last.pth").read_bytes()
-    (stopped / "last.pth").unlink()
-    if bytes_left is not None:
-        (stopped / "last.pth").write_bytes(content[:bytes_left])
-    assert refused(script, "train", resume, "last.pth", word, unchanged=stopped.parent)
-
-
-def test_resume_from_weights_alone_is_refused(script, stopped, tiny):
-    arguments = ["--resume", stopped / "best.pth", "--data-dir", tiny]
-    assert refused(script, "train", arguments, "weights only", "last.pth", unchanged=stopped.parent)
+@pytest.mark.parametrize(
+    ("name", "word"), [("none.pth", "no such"), ("cut.pth", "cut short"), ("best.pth", "last.pth")]
+)
+def test_resume_from_what_is_not_a_whole_run_is_refused(script, stopped, tiny, name, word):
+    (stopped / "cut.pth").write_bytes((stopped / "last.pth").read_bytes()[:5000])
+    arguments = ["--resume", stopped / name, "--data-dir", tiny]
+    assert refused(script, "train", arguments, name, word, unchanged=stopped.parent)
 
 
 def test_resume_on_other_patches_is_refused(script, stopped, tiny):
@@ -75,33 +69,11 @@ def test_resume_on_other_patches_is_refused(script, stopped, tiny):
     assert refused(script, "train", arguments, "other patches", unchanged=stopped.parent)
 
 
-DAMAGE = {
-    "no average steps": lambda state: state.pop("average_steps"),
-    "no optimizer": lambda state: state.pop("optimizer"),
-    "no losses": lambda state: state.pop("losses"),
-    "no history": lambda state: state.pop("history"),
-    "no best": lambda state: state.pop("best_psnr"),
-    "no weights": lambda state: state.update(model={}),
-    "too many losses": lambda state: state.update(losses=torch.zeros(4)),
-    "short history": lambda state: state.update(history=[{"epoch": 1}]),
-    "best is text": lambda state: state.update(best_psnr="good"),
-    "no moments": lambda state: state["optimizer"].clear(),
-    # which Adam's fused kernel would read beyond
-    "moments of another shape": lambda state: state["optimizer"][0].update(exp_avg=torch.zeros(7)),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_resume_from_a_damaged_training_state_is_refused(script, stopped, resume, damage):
-    with edited(stopped / "last.pth") as checkpoint:
-        damage(checkpoint["training"])
-    assert refused(script, "train", resume, "last.pth", "damaged", unchanged=stopped.parent)
-
-
 def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, stopped, resume):
+    """test_hostile.py has all that can be wrong with a training state."""
     with edited(stopped / "last.pth") as checkpoint:
         checkpoint["recipe"]["contrast"] = 0.1
-    assert refused(script, "train", resume, "of another version", "other pieces", unchanged=stopped.parent)
+    assert refused(script, "train", resume, "damaged or of another version", "other pieces", unchanged=stopped.parent)
 
 
 def test_failure_that_is_not_the_files_is_not_said_to_be(stopped, resume, monkeypatch):
@@ -287,35 +259,12 @@ def test_missing_patch_file_is_prepared_on_the_spot_and_for_a_resume_as_it_was(w
     assert load_checkpoint(workplace / "runs" / "vdsr_x4" / "last.pth")["data"] == settings
 
 
-def truncate(folder):
-    content = (folder / "tiny_x4.h5").read_bytes()
-    (folder / "tiny_x4.h5").write_bytes(content[: len(content) // 2])
-
-
-def change_version(folder):
-    with h5py.File(folder / "tiny_x4.h5", "a") as file:
-        file.attrs["format_version"] = 99
-
-
-@pytest.mark.parametrize(
-    ("spoil", "flags", "words"),
-    [
-        (truncate, (), ("not a whole patch file",)),
-        (lambda folder: (folder / "tiny_x4.h5").write_bytes(b""), (), ("not a whole patch file",)),
-        (lambda folder: (folder / "tiny_x4.h5").write_text("text"), (), ("not a whole patch file",)),
-        (change_version, (), ("format_version is 99", "asked for is 2")),
-        (lambda folder: (folder / "tiny_x4.h5").rename(folder / "tiny_x2.h5"), ("--scale", 2), ("scale is 4", "is 2")),
-        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is 'rgb'", "is 'y'")),
-    ],
-    ids=["truncated", "empty", "text", "version", "scale", "colour"],
-)
-def test_patch_file_that_does_not_fit_is_refused_with_the_command_that_rebuilds_it(
-    script, workplace, tiny, spoil, flags, words
-):
+def test_patch_file_of_another_colour_is_refused_with_the_command_that_rebuilds_it(script, workplace, tiny):
+    """test_patch_file.py has all that can be wrong with one."""
     folder = shutil.copytree(tiny, workplace / "data")
-    spoil(folder)
-    arguments = train_flags(folder, *VDSR, *flags)
-    assert refused(script, "train", arguments, *words, "python prepare.py", unchanged=workplace)
+    (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5")
+    words = ("colour is 'rgb'", "is 'y'", "python prepare.py")
+    assert refused(script, "train", train_flags(folder, *VDSR), *words, unchanged=workplace)
 
 
 def test_streamed_run_is_the_run_in_memory_bit_for_bit_also_when_resumed_in_the_other_way(

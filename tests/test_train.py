@@ -124,15 +124,8 @@ def test_an_epoch_changes_every_parameter_and_statistic_of_the_network(workplace
     assert all(value.isfinite().all() for value in trained.values())
 
 
-@pytest.mark.parametrize(("seed", "same"), [(0, True), (1, False)])
-def test_weights_are_the_same_exactly_when_the_seed_is(workplace, finished, tiny, seed, same):
-    run_in(workplace, train_flags(tiny, *VDSR, "--seed", seed, "--out", "run"))
-    first, second = (load_checkpoint(folder / "last.pth") for folder in (finished.folder, workplace / "run"))
-    assert equal(first["weights"], second["weights"]) == same
-
-
 def test_deterministic_run_uses_only_such_operations_and_says_so(workplace, finished, tiny):
-    """On a CPU it is the run that it would be without."""
+    """On a CPU it is the run that it would be without, which repeats to the bit."""
     run_in(workplace, train_flags(tiny, *VDSR, "--deterministic", "--out", "run"))
     assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
     run_in(workplace, train_flags(tiny, *VDSR, "--epochs", 1))
@@ -317,14 +310,10 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--model", "bicubic"], ["'bicubic'", "srcnn"]),
         (["--set", "blocks=3"], ["'blocks'", "num_features=64"]),
         (["--set", "num_features=many"], ["num_features", "'many'", "whole number"]),
-        (["--set", "num_features"], ["NAME=VALUE", "'num_features'"]),
-        (["--set", "num_features=0"], ["num_features", "0", "1 to"]),
         (["--scale", "0"], ["--scale", "0", "2, 3, 4, 8"]),
         (["--epochs", "0"], ["--epochs", "0", "at least 1"]),
         (["--epochs", "many"], ["--epochs", "'many'"]),
         (["--loss", "l3"], ["--loss", "'l3'", "charbonnier"]),
-        (["--average", "1"], ["--average", "1", "below 1"]),
-        (["--learning-rate", "nan"], ["--learning-rate", "nan", "above 0"]),
         (["--list", "--weights", "a.pth", "--epochs", "2"], ["--epochs, --weights cannot be used with --list"]),
         (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
         (["--dataset", "none"], ["'none'", "T91", "sample", "prepare.py"]),
