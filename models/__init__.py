@@ -16,18 +16,18 @@ from models.vdsr import VDSR
 from support.command_line import UserError
 from utils import COLOURS, SCALES
 
-MODELS = {
+MODELS = {  # by publication: year and month of the conference
     "bicubic": Bicubic,
     "srcnn": SRCNN,
     "vdsr": VDSR,
     "srresnet": SRResNet,
-    "srdensenet": SRDenseNet,
     "drrn": DRRN,
+    "srdensenet": SRDenseNet,
     "carn": CARN,
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
 MAX_OPTION = 1024  # of a whole-number option: far above any paper
-MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of the table has 2.7 million
+MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of a paper here, EDSR, has 43 million
 MAX_TENSORS = 10_000  # of parameters: SRResNet with 1024 blocks has 9,229; a million layers take minutes to count
 
 

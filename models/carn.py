@@ -52,6 +52,8 @@ class CARN(nn.Module):
     bicubic_skip: learn the residual to the bicubic image.
     """
 
+    framework, design, year = "post-upsampling", "multi-path", 2018
+
     def __init__(self, scale=4, channels=1, *, num_blocks=3, num_features=64, bicubic_skip=True):
         super().__init__()
         self.entry = conv(channels, num_features, 3)

@@ -857,7 +857,7 @@ BAD_CHECKPOINTS = {
     "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
     "version": (rewrite(format_version=99), ["99", "1"]),
     "other-model": (rewrite(model="srcnn"), ["srcnn"]),
-    "unknown-model": (rewrite(model="edsr"), ["edsr", "srcnn"]),
+    "unknown-model": (rewrite(model="srnet"), ["srnet", "srcnn"]),
     "other-depth": (rewrite(options=SMALL | {"depth": 4}), ["weights", "vdsr", "4"]),
     "unknown-option": (rewrite(options={"width": 4}), ["width"]),
     "no-weights": (rewrite(weights={}), ["weights"]),
