@@ -9,6 +9,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from models.bicubic import Bicubic
 from models.carn import CARN
 from models.drrn import DRRN
+from models.espcn import ESPCN
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
@@ -20,6 +21,7 @@ MODELS = {  # by publication: year and month of the conference
     "bicubic": Bicubic,
     "srcnn": SRCNN,
     "vdsr": VDSR,
+    "espcn": ESPCN,
     "srresnet": SRResNet,
     "drrn": DRRN,
     "srdensenet": SRDenseNet,
