@@ -10,6 +10,7 @@ from models.bicubic import Bicubic
 from models.carn import CARN
 from models.drrn import DRRN
 from models.espcn import ESPCN
+from models.fsrcnn import FSRCNN
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
@@ -22,6 +23,7 @@ MODELS = {  # by publication: year and month of the conference
     "srcnn": SRCNN,
     "vdsr": VDSR,
     "espcn": ESPCN,
+    "fsrcnn": FSRCNN,
     "srresnet": SRResNet,
     "drrn": DRRN,
     "srdensenet": SRDenseNet,
