@@ -9,6 +9,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from models.bicubic import Bicubic
 from models.carn import CARN
 from models.drrn import DRRN
+from models.dwsr import DWSR
 from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.srcnn import SRCNN
@@ -26,6 +27,7 @@ MODELS = {  # by publication: year and month of the conference
     "fsrcnn": FSRCNN,
     "srresnet": SRResNet,
     "drrn": DRRN,
+    "dwsr": DWSR,
     "srdensenet": SRDenseNet,
     "carn": CARN,
 }
