@@ -10,6 +10,7 @@ from models.bicubic import Bicubic
 from models.carn import CARN
 from models.drrn import DRRN
 from models.dwsr import DWSR
+from models.edsr import EDSR
 from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.srcnn import SRCNN
@@ -27,6 +28,7 @@ MODELS = {  # by publication: year and month of the conference
     "fsrcnn": FSRCNN,
     "srresnet": SRResNet,
     "drrn": DRRN,
+    "edsr": EDSR,
     "dwsr": DWSR,
     "srdensenet": SRDenseNet,
     "carn": CARN,
