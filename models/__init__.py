@@ -13,6 +13,7 @@ from models.dwsr import DWSR
 from models.edsr import EDSR
 from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
+from models.rednet import REDNet
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
@@ -26,6 +27,7 @@ MODELS = {  # by publication: year and month of the conference
     "vdsr": VDSR,
     "espcn": ESPCN,
     "fsrcnn": FSRCNN,
+    "rednet": REDNet,
     "srresnet": SRResNet,
     "drrn": DRRN,
     "edsr": EDSR,
