@@ -18,6 +18,7 @@ from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
 from models.vdsr import VDSR
+from models.xlsr import XLSR
 from support.command_line import UserError
 from utils import COLOURS, SCALES
 
@@ -34,6 +35,7 @@ MODELS = {  # by publication: year and month of the conference
     "dwsr": DWSR,
     "srdensenet": SRDenseNet,
     "carn": CARN,
+    "xlsr": XLSR,
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
 MAX_OPTION = 1024  # of a whole-number option: far above any paper
