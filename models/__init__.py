@@ -13,6 +13,7 @@ from models.dwsr import DWSR
 from models.edsr import EDSR
 from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
+from models.rdn import RDN
 from models.rednet import REDNet
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
@@ -34,6 +35,7 @@ MODELS = {  # by publication: year and month of the conference
     "edsr": EDSR,
     "dwsr": DWSR,
     "srdensenet": SRDenseNet,
+    "rdn": RDN,
     "carn": CARN,
     "xlsr": XLSR,
 }
