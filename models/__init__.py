@@ -13,6 +13,7 @@ from models.dwsr import DWSR
 from models.edsr import EDSR
 from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
+from models.idn import IDN
 from models.rdn import RDN
 from models.rednet import REDNet
 from models.srcnn import SRCNN
@@ -35,6 +36,7 @@ MODELS = {  # by publication: year and month of the conference
     "edsr": EDSR,
     "dwsr": DWSR,
     "srdensenet": SRDenseNet,
+    "idn": IDN,
     "rdn": RDN,
     "carn": CARN,
     "xlsr": XLSR,
