@@ -14,6 +14,7 @@ from models.edsr import EDSR
 from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.idn import IDN
+from models.imdn import IMDN
 from models.rdn import RDN
 from models.rednet import REDNet
 from models.srcnn import SRCNN
@@ -39,6 +40,7 @@ MODELS = {  # by publication: year and month of the conference
     "idn": IDN,
     "rdn": RDN,
     "carn": CARN,
+    "imdn": IMDN,
     "xlsr": XLSR,
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
