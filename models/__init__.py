@@ -17,6 +17,7 @@ from models.idn import IDN
 from models.imdn import IMDN
 from models.rdn import RDN
 from models.rednet import REDNet
+from models.rfdn import RFDN
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
@@ -41,6 +42,7 @@ MODELS = {  # by publication: year and month of the conference
     "rdn": RDN,
     "carn": CARN,
     "imdn": IMDN,
+    "rfdn": RFDN,
     "xlsr": XLSR,
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
