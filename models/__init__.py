@@ -15,6 +15,7 @@ from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.idn import IDN
 from models.imdn import IMDN
+from models.rcan import RCAN
 from models.rdn import RDN
 from models.rednet import REDNet
 from models.rfdn import RFDN
@@ -41,6 +42,7 @@ MODELS = {  # by publication: year and month of the conference
     "idn": IDN,
     "rdn": RDN,
     "carn": CARN,
+    "rcan": RCAN,
     "imdn": IMDN,
     "rfdn": RFDN,
     "xlsr": XLSR,
