@@ -8,6 +8,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from models.bicubic import Bicubic
 from models.carn import CARN
+from models.dbpn import DBPN
 from models.drrn import DRRN
 from models.dwsr import DWSR
 from models.edsr import EDSR
@@ -41,6 +42,7 @@ MODELS = {  # by publication: year and month of the conference
     "srdensenet": SRDenseNet,
     "idn": IDN,
     "rdn": RDN,
+    "dbpn": DBPN,
     "carn": CARN,
     "rcan": RCAN,
     "imdn": IMDN,
