@@ -16,6 +16,7 @@ from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.idn import IDN
 from models.imdn import IMDN
+from models.mwcnn import MWCNN
 from models.rcan import RCAN
 from models.rdn import RDN
 from models.rednet import REDNet
@@ -43,6 +44,7 @@ MODELS = {  # by publication: year and month of the conference
     "idn": IDN,
     "rdn": RDN,
     "dbpn": DBPN,
+    "mwcnn": MWCNN,
     "carn": CARN,
     "rcan": RCAN,
     "imdn": IMDN,
