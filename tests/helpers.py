@@ -27,7 +27,15 @@ from support.files import write_json
 from support.processes import Team
 from support.provenance import library_versions
 
-SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
+SMALL = {
+    "depth": 3,
+    "num_groups": 1,
+    "num_blocks": 1,
+    "num_recursions": 2,
+    "num_layers": 2,
+    "growth_rate": 4,
+    "num_features": 8,
+}
 
 
 def small_options(name):

@@ -84,7 +84,7 @@ def test_mwcnn_has_the_papers_16_million_parameters():
     ("name", "options", "giga"),
     [
         ("carn", CARN_M, 32.5),  # Ahn et al., ECCV 2018, table 1
-        ("imdn", {}, 40.9),  # Hui et al., ACM Multimedia 2019, table 5
+        ("imdn", {}, 40.9),  # Hui et al., ACM Multimedia 2019
     ],
 )
 def test_multiply_adds_for_a_1280x720_output_in_rgb_are_the_published_ones(name, options, giga):
@@ -233,7 +233,7 @@ def test_rdn_blocks_are_dense_fused_and_residual_and_all_of_them_are_fused():
 
 @pytest.mark.parametrize(("scale", "kernel"), [(2, 6), (3, 7), (4, 8), (8, 12)])
 def test_dbpn_projects_with_the_papers_kernels_both_ways(scale, kernel):
-    """Haris et al., section 4.1: 6x6 with stride 2, 8x8 with 4, 12x12 with 8, padding 2; x3 is ours."""
+    """Haris et al., CVPR 2018: 6x6 with stride 2, 8x8 with 4, 12x12 with 8, padding 2; x3 is ours."""
     model = built("dbpn", scale, num_stages=3)
     projections = [layer for unit in (*model.ups, *model.downs) for layer in (unit.there, unit.back, unit.correction)]
     assert len(projections) == 5 * 3
