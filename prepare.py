@@ -7,9 +7,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.catalog import TEST_SETS, TRAIN_SETS, find_images, is_taken
+from data.catalog import TEST_SETS, TRAIN_SETS, is_taken, load_images
 from data.images import write_png
-from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, prepare_patches
+from data.patch_file import prepare_patches
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
 from support.command_line import (
     Parser,
     UserError,
@@ -20,11 +21,11 @@ from support.command_line import (
     run_script,
 )
 from support.files import check_writable
-from utils import COLOURS, SCALES, to_uint8
+from utils import COLOURS, SCALES, to_uint8, to_unit
 
 
 def parse_args(argv=None):
-    """The command line of prepare.py."""
+    """Return what the command line asks for; raise UserError for what contradicts itself."""
     parser = Parser(description=__doc__)
     parser.add_argument("--dataset", help=f"training set: {', '.join(TRAIN_SETS)} (default: T91)")
     parser.add_argument("--images", type=Path, help="folder with your own training images, instead of --dataset")
@@ -47,7 +48,8 @@ def parse_args(argv=None):
         nargs="+",
         default=DEFAULT_COPIES,
         metavar="FACTOR",
-        help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent",
+        help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent "
+        f"(default: {' '.join(f'{factor:g}' for factor in DEFAULT_COPIES)})",
     )
     add_data_arguments(parser)
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
@@ -70,8 +72,8 @@ def draw_preview(path, picture, rows=4, columns=6):
 
     with h5py.File(path, "r") as file:
         chosen = np.unique(np.linspace(0, len(file["hr"]) - 1, rows * columns).astype(int))
-        lr, hr = (torch.from_numpy(file[name][chosen]).float() / 255 for name in ("lr", "hr"))
-    lr = F.interpolate(lr, size=hr.shape[2:], mode="nearest")
+        lr, hr = (to_unit(torch.from_numpy(file[name][chosen])) for name in ("lr", "hr"))
+    lr = F.interpolate(lr, size=hr.shape[2:], mode="nearest")  # (P, C, p, p)
     pairs = torch.cat([lr, hr], dim=3)  # (P, C, p, 2p)
     grid = make_grid(pairs, nrow=columns, padding=6, pad_value=1.0)
     write_png(picture, to_uint8(grid.permute(1, 2, 0)).numpy())
@@ -98,8 +100,8 @@ def main(argv=None):
     )
     if args.test_sets:
         for name in ("Set5", "Set14"):
-            paths = find_images(TEST_SETS[name], args.data_dir, args.source)
-            print(f"{name}: {len(paths)} images verified in {next(iter(paths.values())).parent}")
+            images = load_images(TEST_SETS[name], args.data_dir, args.source)
+            print(f"{name}: {len(images)} images verified in {args.data_dir / name}")
     if args.preview:
         draw_preview(target, args.preview)
 

@@ -5,7 +5,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from data.catalog import TRAIN_SETS
@@ -14,6 +13,7 @@ from engine.folder import RunFolder
 from engine.inference import Tiled
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
 from engine.run import Storage, begin, choose_network, resume
+from engine.scoring import score_pair
 from engine.step import TrainingStep, wrapped
 from models import TRAINABLE, add_network_arguments, build_model, count_parameters
 from models.listing import print_registry
@@ -29,7 +29,6 @@ from support.command_line import (
 from support.devices import choose_device, prepare_for_training
 from support.processes import process_rank
 from support.progress import tell
-from utils import score, to_uint8, to_unit
 
 LOOK_EVERY = 25  # steps between looks at the loss: each look waits for the device
 LOST_STEPS = 10  # in a row, whose loss is not finite, are borne: they change nothing
@@ -186,21 +185,15 @@ def check_finite(losses, first_step, borne=LOST_STEPS):
         )
 
 
-@torch.no_grad()
 def validate(model, run):
     """Return the mean PSNR in dB on Y of a run's validation images, by the protocol of test.py, in float32.
 
     Large images go through the network in tiles. Raises UserError where an output is not finite.
     """
-    scale = run.description["scale"]
-    network, psnrs = Tiled(model.eval(), scale), []
-    for _, lr, hr in run.val:
-        sr = network(to_unit(lr[None].to(run.batches.device)))  # (1, C, H, W)
-        if not torch.isfinite(sr).all():
-            raise UserError("the network's output is not finite; try a lower --learning-rate, or --clip above 0")
-        psnr, _ = score(to_uint8(sr)[0].cpu().numpy(), hr.numpy(), border=scale, ssim=False)
-        psnrs.append(min(psnr, MAX_PSNR))
-    return sum(psnrs) / len(psnrs)
+    scale, device = run.description["scale"], run.batches.device
+    network = Tiled(model.eval(), scale)
+    scored = [score_pair(network, lr.to(device), hr, border=scale, ssim=False) for _, lr, hr in run.val]
+    return sum(min(image.psnr, MAX_PSNR) for image in scored) / len(scored)
 
 
 def describe_epoch(run, bicubic):

@@ -5,9 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import h5py
@@ -19,19 +18,20 @@ import train
 from benchmarks import measure
 from benchmarks.reference import BATCH, SCALE, plain, write_pairs
 from benchmarks.watch import last_line, watch
-from data.batches import WINDOW_BYTES, WINDOWS_HELD, PatchPairs
-from data.catalog import TEST_SETS, TRAIN_SETS, find_images
+from data.batches import WINDOW_BYTES, Batches
+from data.catalog import TEST_SETS, TRAIN_SETS, load_images
 from data.degradation import degrade
-from data.images import read_image, write_png
-from data.patches import DEFAULT_PATCH, patch_file, prepare_patches, read_patches
+from data.images import list_images, read_image, write_png
+from data.patch_file import patch_path, prepare_patches, read_patches
+from data.patches import DEFAULT_PATCH
+from data.streaming import WINDOWS_HELD
 from engine.inference import InPrecision, Tiled
 from engine.recipe import Recipe
-from engine.run import start_run
-from engine.step import TrainingStep
+from engine.run import Run
+from engine.step import TrainingStep, wrapped
 from models import build_model
 from support.command_line import ROOT, UserError
 from support.devices import choose_precision
-from support.processes import Team
 
 EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least
 MAX_STEPS = 64
@@ -89,8 +89,8 @@ class Bench:
                 "folder in the environment variable TMPDIR"
             )
         few, name = self.patches(MAX_STEPS), "large"
-        path = patch_file(name, SCALE, "y", self.folder)
-        shutil.copy(patch_file(f"random{MAX_STEPS}", SCALE, "y", self.folder), path)
+        path = patch_path(name, SCALE, "y", self.folder)
+        shutil.copy(patch_path(f"random{MAX_STEPS}", SCALE, "y", self.folder), path)
         rows = {"lr": few.lr[:], "hr": few.hr[:]}
         pair_bytes = sum(patches[0].nbytes for patches in rows.values())
         count = math.ceil(gigabytes * 1e9 / pair_bytes)
@@ -103,7 +103,7 @@ class Bench:
         return name, pair_bytes
 
     def prepare_t91(self, **settings):
-        """The patch file of T91, made out of the images that find_images() has brought into --data-dir."""
+        """The patch file of T91, made out of the images that load_images() has brought into --data-dir."""
         quiet = {"data_dir": self.folder, "source": self.args.data_dir, "say": lambda line: None}
         prepare_patches("T91", SCALE, "y", **quiet, **settings)
 
@@ -119,19 +119,19 @@ class Bench:
         return build_model(name, SCALE, **self.options[name])
 
     def run(self, name, steps):
-        """A training run of train.py over random patches."""
+        """A training run over random patches, and the step that train.py would train it with."""
         patches = self.patches(steps)
         recipe = Recipe(precision=self.precision, batch_size=BATCH)
-        description = {"scale": SCALE, "channels": 1}
-        pairs = PatchPairs([(patches.lr, patches.hr)], BATCH, self.device, memory_limit=4e9)
-        run = start_run(self.network(name), recipe, description, pairs, patches.val, Team())
-        return run, TrainingStep(run)
+        parts = [(patches.lr, patches.hr)]
+        batches = Batches(parts, BATCH, self.device, augmented=recipe.augment, seed=recipe.seed)
+        run = Run(self.network(name), recipe, {"scale": SCALE, "channels": 1}, batches, patches.val)
+        return run, wrapped(TrainingStep(run), None, compiled=False)[0]
 
 
-def train_epoch(run):
-    """One pass of train.py's own loop, without its lines of progress. run: as Bench.run gives it."""
-    with redirect_stdout(StringIO()):
-        train.train_epoch(*run, tqdm(disable=True))
+def train_epoch(run, step):
+    """One pass of train.py's own loop, the same one each time."""
+    train.train_epoch(run, step, tqdm(disable=True))
+    run.steps = 0
 
 
 @contextmanager
@@ -177,10 +177,10 @@ def compare_training(bench, name):
         epoch()  # warm-up
         seconds = measure.seconds_of(epoch, device)
     steps = min(max(round(EPOCH_SECONDS / seconds), 1), MAX_STEPS)
-    run = bench.run(name, steps)
+    run, step = bench.run(name, steps)
     product_flop, product = measure.matrix_product(device, measure.TYPES[bench.precision])
     with reference_process(bench, name, steps) as epoch:
-        actions = {"reference": epoch, "ours": lambda: train_epoch(run), "product": product}
+        actions = {"reference": epoch, "ours": lambda: train_epoch(run, step), "product": product}
         measure.in_turn(actions, device, seconds=0, at_least=1)  # warm-up
         times = measure.in_turn(actions, device, args.seconds, args.rounds)
 
@@ -204,7 +204,7 @@ def compare_training(bench, name):
         "flop_per_s": measure.spread(rates),
         "product_flop_per_s": measure.spread(product_rates),
         "share": measure.ratios(rates, product_rates),
-        "costliest": measure.costliest(lambda: train_epoch(run), device),
+        "costliest": measure.costliest(lambda: train_epoch(run, step), device),
     }
 
 
@@ -212,8 +212,8 @@ def measure_growth(bench):
     """How the cost of the first network grows with patches, image size and processes."""
     growth = {"model": bench.first, "patches": [], "image": [], "processes": []}
     runs = {steps: bench.run(bench.first, steps) for steps in said(GROWTH_STEPS, "growth, steps an epoch")}
-    train_epoch(runs[GROWTH_STEPS[0]])  # warm-up
-    actions = {steps: lambda run=run: train_epoch(run) for steps, run in runs.items()}
+    train_epoch(*runs[GROWTH_STEPS[0]])  # warm-up
+    actions = {steps: lambda run=run: train_epoch(*run) for steps, run in runs.items()}
     for steps, times in measure.in_turn(actions, bench.device, bench.args.seconds).items():
         growth["patches"].append({"patches": BATCH * steps, "seconds": times} | measure.spread(times))
 
@@ -254,8 +254,8 @@ def train_in(bench, processes):
 
 def measure_inference(bench):
     """Seconds per image of Set5, in fp32 and in bf16 where the hardware has it."""
-    paths = find_images(TEST_SETS["Set5"], bench.args.data_dir, bench.args.source)
-    images = {name: torch.from_numpy(degrade(read_image(path), SCALE, "y")[0])[None] for name, path in paths.items()}
+    images = load_images(TEST_SETS["Set5"], bench.args.data_dir, bench.args.source)
+    images = {name: torch.from_numpy(degrade(pixels, SCALE, "y")[0])[None] for name, pixels in images.items()}
     precisions = ["fp32"] if choose_precision("auto", bench.device) == "fp32" else ["fp32", "bf16"]
     results = {}
     for name in said(bench.args.models, "inference"):
@@ -326,11 +326,12 @@ def measure_streaming(bench):
 
 def measure_preparation(bench):
     """Seconds to make the patch file of T91 out of images at hand, with and without copies, against only decoding."""
-    paths = find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    load_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    paths = list_images(bench.args.data_dir / "T91")
     actions = {
         "preparation": bench.prepare_t91,
         "without_copies": lambda: bench.prepare_t91(copies=(1,)),
-        "decoding": lambda: [read_image(path) for path in paths.values()],
+        "decoding": lambda: [read_image(path) for path in paths],
     }
     for action in actions.values():  # warm-up; the first preparation also copies the images
         action()
@@ -345,7 +346,7 @@ def measure_preparation(bench):
 def measure_start(bench):
     """Seconds from the start of train.py to the end of its first step, with the patches of T91 prepared if at hand."""
     try:
-        find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+        load_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
         bench.prepare_t91()
         name = "T91"
     except UserError:
@@ -362,7 +363,7 @@ def measure_start(bench):
 
 def measure_epochs(bench):
     """What a whole training on T91's images takes, network by network, from its start and a few of its epochs."""
-    find_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
+    load_images(TRAIN_SETS["T91"], bench.args.data_dir, bench.args.source)
     bench.prepare_t91(stride=EPOCHS_STRIDE, copies=(1,))
     epochs = Recipe().epochs
     results = {"epochs": epochs, "stride": EPOCHS_STRIDE, "networks": {}}

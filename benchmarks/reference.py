@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models import TRAINABLE, add_options_argument, build_model, parse_options
+from models import TRAINABLE, build_model, parse_options
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
 from support.command_line import Parser, add_device_argument, run_script
 from support.devices import choose_device
@@ -100,6 +100,18 @@ class ReferenceLoop:
                 self.optimizer.step()
                 bar.update(len(lr))
         return total / len(self.loader.dataset)
+
+
+def add_options_argument(parser):
+    """Add --set to a parser, as train.py has it."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="NAME=VALUE",
+        help="option of the networks, e.g. depth=10; may be repeated",
+    )
 
 
 def main(argv=None):

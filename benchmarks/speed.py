@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from benchmarks.parts import ON_DEMAND, PARTS, Bench
-from benchmarks.reference import BATCH, SCALE
+from benchmarks.reference import BATCH, SCALE, add_options_argument
 from benchmarks.summary import draw_summary, print_summary
 from data.patches import DEFAULT_PATCH
-from models import TRAINABLE, add_options_argument, parse_options
+from models import TRAINABLE, parse_options
 from support.command_line import (
     ROOT,
     Parser,
@@ -29,7 +29,7 @@ from support.command_line import (
     positive_int,
     run_script,
 )
-from support.devices import choose_device, choose_precision, keep_freed_memory
+from support.devices import choose_device, choose_precision, prepare_for_training
 from support.files import check_writable, write_json
 
 TARGETS = {
@@ -109,7 +109,7 @@ def main(argv=None):
         "skipped": {},
     }
     torch.manual_seed(0)
-    keep_freed_memory()  # as train.py does
+    prepare_for_training(deterministic=False)  # as train.py does
     with TemporaryDirectory() as folder:
         bench = Bench(args, device, precision, options, Path(folder))
         for part in args.parts:

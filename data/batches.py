@@ -2,7 +2,7 @@
 
 import torch
 
-from data.patches import CHUNK
+from data.patch_file import CHUNK
 from utils import to_unit
 
 WINDOW_BYTES = 128 << 20  # of patches among which the order is wholly random

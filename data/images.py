@@ -16,10 +16,12 @@ from support.files import written_whole
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
+ORIENTATION = 0x0112  # EXIF tag: how a camera was held, 1 to 8
+PHOTOMETRIC = 262  # TIFF tag: 0 where the value 0 is white
 
 
 def list_images(folder):
-    """The image files directly inside `folder`, sorted by name; hidden files are not among them."""
+    """Return the paths of the image files directly inside `folder`, sorted by name; hidden files are left out."""
     images = (
         path
         for path in Path(folder).iterdir()
@@ -28,9 +30,109 @@ def list_images(folder):
     return sorted(images, key=lambda path: path.name)  # of paths the order differs between systems
 
 
+def image_size(path):
+    """Return (width, height) of an image file as its header has it, or None where it is no readable image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of photographs that are not ours to judge
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                return image.size
+    except Exception:  # any damage at all: the file is simply not a candidate
+        return None
+
+
+# ---------------------------------------------------------------- images of a set
+
+
+def read_image(path):
+    """Read a training or test image, upright: uint8 in [0, 255], (H, W) where it is grey, else (H, W, 3) RGB.
+
+    Raises UserError for a file that is missing, broken, larger than MAX_PIXELS, animated, CMYK, of 16 bits or more
+    per channel, or partly transparent: such pixels have no agreed PSNR.
+    """
+    with opened(path) as image:
+        if is_16_bit(image):
+            raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
+        if has_alpha(image) and image.convert("RGBA").getextrema()[3][0] < 255:
+            raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(image.convert("L" if is_grey(image) else "RGB"))
+
+
+# ---------------------------------------------------------------- a user's own images
+
+
+@dataclass
+class Photo:
+    """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png."""
+
+    pixels: np.ndarray
+    icc_profile: bytes | None
+
+
+def read_photo(path):
+    """Read any image a user may have, upright: grey, RGB, with alpha, palette; 8 or 16 bits are kept. Returns a Photo.
+
+    Raises UserError for what opened() refuses (missing, broken, gigantic, animated, CMYK, 32-bit).
+    """
+    with opened(path) as image:
+        profile = image.info.get("icc_profile")
+        if not is_16_bit(image):
+            mode = "L" if is_grey(image) else "RGB"
+            mode = {"L": "LA", "RGB": "RGBA"}[mode] if has_alpha(image) else mode
+            pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
+        elif image.format == "PNG":
+            pixels = read_png_16(path, image)
+        elif image.mode.startswith("I;16"):
+            pixels = np.array(ImageOps.exif_transpose(image)).astype(np.uint16)
+            if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # with 8 bits Pillow turns it
+                pixels = 65535 - pixels
+        else:
+            raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
+    return Photo(pixels, profile)
+
+
+def read_png_16(path, image):
+    """Return a 16-bit PNG as uint16 (H, W[, C]), upright, through torchvision: Pillow drops the lower bits of colour.
+
+    image: the same file as Pillow has opened it. A colour that it calls transparent (its tRNS chunk) becomes alpha.
+    """
+    from torchvision.io import ImageReadMode, decode_image, read_file  # imported where needed: it takes a second
+
+    image.load()  # a broken file ends here, with Pillow's message rather than libpng's
+    pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()  # (H, W, C)
+    if (clear := image.info.get("transparency")) is not None:
+        alpha = np.where((pixels == clear).all(axis=2), 0, 65535)
+        pixels = np.dstack([pixels, alpha.astype(np.uint16)])
+    pixels = pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
+    return turned_upright(pixels, image.getexif().get(ORIENTATION, 1))
+
+
+def turned_upright(pixels, orientation):
+    """Return an (H, W[, C]) array turned as its EXIF orientation, 1 to 8, says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def split_alpha(pixels):
+    """Return (colour, alpha) of a Photo's pixels, float64 in [0, 1]: (H, W) or (H, W, 3), and (H, W) or None."""
+    values = pixels / np.iinfo(pixels.dtype).max
+    if values.ndim == 2 or values.shape[2] == 3:
+        return values, None
+    return values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
+
+
+# ---------------------------------------------------------------- what both kinds of reading share
+
+
 @contextmanager
-def _opened(path):
-    """Yield the PIL image in `path`, header checked, or raise UserError in one line whatever is wrong with the file."""
+def opened(path):
+    """Yield the PIL image in a file, header checked; raise UserError in one line whatever is wrong, then or later."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file")
@@ -42,10 +144,10 @@ def _opened(path):
             warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
             # opened by name, Pillow 13 misreads turned grey TIFFs
             with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-                _check_header(path, image)
-                _match_transparency(image)
+                check_header(path, image)
+                match_transparency(image)
                 yield image
-    except UserError:
+    except (UserError, PermissionError):
         raise
     except UnidentifiedImageError as error:
         size = path.stat().st_size
@@ -54,13 +156,12 @@ def _opened(path):
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
-    except PermissionError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
+    except Exception as error:  # Pillow and torchvision raise many kinds for damaged files
         raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
 
 
-def _check_header(path, image):
+def check_header(path, image):
+    """Raise UserError for a PIL image whose header tells that it is not to be decoded."""
     width, height = image.size
     if width * height == 0:
         raise UserError(f"{path}: {width}x{height} holds no pixels; supply a whole copy")
@@ -77,61 +178,49 @@ def _check_header(path, image):
         )
 
 
-def _match_transparency(image):
-    """Scale the transparent grey level of a PNG of 2 or 4 bits to 8, as Pillow does its pixels."""
+def match_transparency(image):
+    """Scale the transparent grey level of a PNG of 2 or 4 bits to 8, as Pillow does its pixels; changes `image`."""
     mode, level = image.tile[0][3] if image.format == "PNG" and image.tile else "", image.info.get("transparency")
     most = {"L;2": 3, "L;4": 15}.get(mode)
     if most and isinstance(level, int) and level <= most:
         image.info["transparency"] = level * 255 // most
 
 
-def _is_16_bit(image):
-    """Whether the file holds 16 bits per channel, also where Pillow would silently drop the lower eight."""
+def is_16_bit(image):
+    """Return whether the file holds 16 bits per channel, also where Pillow would silently drop the lower eight."""
     raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in image.tile if tile[3]]
     deep = image.format in ("PNG", "TIFF") and any(";16" in str(mode) for mode in raw_modes)
     return deep or image.mode.startswith("I;16")
 
 
-def image_size(path):
-    """(width, height) of an image file from its header, or None where it is no readable image."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of photographs that are not ours to judge
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                return image.size
-    except Exception:  # any damage at all: the file is simply not a candidate
-        return None
+def is_grey(image):
+    """Return whether a PIL image of 8 bits or fewer has no colours."""
+    return image.mode in ("1", "L", "LA", "La")
 
 
-def read_image(path):
-    """Read a training or test image, EXIF orientation applied: uint8 (H, W) for grey or (H, W, 3) for RGB, [0, 255].
+def has_alpha(image):
+    """Return whether a PIL image may have transparent pixels."""
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
-    Raises UserError for a file that is missing, broken, larger than MAX_PIXELS, animated, CMYK, of 16 bits or more
-    per channel, or partly transparent: such pixels have no agreed PSNR.
-    """
-    with _opened(path) as image:
-        if _is_16_bit(image):
-            raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
-        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        if has_alpha and image.convert("RGBA").getextrema()[3][0] < 255:
-            raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+
+# ---------------------------------------------------------------- writing
 
 
 def write_png(path, image, icc_profile=None):
-    """Write a uint8 or uint16 image of 1 to 4 channels (grey, grey + alpha, RGB, RGBA) as PNG, whole or not at all."""
+    """Write an image as PNG, whole or not at all: uint8 or uint16, (H, W[, C]) of grey, grey + alpha, RGB or RGBA."""
     with closing(png_writer(path, image.shape, image.dtype, icc_profile)) as writer:
         next(writer)
         writer.send(image)
 
 
 def png_writer(path, shape, dtype, icc_profile=None):
-    """A generator that is sent the rows of an image from top to bottom and writes them as PNG, whole or not at all.
+    """Return a generator that is sent the rows of an image from top to bottom and writes them as PNG.
 
-    shape: (H, W) or (H, W, C), C from 1 to 4 as in write_png. dtype: uint8 or uint16. After next(), which writes
-    nothing but the header, send() takes (rows, W[, C]) arrays and gives the number of rows still missing: at 0 the file
-    is in its place. Closed before, the generator leaves nothing. Pillow wants all rows at once, 16 bits for grey only.
+    shape: (H, W) or (H, W, C), C from 1 to 4 as in write_png.
+    dtype: uint8 or uint16.
+    After next(), which writes nothing but the header, send() takes (rows, W[, C]) arrays and gives the number of rows
+    still missing: at 0 the file is in its place. Closed before, the generator leaves nothing.
+    Pillow would want all rows at once, and writes 16 bits of grey only.
     """
     height, width, channels = (*shape, 1)[:3]
     depth = np.dtype(dtype).newbyteorder(">")
@@ -159,79 +248,3 @@ def png_writer(path, shape, dtype, icc_profile=None):
         write_chunk(b"IDAT", compressor.flush())
         write_chunk(b"IEND", b"")
     yield height
-
-
-@dataclass
-class Photo:
-    """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png."""
-
-    pixels: np.ndarray
-    icc_profile: bytes | None
-
-
-def read_photo(path):
-    """Read any image a user may have: grey, RGB, with alpha, palette, 8 or 16 bits; EXIF orientation applied.
-
-    Raises UserError for what _opened refuses (missing, broken, gigantic, animated, CMYK, 32-bit).
-    """
-    with _opened(path) as image:
-        bits = 16 if _is_16_bit(image) else 8
-        profile = image.info.get("icc_profile")
-        if bits == 16 and image.format != "PNG" and not image.mode.startswith("I;16"):
-            raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
-        if bits == 16 and image.format == "PNG":
-            image.load()  # a broken file ends here, with Pillow's message rather than libpng's
-            pixels = _read_png_16(path, image.info.get("transparency"))
-            orientation = image.getexif().get(0x0112, 1)
-            pixels = _apply_orientation(pixels, orientation)
-        else:
-            white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0  # PhotometricInterpretation
-            image = ImageOps.exif_transpose(image)
-            pixels = np.array(image).astype(np.uint16) if bits == 16 else np.array(image.convert(_plain_mode(image)))
-            if bits == 16 and white_is_zero:  # with 8 bits Pillow has turned it
-                pixels = 65535 - pixels
-    return Photo(pixels, profile)
-
-
-def split_alpha(pixels):
-    """(colour, alpha) of a Photo's pixels, float64 in [0, 1]: (H, W) or (H, W, 3), and (H, W) or None."""
-    values = pixels / np.iinfo(pixels.dtype).max
-    if values.ndim == 2 or values.shape[2] == 3:
-        return values, None
-    return values[..., 0] if values.shape[2] == 2 else values[..., :3], values[..., -1]
-
-
-def _plain_mode(image):
-    """The mode without palette or bit packing that keeps all of an 8-bit image's information."""
-    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    grey = image.mode in ("1", "L", "LA", "La")
-    return ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-
-
-def _read_png_16(path, transparent):
-    """uint16 (H, W) or (H, W, C) of a 16-bit PNG, through torchvision: Pillow would drop the lower bits of colour.
-
-    transparent: the one colour that the file calls so (its tRNS chunk), or None; it becomes alpha.
-    """
-    from torchvision.io import ImageReadMode, decode_image, read_file  # imported where needed: it takes a second
-
-    try:
-        pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED)  # (C, H, W)
-    except RuntimeError as error:
-        raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
-    pixels = pixels.permute(1, 2, 0).numpy()
-    if transparent is not None:
-        alpha = np.where((pixels == transparent).all(axis=2), 0, 65535)
-        pixels = np.dstack([pixels, alpha.astype(np.uint16)])
-    return pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
-
-
-def _apply_orientation(pixels, orientation):
-    """Turn an (H, W[, C]) array as its EXIF orientation (1 to 8) says."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels

@@ -86,6 +86,8 @@ def load_checkpoint(path):
     stages = checkpoint.get("started_from", [])  # absent: from before a run could start from weights
     if type(stages) is not list or not all(isinstance(stage, dict) for stage in stages):
         raise UserError(f"{path}: the checkpoint's started_from is of the wrong kind; train it again")
+    if type(checkpoint.get("run", "")) is not str:  # where its log is; absent from older ones
+        raise UserError(f"{path}: the checkpoint's run is of the wrong kind; train it again")
     for document, fields in [(checkpoint, CHECKPOINT_FIELDS), *((stage, STAGE_FIELDS) for stage in stages)]:
         for name, kind in fields.items():
             value = document.get(name)

@@ -3,7 +3,7 @@
 import csv
 import shlex
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -18,7 +18,7 @@ REST_SECONDS = 10  # after a save: epochs that end within it leave last.pth to a
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 
 
-class RunFolder:
+class RunFolder(AbstractContextManager):
     """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
 
     last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
@@ -65,9 +65,6 @@ class RunFolder:
         print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
         return folder
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *error):
         self.held.close()
 
@@ -81,8 +78,14 @@ class RunFolder:
             except FileExistsError:
                 self.path = first.with_name(f"{first.name}_{next(numbers)}")
         self.held.enter_context(held_by_one(self.path))
+        self.held.callback(self.remove_empty)
         self.held.enter_context(handling_signals(self.hold))
         print(f"writing {self.path}", flush=True)
+
+    def remove_empty(self):
+        """Remove the folder where nothing was saved in it: a run that failed early leaves nothing behind."""
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def hold(self, number, frame):
         """Note a signal until the step is done; the second one interrupts."""
@@ -95,7 +98,7 @@ class RunFolder:
         self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self, run, bicubic):
-        """Write best.pth when the epoch was the best, log.csv, then last.pth where that is due, and curve.png.
+        """Write best.pth when the epoch was the best, log.csv, curve.png and last.pth where they are due.
 
         last.pth comes after the others: a run killed before that does the epoch again, and writes them again.
         bicubic: PSNR in dB of bicubic on the validation images, for the curve.
@@ -103,14 +106,18 @@ class RunFolder:
         if not self.is_open:
             self.open()
         if run.best_epoch == run.epoch:
-            save_checkpoint(self.path / "best.pth", run.checkpoint())
+            save_checkpoint(self.path / "best.pth", self.checkpoint(run))
             copy_whole(self.path / "best.pth", "best.pth")
         self.write_log(run.history)
         ends = run.epoch in (1, run.last_epoch)
-        self.keep(run, ends or time.perf_counter() - self.saved > REST_SECONDS)
         if ends or time.perf_counter() - self.drawn > CURVE_SECONDS:
             self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
             self.drawn = time.perf_counter()
+        self.keep(run, ends or time.perf_counter() - self.saved > REST_SECONDS)
+
+    def checkpoint(self, run):
+        """Return a run's checkpoint, which says where its log is: ./best.pth is a copy without one beside it."""
+        return run.checkpoint() | {"run": self.path.as_posix()}
 
     def write_log(self, history):
         """Write log.csv, a row per epoch."""
@@ -127,7 +134,7 @@ class RunFolder:
         if not self.is_open:
             self.open()
         if due or self.received:
-            save_checkpoint(self.path / "last.pth", run.checkpoint() | {"training": run.state()})
+            save_checkpoint(self.path / "last.pth", self.checkpoint(run) | {"training": run.state()})
             self.saved = time.perf_counter()
         if self.received:
             where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"

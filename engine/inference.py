@@ -1,4 +1,7 @@
-"""Test-time behaviour as wrappers with a network's own call: Tiled(SelfEnsemble(InPrecision(model, ...)), ...)."""
+"""Test-time behaviour as wrappers with a network's own call: Tiled(SelfEnsemble(InPrecision(model, ...)), ...).
+
+Each takes (N, C, h, w) float32 in [0, 1] and returns (N, C, h*scale, w*scale), not clipped, as the network itself does.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from torch import nn
 TILE_OVERLAP = 16  # LR pixels that a tile sees beyond its own on each side
 AUTO_TILE = 192  # LR pixels; the tile side where none is asked for and the image is larger than AT_ONCE
 AT_ONCE = 256 * 256  # LR pixels that go through a network at once: more only takes more memory
+BLACK, WHITE = 16 / 255, 235 / 255  # luma of black and of white: BT.601's studio range
 
 
 class InPrecision(nn.Module):
@@ -25,14 +29,29 @@ class InPrecision(nn.Module):
 
 
 def set_precision(model, precision):
-    """Set the precision of every InPrecision inside a wrapped network."""
+    """Make a wrapped network compute in "fp32" or "bf16" from now on."""
     for module in model.modules():
         if isinstance(module, InPrecision):
             module.precision = precision
 
 
+class OfGrey(nn.Module):
+    """Run a network of luma on the own values of a grey image: they enter it, and leave it, as the luma they stand for.
+
+    A grey file's black is 0 and its white 255; the luma that the networks are trained on reaches from 16 to 235. Deep
+    ones explode on what lies beyond. (A training set of grey files is taken as it is, its own values being its luma.)
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, grey):
+        return (self.model(BLACK + (WHITE - BLACK) * grey) - BLACK) / (WHITE - BLACK)
+
+
 class SelfEnsemble(nn.Module):
-    """The mean of the network's outputs on the eight dihedral views of the input, each turned back.
+    """Average the network's outputs on the eight dihedral views of the input, each turned back.
 
     Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016.
     """
@@ -61,16 +80,16 @@ class Window:
     own_stop: int
 
     def own(self, scale):
-        """Where the part it owns lies in the output."""
+        """Return the slice of the whole output that the tile's own pixels are."""
         return slice(self.own_start * scale, self.own_stop * scale)
 
     def inner(self, scale):
-        """Where that part lies in the tile's own output."""
+        """Return the slice of the tile's output that its own pixels are."""
         return slice((self.own_start - self.start) * scale, (self.own_stop - self.start) * scale)
 
 
 def windows(length, tile):
-    """The Windows of one axis, all equally long; what they own joins up to the whole axis.
+    """Cut an axis of `length` pixels into Windows, all equally long; what they own joins up to the whole axis.
 
     A window sees TILE_OVERLAP pixels beyond its own on each side, but for the axis's ends, and owns at most `tile` of
     them, or a few more there: as many as share the axis evenly. The last one lies flush with the end.
@@ -99,7 +118,7 @@ class Tiled(nn.Module):
         self.tile = tile
 
     def windows(self, height, width):
-        """(Windows of the rows, Windows of the columns) for an input of this size."""
+        """Return (Windows of the rows, Windows of the columns) for an input of this size."""
         tile = self.tile or (AUTO_TILE if height * width > AT_ONCE else max(height, width))
         return windows(height, tile), windows(width, tile)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from data.batches import Batches
-from data.catalog import TEST_SETS, find_images
+from data.catalog import TEST_SETS, load_images
 from data.degradation import degrade, shrink
-from data.images import read_image
-from data.patches import copies_of, cut_patches, patch_file, prepare_patches, read_patches
+from data.patch_file import patch_path, prepare_patches, read_patches
+from data.patches import copies_of, cut_patches
 from data.streaming import StreamedBatches
 from engine.batch_norm import freeze_batch_norm
 from engine.checkpoint import CHECKPOINT_VERSION, STAGE_FIELDS, label_of, load_checkpoint, model_from_checkpoint
@@ -77,8 +77,9 @@ class Run:
     def checkpoint(self):
         """Return the averaged network as it stands, with all that test.py needs."""
         psnr = self.history[-1]["val_psnr"] if self.history else math.nan
+        known = {"protocol": protocol(self.description["data"]["colour"], self.description["scale"])}
         weights = {name: value.cpu() for name, value in self.average.model.state_dict().items()}  # to be read anywhere
-        return self.description | self.origin() | {"weights": weights, "epoch": self.epoch, "val_psnr": psnr}
+        return known | self.description | self.origin() | {"weights": weights, "epoch": self.epoch, "val_psnr": psnr}
 
     def state(self):
         """Return all that restore() needs to go on exactly, beside the checkpoint."""
@@ -139,13 +140,13 @@ class Storage:
 
         cutting: patch_size, stride and copies that the file must have; prepare.py's own where they are left out.
         """
-        path = patch_file(dataset, scale, colour, self.data_dir)
+        path = patch_path(dataset, scale, colour, self.data_dir)
 
         if not path.exists():
             print(f"{path} is missing: preparing it")
             where = {"data_dir": self.data_dir, "source": self.source}
             first_makes(path, partial(prepare_patches, dataset, scale, colour, **where, **cutting))
-        return read_patches(path, dataset=dataset, scale=scale, colour=colour, **cutting)
+        return read_patches(path, dataset=dataset, scale=scale, colour=colour)
 
     def batches(self, patches, recipe, device):
         """Return (batches, val) of an open patch file, as a Run takes them."""
@@ -171,8 +172,8 @@ class Storage:
                 cut = cut_patches(*shrink(copy, scale), patch_size, stride, scale)
                 parts.append(tuple(map(torch.from_numpy, cut)))
         val = []
-        for name, path in find_images(TEST_SETS[val_set], self.data_dir, self.source).items():
-            pair = degrade(read_image(path), scale, settings["colour"])
+        for name, pixels in load_images(TEST_SETS[val_set], self.data_dir, self.source).items():
+            pair = degrade(pixels, scale, settings["colour"])
             val.append((name, *map(torch.from_numpy, pair)))
         return parts, val
 
@@ -233,7 +234,6 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
         "val_set": recipe.val_set,
         "recipe": asdict(recipe),
         "data": patches.attributes,
-        "protocol": protocol(network.colour, network.scale),
         "deterministic": deterministic,
         "started_from": [*start[0].get("started_from", []), stage_of(*start)] if start else [],
     }

@@ -17,9 +17,8 @@ import jinja2
 import numpy as np
 import torch
 
-from data.catalog import TRAIN_SETS, find_images
+from data.catalog import TRAIN_SETS, load_images
 from data.degradation import degrade
-from data.images import read_image
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH
 from models import TRAINABLE, build_model, model_label, model_options
 from report import charts, content, trials
@@ -317,11 +316,11 @@ def write(path, text):
 
 
 def score_held_out(images):
-    """Bicubic's scores on T91's held-out images, as the figures of training are held against. images: {name: path}."""
+    """Bicubic's scores on T91's held-out images, which those of training are held against. images: {name: pixels}."""
     bicubic = build_model("bicubic", SCALE)
     rows = []
     for name in TRAIN_SETS["T91"].held_out:
-        lr, hr = degrade(read_image(images[name]), SCALE, "y")
+        lr, hr = degrade(images[name], SCALE, "y")
         sr = to_uint8(bicubic(torch.from_numpy(lr)[None] / 255))[0].numpy()
         rows.append({"name": name, **dict(zip(("psnr", "ssim"), score(sr, hr, border=SCALE), strict=True))})
     mean = {key: float(np.mean([row[key] for row in rows])) for key in ("psnr", "ssim")}
@@ -418,7 +417,7 @@ class Report:
         kept = []
         if pictures := [figure.path.name for figure in wanted if not figure.draw]:
             if images := self.images():
-                draw_pictures(self.folder / "figures", {name: read_image(path) for name, path in images.items()})
+                draw_pictures(self.folder / "figures", images)
             else:
                 kept.append(f"{', '.join(pictures)}: as before, T91's images are not at hand (--source DIR)")
         for path in {*(self.folder / "tables").glob("*.*")} - {*self.texts}:
@@ -437,9 +436,9 @@ class Report:
 
 
 def t91_images(args):
-    """T91's images, {name: path}, or None where not all are in the data folder or in --source; no download."""
+    """T91's images, {name: pixels}, or None where not all are in the data folder or in --source; no download."""
     try:
-        return find_images(replace(TRAIN_SETS["T91"], mirrors=()), args.data_dir, args.source)
+        return load_images(replace(TRAIN_SETS["T91"], mirrors=()), args.data_dir, args.source)
     except UserError:
         return None
 

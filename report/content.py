@@ -6,7 +6,8 @@ from itertools import groupby, permutations
 
 from data.batches import MAX_CONTRAST
 from data.catalog import TRAIN_SETS
-from data.patches import DEFAULT_PATCH, prepare_command
+from data.patch_file import prepare_command
+from data.patches import DEFAULT_PATCH
 from engine.recipe import Recipe
 from models import model_label, model_options
 from report.experiments import PREPARATIONS, RECIPES

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.patches import patch_file
+from data.patch_file import patch_path
 from models import TRAINABLE
 from report.experiments import GROUPS, PREPARATIONS, SHORT
 from report.facts import SCALE, read_history
@@ -54,7 +54,7 @@ def run(script, arguments, folder):
 def prepare(preparation, args):
     """The folder with the patches of one preparation, made where it is missing; images come from args.data_dir too."""
     folder = args.runs.resolve() / f"data_{preparation or 'plain'}"
-    if not patch_file(args.dataset, SCALE, "y", folder).exists():
+    if not patch_path(args.dataset, SCALE, "y", folder).exists():
         source = Path(args.source or args.data_dir).resolve()
         flags = [*PREPARATIONS[preparation], "--data-dir", folder, "--source", source]
         run("prepare.py", ["--dataset", args.dataset, "--scale", SCALE, *flags], args.runs)

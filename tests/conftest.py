@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from helpers import VDSR, run_in, train_flags
 from PIL import Image
 
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from support.command_line import run_script
 
 
@@ -104,10 +106,32 @@ def tiny(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny):
+    """One whole run of a small VDSR with the default recipe and the default --out; left as it is."""
+    place = tmp_path_factory.mktemp("finished")
+    out = run_in(place, train_flags(tiny, *VDSR))
+    return SimpleNamespace(place=place, folder=place / "runs" / "vdsr_x4", out=out)
+
+
+@pytest.fixture
+def stopped(finished_one_epoch, workplace):
+    """A copy, to be spoilt, of the folder of a small VDSR's run that was stopped after its first epoch."""
+    return shutil.copytree(finished_one_epoch, workplace / "run")
+
+
+@pytest.fixture(scope="session")
+def finished_one_epoch(tmp_path_factory, tiny):
+    """What `stopped` is a copy of."""
+    place = tmp_path_factory.mktemp("stopped")
+    run_in(place, train_flags(tiny, *VDSR, "--stop-after", 1, "--out", "run"))
+    return place / "run"
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """Training draws no curve: that takes longer than the tests' runs."""
-    monkeypatch.setattr("report.drawing.draw_curve", lambda *arguments: None)
+    monkeypatch.setattr("train.draw_curve", lambda *what: None)
 
 
 @pytest.fixture

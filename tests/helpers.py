@@ -1,6 +1,8 @@
 """What several test files share: small networks, folders' contents, equal states, refusals, waiting, figures."""
 
+import csv
 import json
+import shutil
 import struct
 import sys
 import time
@@ -14,19 +16,20 @@ import torch
 from matplotlib.axis import Tick
 from matplotlib.text import Text
 from PIL import Image
+from skimage import data
+from tqdm import tqdm
 
 import train
-from data.batches import PatchPairs
+from data.batches import Batches
 from engine.checkpoint import CHECKPOINT_VERSION, load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
-from engine.run import start_run
+from engine.run import Run
 from models import build_model, model_options
-from report.facts import read_history
 from support.command_line import UserError
 from support.files import write_json
-from support.processes import Team
 from support.provenance import library_versions
 
+PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # uint8 (164, 168, 3), a face
 SMALL = {
     "depth": 3,
     "num_groups": 1,
@@ -47,6 +50,15 @@ def network_flags(name):
     """The same as flags of train.py."""
     settings = (f"{option}={value}" for option, value in small_options(name).items())
     return ("--model", name, *(word for setting in settings for word in ("--set", setting)))
+
+
+VDSR, SRRESNET = network_flags("vdsr"), network_flags("srresnet")
+
+
+def train_flags(tiny, *flags):
+    """The command line of a small training on the set `tiny`, three steps an epoch; a flag given again here wins."""
+    small = ("--dataset", "tiny", "--data-dir", tiny, "--device", "cpu", "--precision", "fp32", "--batch-size", 8)
+    return [str(word) for word in (*small, "--epochs", 4, *flags)]
 
 
 def run_in(folder, arguments, script=train):
@@ -142,26 +154,42 @@ def equal(first, second):
     return first == second
 
 
+def read_log(folder):
+    """The rows of a run's log.csv, {column: number}."""
+    with open(folder / "log.csv", encoding="utf-8") as file:
+        return [{column: float(text) for column, text in row.items()} for row in csv.DictReader(file)]
+
+
 def state_of(folder):
     """All that a finished run holds, without its times and its command."""
     last, best = (load_checkpoint(folder / f"{name}.pth") for name in ("last", "best"))
-    rows = read_history(folder / "log.csv")
+    rows = read_log(folder)
     assert rows
     for checkpoint in (last, best):
-        checkpoint.pop("command")
+        del checkpoint["command"], checkpoint["run"]
     for row in [*rows, *last["training"]["history"]]:
         del row["patches_per_s"], row["seconds"]
+    del last["training"]["seconds"]
     return [last, best, rows]
 
 
 def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
-    """A small network on random patches in batches of 4, the last one smaller."""
+    """A small network on random patches in batches of 4, the last one smaller; nothing to validate it on."""
     torch.manual_seed(0)
-    pairs = [(torch.rand(patches, 1, 8, 8) * 255, torch.rand(patches, 1, 32, 32) * 255)]
-    pairs = PatchPairs(pairs, 4, torch.device(device), 1e9)
-    model = build_model(name, 4, **small_options(name))
     recipe = Recipe(**{"epochs": 2, "batch_size": 4, "precision": "fp32"} | recipe)
-    return start_run(model, recipe, {}, pairs, [], Team())
+    parts = [(torch.rand(patches, 1, 8, 8) * 255, torch.rand(patches, 1, 32, 32) * 255)]
+    batches = Batches(parts, recipe.batch_size, torch.device(device), augmented=recipe.augment, seed=recipe.seed)
+    return Run(build_model(name, 4, **small_options(name)), recipe, {"scale": 4, "channels": 1}, batches, [])
+
+
+def train_epochs(run, step, count=2):
+    """Train some epochs without validation; the mean loss of each."""
+    losses = []
+    for _ in range(count):
+        loss, patches_per_s = train.train_epoch(run, step, tqdm(disable=True))
+        run.end_epoch(loss, patches_per_s, 0.0)
+        losses.append(loss)
+    return losses
 
 
 def vdsr_checkpoint(scale=4, channels=1, **options):
@@ -215,3 +243,47 @@ def assert_legible(figure):
         assert figure.bbox.x0 - 0.5 <= box.x0 < box.x1 <= figure.bbox.x1 + 0.5, (number, box)
         assert figure.bbox.y0 - 0.5 <= box.y0 < box.y1 <= figure.bbox.y1 + 0.5, (number, box)
         assert not any(box.overlaps(other) for other in boxes[:number]), (number, box)
+
+
+def small_checkpoint(path, *, scale=4, channels=1, strength=10, val_set="held-out", seed=0):
+    """Write the checkpoint of a small, untrained VDSR; strength 0 leaves its output at the bicubic image."""
+    torch.manual_seed(seed)
+    checkpoint = vdsr_checkpoint(scale, channels) | {"val_set": val_set}
+    torch.nn.init.normal_(checkpoint["weights"]["reconstruction.weight"], std=strength * 1e-3)
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def small_set(folder):
+    """Fill a folder with a colour and a grey photograph whose sizes are no multiples of 4."""
+    folder.mkdir(parents=True)
+    Image.fromarray(PHOTOGRAPH[:66, :83]).save(folder / "face.png")
+    Image.fromarray(data.camera()[:57, 200:250]).save(folder / "coat.bmp")
+    return folder
+
+
+def clean_run(script, *arguments):
+    """Run test.py on the CPU: its result, after checking that it did not complain."""
+    result = script("test", *arguments, "--device", "cpu")
+    assert (result.status, result.err) == (0, "")
+    return result
+
+
+def scored(script, folder, *weights, flags=()):
+    """Score checkpoints on small_set(), no figures: (what was printed, {key: document})."""
+    if not (folder / "shots").exists():
+        small_set(folder / "shots")
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    result = clean_run(script, "--weights", *weights, "--dataset", "shots", "--no-figures", "--out", "out", *flags)
+    documents = [read_json(path) for path in sorted((folder / "out" / "results").iterdir())]
+    return result.out, {document["key"]: document for document in documents}
+
+
+def truncate(path):
+    """Cut a file in half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cases(table):
+    """Return the entries of a table as the cases of a test, each under its name."""
+    return [pytest.param(*entry, id=name) for name, entry in table.items()]

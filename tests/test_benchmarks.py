@@ -45,10 +45,10 @@ def speed(script, tmp_path):
 def no_images(monkeypatch):
     """No image set is at hand."""
 
-    def find_images(*_):
+    def load_images(*_):
         raise UserError("91 of 91 images are missing")
 
-    monkeypatch.setattr(parts, "find_images", find_images)
+    monkeypatch.setattr(parts, "load_images", load_images)
 
 
 # ---------------------------------------------------------------- the reference loop
@@ -188,8 +188,12 @@ def test_an_epoch_of_random_patches_has_as_many_steps_as_it_is_counted_with(tmp_
     bench = parts.Bench(
         args=None, device=torch.device("cpu"), precision="fp32", options={"vdsr": SMALL}, folder=tmp_path
     )
-    run, _ = bench.run("vdsr", steps)
-    assert len(bench.patches(steps).lr) == steps * reference.BATCH == len(run.pairs)
+    run, step = bench.run("vdsr", steps)
+    assert len(bench.patches(steps).lr) == steps * reference.BATCH == run.batches.patches
+    called = []
+    for _ in range(2):
+        parts.train_epoch(run, lambda *batch: called.append(len(batch[0])) or step(*batch))
+    assert called == 2 * steps * [reference.BATCH]
     with h5py.File(bench.pairs(steps)) as file:
         assert len(file["lr"]) == len(file["hr"]) == steps * reference.BATCH
 

@@ -4,15 +4,14 @@ from copy import deepcopy
 
 import pytest
 import torch
-from helpers import equal, random_run, read_json
-from tqdm import tqdm
+from helpers import equal, random_run, read_json, train_epochs
 
-import train
-from data.patches import prepare_patches
+from data.patch_file import prepare_patches
 from engine.checkpoint import load_checkpoint
+from engine.graph import accelerate
 from engine.step import TrainingStep
 from models import TRAINABLE
-from support.devices import choose_device, choose_kernels
+from support.devices import choose_device, prepare_for_training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -22,9 +21,9 @@ VDSR = ("--model", "vdsr", "--set", "depth=5", "--set", "num_features=16")
 @pytest.fixture(autouse=True)
 def same_kernels():
     """Kernels that give the same bits in every run, as --deterministic chooses them."""
-    choose_kernels(deterministic=True)
+    prepare_for_training(deterministic=True)
     yield
-    choose_kernels(deterministic=False)
+    prepare_for_training(deterministic=False)
 
 
 @pytest.fixture
@@ -43,21 +42,20 @@ def test_recorded_step_trains_as_the_written_one(name, precision, compiled):
     if compiled and precision == "bf16":
         pytest.skip("fused operations round to bf16 less often")
     results = []
-    for recordable in (True, False):
-        run = random_run(name, patches=34, device=choose_device("cuda"), precision=precision, centralize=True)
-        step = TrainingStep(run, compiled and recordable)
-        step.recordable = recordable
-        losses = [train.train_epoch(run, step, tqdm(disable=True))[0] for _ in range(2)]
-        assert (step.graph is not None) == recordable
-        results.append([torch.tensor(losses), *run.model.state_dict().values(), *run.average.averaged])
+    for recorded in (True, False):
+        run = random_run(name, patches=34, device=choose_device("cuda"), precision=precision)
+        step = accelerate(TrainingStep(run), compiled) if recorded else TrainingStep(run)
+        losses = torch.tensor(train_epochs(run, step))
+        assert not recorded or step.graph is not None
+        results.append([losses, *run.model.state_dict().values(), *run.average.averaged])
     for recorded, written in zip(*results, strict=True):
         torch.testing.assert_close(recorded, written, rtol=1e-4, atol=1e-6)
 
 
 def test_recorded_step_whose_gradient_is_not_finite_changes_nothing():
     run = random_run("drrn", patches=34, device=choose_device("cuda"))
-    step = TrainingStep(run)
-    train.train_epoch(run, step, tqdm(disable=True))
+    step = accelerate(TrainingStep(run), compiled=False)
+    train_epochs(run, step, 1)
     assert step.graph is not None
     before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))
     assert not step(torch.rand_like(step.lr), torch.full_like(step.hr, torch.inf)).isfinite()
@@ -75,7 +73,7 @@ def test_resumed_run_is_the_run_never_stopped(script, workplace, small_set):
     whole, parts = (load_checkpoint(workplace / folder / "last.pth") for folder in ("whole", "parts"))
     assert equal(whole["weights"], parts["weights"])
     assert equal(whole["training"]["model"], parts["training"]["model"])
-    assert equal(whole["training"]["optimizer"]["state"], parts["training"]["optimizer"]["state"])
+    assert equal(whole["training"]["optimizer"], parts["training"]["optimizer"])
 
 
 def test_weights_of_a_gpu_are_read_and_scored_by_a_processor(script, workplace, small_set):

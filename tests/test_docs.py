@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from helpers import read_json
 
-import train
 from data.catalog import TRAIN_SETS
 from docs import build
+from engine.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = (ROOT / "README.md", ROOT / "README.zh.md")
@@ -109,7 +109,7 @@ def test_all_shipped_weights_have_their_scores_beside_them():
 
 def test_facts_of_the_recipe_and_protocol_pages_are_those_of_the_code():
     training, protocol = (TEXTS[ROOT / "docs" / f"{name}.md"] for name in ("training", "protocol"))
-    recipe = train.Recipe()
+    recipe = Recipe()
     numbers = {float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", training)}
     fields = ("epochs", "batch_size", "learning_rate", "warmup", "clip", "average")
     assert {getattr(recipe, field) for field in fields} <= numbers

@@ -1,86 +1,42 @@
 """Files from strangers: each ends in success or one line and status 2, with bounded memory and nothing half written.
 
-FUZZ=20000 python -m pytest tests/test_hostile.py is the long form: so many mutated files in all, in place of 1,400.
+FUZZ=20000 python -m pytest tests/test_{hostile,images,patch_file}.py is the long form: so many mutated files in all, in
+place of 1,400.
 """
 
-import faulthandler
-import io
 import os
 import random
 import shutil
-import signal
-import sys
 import warnings
 import zipfile
-import zlib
-from collections import Counter
-from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 import torch
-from helpers import contents, png_claiming, refused, run_in, with_right_checksums
+from fuzzing import (
+    FUZZ,
+    PHOTOGRAPH,
+    check_mixture,
+    little_memory,
+    mutate_patches,
+    mutated,
+    mutated_image,
+    no_hang,
+    outcome,
+    saved,
+)
+from helpers import contents, refused, run_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
-from PIL.PngImagePlugin import PngInfo
-from skimage import data
+from PIL import Image
 
-from data import catalog
-from data.catalog import CatalogImage, ImageSet, Mirror, describe_image, find_images
-from data.images import read_image, read_photo
-from data.patches import ATTRIBUTES, prepare_patches, read_patches
+from data.images import read_photo
+from data.patch_file import ATTRIBUTES, prepare_patches
 from engine.checkpoint import CHECKPOINT_FIELDS, load_checkpoint, model_from_checkpoint, save_checkpoint
 from engine.recipe import Recipe
 from engine.run import LOG_COLUMNS
-from support.command_line import UserError, is_plain_text
-
-FUZZ = int(os.environ.get("FUZZ", 1400))  # mutated files in all
-SECONDS = 20  # for one file: more counts as a hang
-PHOTOGRAPH = data.astronaut()[20:60, 180:224]
-
-
-class Hang(BaseException):
-    """Not an Exception, which a reader of damaged files might take for damage."""
-
-
-@contextmanager
-def no_hang():
-    """Raise Hang after SECONDS; a loop that never returns to Python ends the process a little later."""
-
-    def stop(number, frame):
-        raise Hang
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    faulthandler.dump_traceback_later(3 * SECONDS, exit=True, file=sys.__stderr__)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def little_memory(megabytes=150):
-    """Fail where the process's resident memory rises by more in between (Linux can reset its peak)."""
-
-    def kilobytes(field):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith(field)).split()[1])
-
-    if sys.platform != "linux":
-        yield
-        return
-    Path("/proc/self/clear_refs").write_text("5")
-    before = kilobytes("VmRSS")
-    yield
-    assert kilobytes("VmHWM") - before < 1000 * megabytes
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +50,7 @@ def home(tmp_path_factory):
     network = ["--model", "vdsr", "--set", "depth=2", "--set", "num_features=2", "--stop-after", "1", "--out", "run"]
     prepare_patches("tiny", images=place / "shots", patch_size=20, stride=20, data_dir=place / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("report.drawing.draw_curve", lambda *arguments: None)
+        patch.setattr("train.draw_curve", lambda *what: None)
         run_in(place, [*arguments, *network])
     return place
 
@@ -329,7 +285,7 @@ def part(name, **values):
 
 
 STATES = {
-    "moments that are a tensor": with_state(lambda c: c["training"]["optimizer"]["state"].update({0: torch.zeros(3)})),
+    "moments that are a tensor": with_state(lambda c: c["training"]["optimizer"].update({0: torch.zeros(3)})),
     "epochs of 10^18": part("recipe", epochs=10**18),
     "batches of 10^18": part("recipe", batch_size=10**18),
     "clipping at infinity": part("recipe", clip=float("inf")),
@@ -344,7 +300,9 @@ STATES = {
     "history that is a number": part("training", history=3),
     "steps below zero": part("training", average_steps=-11),
     "infinite best epoch": part("training", best_epoch=float("inf")),
-    "generator of floats": part("training", generator=torch.zeros(5056)),
+    "losses of whole numbers and of another shape": part("training", losses=torch.zeros(2, 3).long()),
+    "losses of more steps than an epoch has": part("training", losses=torch.zeros(99)),
+    "seconds of a word": part("training", seconds="long"),
     "data of scale 0": part("data", scale=0),
     "data of another scale": part("data", scale=2),
     "data of another colour": part("data", colour="rgb"),
@@ -354,18 +312,16 @@ STATES = {
     "copies of words": part("data", copies=["whole"]),
     "tensor in the data": part("data", held_out=torch.zeros(2)),
     "complex moments": with_state(
-        lambda c: c["training"]["optimizer"]["state"][0].update(exp_avg=torch.zeros(2, 1, 3, 3).cfloat())
+        lambda c: c["training"]["optimizer"][0].update(exp_avg=torch.zeros(2, 1, 3, 3).cfloat())
     ),
     "moments of 10^12 values": with_state(
-        lambda c: c["training"]["optimizer"]["state"][0].update(exp_avg=torch.zeros(1).expand(10**6, 10**6))
+        lambda c: c["training"]["optimizer"][0].update(exp_avg=torch.zeros(1).expand(10**6, 10**6))
     ),
 }
 
 
 WORDS = {  # of those that are about the patches
     STATES["data in ../../x"]: "unknown training set '../../x'",
-    STATES["copies of 10^9 times the size"]: "asked for is [1.0, 1000000000.0]",
-    STATES["copies of words"]: "asked for is ['whole']",
 }
 
 
@@ -376,108 +332,7 @@ def test_run_that_no_training_can_have_written_is_not_resumed(script, place, spo
         assert refused(script, "train", RESUME, WORDS.get(spoil, "last.pth: "), unchanged=place.parent)
 
 
-# ---------------------------------------------------------------- patch files, case by case
-
-
-def linked(name, link):
-    def spoil(file):
-        del file[name]
-        file[name] = link
-
-    return spoil
-
-
-def elsewhere(name, make):
-    """A spoiler that replaces a dataset by one of the same shape and type whose values lie in another file."""
-
-    def spoil(file):
-        shape, dtype = file[name].shape, file[name].dtype
-        del file[name]
-        make(file, name, shape, dtype)
-
-    return spoil
-
-
-def external(file, name, shape, dtype):
-    size = int(np.prod(shape)) * dtype.itemsize
-    Path("secret").write_bytes(bytes(size))
-    file.create_dataset(name, shape, dtype, external=[("secret", 0, size)])
-
-
-def virtual(file, name, shape, dtype):
-    layout = h5py.VirtualLayout(shape, dtype)
-    layout[:] = h5py.VirtualSource("other.h5", name, shape)
-    file.create_virtual_dataset(name, layout)
-
-
-def filtered(file, name, shape, dtype):
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)  # which no filter makes smaller
-    file.create_dataset(name, data=noise, compression="gzip", chunks=shape)
-
-
-def shared_by_thousands(file):
-    """One held-out image under a thousand names: a small file that would fill the memory."""
-    for number in range(1000):
-        file[f"val/{number}"] = file["val/1.png"]
-
-
-def a_billion(file):
-    for name, shape, dtype in (("lr", (10**9, 1, 5, 5), np.float32), ("hr", (10**9, 1, 20, 20), np.uint8)):
-        del file[name]
-        file.create_dataset(name, shape, dtype, chunks=(64, *shape[1:]))
-
-
-def enormous_held_out(file):
-    del file["val/1.png/lr"]
-    file.create_dataset("val/1.png/lr", (1, 10**5, 10**5), np.float32, chunks=(1, 64, 64))
-
-
-def attribute(**values):
-    return lambda file: file.attrs.update(values)
-
-
-PATCH_FILES = {
-    "external link": (linked("hr", h5py.ExternalLink("other.h5", "/hr")), "a link"),
-    "external link to the held-out images": (linked("val", h5py.ExternalLink("other.h5", "/val")), "a link"),
-    "external link to a held-out image": (
-        linked("val/1.png/hr", h5py.ExternalLink("other.h5", "/val/1.png/hr")),
-        "link",
-    ),
-    "soft link": (linked("hr", h5py.SoftLink("/lr")), "a link"),
-    "soft link to itself": (linked("hr", h5py.SoftLink("/hr")), "a link"),
-    "values in any file": (elsewhere("hr", external), "other files"),
-    "virtual dataset": (elsewhere("hr", virtual), "other files"),
-    "filter": (elsewhere("hr", filtered), "filtered"),
-    "billion patches": (a_billion, "claims more values"),
-    "held-out image of 10^10 pixels": (enormous_held_out, "more than 100,000,000 pixels"),
-    "held-out image of a thousand names": (shared_by_thousands, "claims more values"),
-    "group named ..": (lambda file: file.create_group("val/.."), "not a whole patch file"),
-    "patch size of a word": (attribute(patch_size="large"), "patch_size is large"),
-    "patch size of 2.5": (attribute(patch_size=20.0), "patch_size is 20.0"),
-    "patch size of a table": (attribute(patch_size=np.zeros((9, 9))), "patch_size is [["),
-    "stride of nothing": (attribute(stride=h5py.Empty("f")), "stride is"),
-    "copies of no size": (attribute(copies=[1.0, 0.0]), "copies is [1.0, 0.0]"),
-    "copies of no number": (attribute(copies=[1.0, np.nan]), "copies"),
-    "copies of 10^9 times the size": (attribute(copies=[1.0, 1e9]), "copies"),
-    "copies of words": (attribute(copies=["whole", "half"]), "copies"),
-    "no copies": (attribute(copies=h5py.Empty("f")), "copies"),
-    "escapes in a held-out name": (attribute(held_out=["\x1b[2J"]), "held_out is"),
-    "lines in the manifest": (attribute(manifest="a\nb"), "manifest is"),
-    "escapes in the colour": (attribute(colour="\x1b[2J" * 99), "colour is '\\x1b[2J"),
-}
-
-
-@pytest.mark.parametrize(("spoil", "words"), PATCH_FILES.values(), ids=PATCH_FILES)
-def test_patch_file_is_refused_before_its_values_are_read(script, place, monkeypatch, spoil, words):
-    shutil.copy("data/tiny_x4.h5", "data/other.h5")
-    with h5py.File("data/tiny_x4.h5", "r+") as file:
-        spoil(file)
-    read = []
-    getitem = h5py.Dataset.__getitem__
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *given: read.append(given) or getitem(*given))
-    with no_hang(), little_memory():
-        assert refused(script, "train", TRAIN, "tiny_x4.h5", words, "rebuild it with", unchanged=place)
-    assert not read
+# ---------------------------------------------------------------- patch files
 
 
 def test_unknown_attribute_does_not_enter_a_checkpoint(script, place):
@@ -486,92 +341,6 @@ def test_unknown_attribute_does_not_enter_a_checkpoint(script, place):
         file.attrs["remark"] = "\x1b[2J"
     assert ends_well(script, "train", [*TRAIN, "--stop-after", 1])
     assert "remark" not in load_checkpoint("new/last.pth")["data"]
-
-
-# ---------------------------------------------------------------- images, case by case
-
-
-def saved(image=PHOTOGRAPH, file_format="PNG", **options):
-    """The bytes of an image file."""
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, file_format, **options)
-    return file.getvalue()
-
-
-@cache
-def bomb():
-    return zlib.compress(bytes(250 << 20), 1)
-
-
-def tiff(*entries, pages=1):
-    """A TIFF whose directories, `pages` of them, hold only the entries (tag, type, count, value)."""
-    directory = len(entries).to_bytes(2, "little") + b"".join(
-        tag.to_bytes(2, "little")
-        + kind.to_bytes(2, "little")
-        + count.to_bytes(4, "little")
-        + value.to_bytes(4, "little")
-        for tag, kind, count, value in entries
-    )
-    places = [8 + page * (len(directory) + 4) for page in range(1, pages)] + [0]
-    return b"II*\0\x08\0\0\0" + b"".join(directory + place.to_bytes(4, "little") for place in places)
-
-
-GREY_TIFF = ((256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 16))
-ABSURD_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + b"\x12\x01\x05\0\xff\xff\xff\xff\xff\xff\xff\x7f" * 2 + b"\x08\0\0\0"
-IMAGES = {  # what: (bytes, a word of the message)
-    "PNG of 50,000 x 50,000": (lambda: png_claiming(50_000, 50_000), "allowed are 100,000,000 pixels"),
-    "PNG of 2^31 x 2^31": (lambda: png_claiming(2**31 - 1, 2**31 - 1), "allowed are 100,000,000 pixels"),
-    "PNG of 0 x 0": (lambda: png_claiming(0, 0), "not an image that can be read"),
-    "PNG of 5 x 0": (lambda: png_claiming(5, 0), "not an image that can be read"),
-    "bomb in iCCP": (lambda: png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())]), "too large"),
-    "bomb in zTXt": (lambda: png_claiming(40, 40, chunks=[(b"zTXt", b"a\0\0" + bomb())]), "too large"),
-    "bomb in iTXt": (lambda: png_claiming(40, 40, chunks=[(b"iTXt", b"a\0\1\0a\0a\0" + bomb())]), "too large"),
-    "a thousand texts": (
-        lambda: png_claiming(40, 40, chunks=[(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))] * 1000),
-        "text chunks",
-    ),
-    "PNG with fewer pixels than it claims": (lambda: png_claiming(9000, 9000, bytes(100)), "cut short"),
-    "GIF of 0 x 0": (lambda: b"GIF89a" + bytes(7) + b";", "not an image that can be read"),
-    "BMP of 60000 x 60000": (
-        lambda: saved(file_format="BMP")[:18] + (60_000).to_bytes(4, "little") * 2 + saved(file_format="BMP")[26:],
-        "allowed are 100,000,000 pixels",
-    ),
-    "TIFF of 60000 x 60000": (
-        lambda: tiff((256, 4, 1, 60_000), (257, 4, 1, 60_000), *GREY_TIFF[2:]),
-        "allowed are 100,000,000 pixels",
-    ),
-    "TIFF of 50,000 pages": (lambda: tiff(*GREY_TIFF, pages=50_000), "multi-page"),
-    "TIFF whose next page is itself": (lambda: tiff(*GREY_TIFF)[:-4] + (8).to_bytes(4, "little"), ""),
-    "TIFF tag of 4 billion values": (lambda: tiff(*GREY_TIFF[:-1], (279, 4, 2**32 - 1, 8)), ""),
-    "truncated": (lambda: saved()[:-500], "cut short"),
-}
-
-
-@pytest.mark.parametrize(("make", "word"), IMAGES.values(), ids=IMAGES)
-def test_image_is_read_or_refused_in_little_time_and_memory(script, place, make, word):
-    (place / "given").mkdir()
-    (place / "given" / "image.png").write_bytes(make())
-    for arguments in (ENLARGE, [*SCORE[:3], "given", *SCORE[4:]]):
-        with no_hang(), little_memory():
-            if word:
-                assert refused(script, "test", arguments, "image.png", word, unchanged=place)
-            else:
-                ends_well(script, "test", arguments)
-
-
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_absurd_exif_is_read_over_or_refused(script, place, file_format):
-    (place / "given").mkdir()
-    (place / "given" / "image.png").write_bytes(saved(file_format=file_format, exif=ABSURD_EXIF))
-    ends_well(script, "test", ENLARGE)
-
-
-def test_pipe_is_not_waited_for(script, place):
-    os.mkfifo("given")
-    with no_hang():
-        result = script("test", *ENLARGE)
-    assert (result.status, os.listdir("out") if Path("out").exists() else []) == (2, [])
-    assert "pipe" in result.err
 
 
 # ---------------------------------------------------------------- names and folders
@@ -617,130 +386,7 @@ def test_links_to_images_are_read_and_nothing_is_written_through_a_link(script, 
     assert not os.path.islink("out/linked_x4.png") and not os.path.islink("data/own_x4.h5")
 
 
-@pytest.mark.parametrize(
-    "listed", ["../../x.png", "/x.png", "a/..", "..", "", "x\0.png", "x" * 300 + ".png", "x\n.png"]
-)
-def test_path_in_a_mirrors_list_reaches_no_file(tmp_path, monkeypatch, listed):
-    image_set = ImageSet("trio", (describe_image("a", PHOTOGRAPH),), mirrors=(Mirror("http://m/", (listed,)),))
-    monkeypatch.setattr(catalog, "fetch", lambda address: saved())
-    assert find_images(image_set, tmp_path / "data", say=lambda line: None) == {"a": tmp_path / "data/trio/a.png"}
-    assert [p.relative_to(tmp_path).as_posix() for p in contents(tmp_path)] == ["data", "data/trio", "data/trio/a.png"]
-
-
-def test_downloaded_image_that_is_none_of_the_set_is_written_nowhere(tmp_path, monkeypatch):
-    image_set = ImageSet("trio", (CatalogImage("a", 40, 44, "0" * 64),), mirrors=(Mirror("http://m/", ("a.png",)),))
-    for content in (png_claiming(50_000, 50_000), saved(), png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())])):
-        monkeypatch.setattr(catalog, "fetch", lambda address, content=content: content)
-        with no_hang(), little_memory(), pytest.raises(UserError, match="missing"):
-            find_images(image_set, tmp_path / "data", say=lambda line: None)
-    assert contents(tmp_path) == {}
-
-
 # ---------------------------------------------------------------- mutated files
-
-
-def mutated(content, chance):
-    """Bytes with one or several changes: bytes, bits, extreme numbers, insertions, swapped blocks, a cut end."""
-    content = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 4, 16))):
-        near = min(len(content), chance.choice((64, 512, len(content))))  # headers are where readers go wrong
-        at = chance.randrange(near + 1)
-        kind = chance.randrange(12)
-        if kind < 4:
-            content[at : at + 1] = chance.randbytes(1)
-        elif kind < 6:
-            content[at : at + 1] = bytes(byte ^ 1 << chance.randrange(8) for byte in content[at : at + 1])
-        elif kind < 8:
-            size = chance.choice((1, 2, 4, 8))
-            content[at : at + size] = chance.choice((b"\0", b"\xff", b"\x7f", b"\x80", b"\x01")) * size
-        elif kind == 8:
-            content[at:at] = chance.randbytes(chance.randrange(1, 40))
-        elif kind == 9:
-            size, other = chance.randrange(1, 64), chance.randrange(len(content) + 1)
-            content[at : at + size], content[other : other + size] = (
-                content[other : other + size],
-                content[at : at + size],
-            )
-        elif kind == 10:
-            del content[at : at + chance.randrange(1, 40)]
-        elif chance.random() < 0.5:
-            del content[at:]
-    return bytes(content)
-
-
-def sources():
-    """Image files of every format, with whatever their readers can go wrong in."""
-    noise = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
-    rgb, exif = Image.fromarray(noise), Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
-    text = PngInfo()
-    text.add_text("key", "text " * 99, zip=True)
-    text.add_itxt("key", "text " * 99, zip=True)
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    tagged = {"exif": exif, "icc_profile": profile}
-    palette = rgb.quantize(16)
-    two = {"save_all": True, "append_images": [rgb.rotate(180)]}
-    return [
-        saved(rgb, "PNG", pnginfo=text, **tagged),
-        saved(palette, "PNG", transparency=2, bits=4),
-        saved(noise[..., 0].astype(np.uint16) * 257, "PNG"),
-        saved(rgb, "PNG", **two),
-        saved(rgb, "JPEG", **tagged),
-        saved(rgb, "JPEG", progressive=True, subsampling=2),
-        saved(rgb, "BMP"),
-        saved(palette, "BMP"),
-        saved(rgb, "TIFF", **tagged),
-        saved(rgb, "TIFF", compression="tiff_lzw"),
-        saved(rgb, "TIFF", compression="jpeg"),
-        saved(noise[..., 0].astype(np.uint16) * 257, "TIFF", compression="tiff_adobe_deflate"),
-        saved(rgb, "GIF"),
-        saved(rgb, "GIF", **two),
-        saved(rgb, "WEBP", **tagged),
-        saved(rgb.convert("RGBA"), "WEBP", lossless=True),
-    ]
-
-
-SOURCES = sources()
-
-
-def mutated_image(seed):
-    """Image file number `seed`: the source formats in turn, PNG checksums right in every second one."""
-    content = mutated(SOURCES[seed % len(SOURCES)], random.Random(seed))
-    return with_right_checksums(content) if seed // len(SOURCES) % 2 else content
-
-
-def outcome(function, *arguments):
-    """ "read", or the message of a UserError, which is one line."""
-    with no_hang():
-        try:
-            function(*arguments)
-            return "read"
-        except UserError as error:
-            assert is_plain_text(" ".join(str(error).split())), error
-            return str(error)
-
-
-def check_mixture(outcomes):
-    """The mutations are worth something: some files are still read, and most are refused for several reasons."""
-    refusals = {word.partition(": ")[2][:30] for word in outcomes if word != "read"}
-    assert "read" in outcomes and len(refusals) > 2, Counter(outcomes)
-
-
-def test_mutated_image_is_read_or_refused_in_one_line(tmp_path, capfd):
-    outcomes = []
-    for seed in range(FUZZ * 40 // 100):
-        path = tmp_path / "x.png"
-        path.write_bytes(mutated_image(seed))
-        with warnings.catch_warnings(record=True) as caught:
-            outcomes += [outcome(read_image, path), outcome(read_photo, path)]
-        assert [str(w.message) for w in caught] == [], seed
-        said = capfd.readouterr()
-        # libtiff, and libpng with 16 bits, print for themselves
-        assert said == ("", "") or path.read_bytes()[:2] in (b"II", b"MM") or said.err.startswith("libpng"), (
-            seed,
-            said,
-        )
-    check_mixture(outcomes)
 
 
 def test_folder_of_mutated_images_is_enlarged_but_for_those_named(script, place):
@@ -762,47 +408,11 @@ def test_folder_of_mutated_images_is_enlarged_but_for_those_named(script, place)
             read_photo(Path("out", name))
 
 
-def mutate_patches(path, chance):
-    """Change a patch file byte by byte, or through h5py: attributes, links, datasets."""
-    if chance.random() < 0.5:
-        path.write_bytes(mutated(path.read_bytes(), chance))
-        return
-    odd = [0, -1, 2**40, 1.5, "x", "", [1, 2], np.zeros((3, 3)), h5py.Empty("f"), b"\xff", "\n", True, float("nan")]
-    names = ["lr", "hr", "val", "val/1.png", "val/1.png/lr", "val/1.png/hr"]
-    with h5py.File(path, "r+") as file:
-        name = chance.choice(names)
-        kind = chance.randrange(6)
-        if kind < 2:
-            file.attrs[chance.choice(sorted(file.attrs))] = chance.choice(odd)
-        elif kind == 2:
-            del file[name]
-        elif kind == 3 and isinstance(file[name], h5py.Dataset):
-            value = file[name][()]
-            del file[name]
-            file[name] = chance.choice(
-                (value[..., :-1], value.astype(">f4"), value.astype("f2"), value[0], value * 0 - 1)
-            )
-        elif kind == 4:
-            linked(name, chance.choice((h5py.SoftLink("/"), h5py.ExternalLink("tiny_x4.h5", "/lr"))))(file)
-        else:
-            file[chance.choice(["val/..", "val/x", "x", "val/1.png/x"])] = chance.choice(
-                [1, np.zeros((1, 4, 4), np.uint8)]
-            )
-
-
-def test_mutated_patch_file_is_read_or_refused_in_one_line(home, tmp_path):
-    outcomes, path = [], tmp_path / "tiny_x4.h5"
-    for seed in range(FUZZ * 12 // 100):
-        shutil.copy(home / "data" / "tiny_x4.h5", path)
-        mutate_patches(path, random.Random(seed))
-        outcomes.append(outcome(lambda: read_patches(path, dataset="tiny", scale=4, colour="y")))
-    check_mixture(outcomes)
-
-
 def test_training_on_a_mutated_patch_file_succeeds_or_ends_in_one_line(script, home, place):
     trained = 0
     for seed in range(10**6, 10**6 + FUZZ * 8 // 100):
-        shutil.copy(home / "data" / "tiny_x4.h5", "data/tiny_x4.h5")
+        shutil.rmtree("data")  # a new file: git, asked by a run that was refused at once, may still hold the old one
+        shutil.copytree(home / "data", "data")
         mutate_patches(place / "data" / "tiny_x4.h5", random.Random(seed))
         trained += ends_well(script, "train", TRAIN, seed)
         shutil.rmtree("new", ignore_errors=True)
@@ -868,14 +478,14 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 FIELDS = {
-    (): [*CHECKPOINT_FIELDS, "revived", "started_from", "new"],
+    (): [*CHECKPOINT_FIELDS, "started_from", "new"],
     ("recipe",): list(asdict(Recipe())),
     ("data",): list(ATTRIBUTES),
     ("options",): ["depth", "num_features", "bicubic_skip", "width"],
-    ("training",): ["model", "average_steps", "optimizer", "generator", "history", "best_psnr", "best_epoch"],
+    ("training",): ["model", "average_steps", "optimizer", "losses", "seconds", "history", "best_psnr", "best_epoch"],
     ("training", "history", 0): list(LOG_COLUMNS),
-    ("training", "optimizer", "state"): [0, 1, 2, 3, "0"],
-    ("training", "optimizer", "state", 0): ["step", "exp_avg", "exp_avg_sq"],
+    ("training", "optimizer"): [0, 1, 2, 3, "0"],
+    ("training", "optimizer", 0): ["step", "exp_avg", "exp_avg_sq"],
 }
 
 

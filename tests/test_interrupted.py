@@ -3,9 +3,6 @@
 The long form, with hundreds of kills: `KILLS=300 python -m pytest tests/test_interrupted.py -k random_moments`.
 """
 
-import gc
-import io
-import itertools
 import multiprocessing
 import os
 import random
@@ -18,16 +15,14 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import pytest
 import torch
-from helpers import contents, equal, network_flags, refused, state_of
+from helpers import SRRESNET, contents, equal, state_of
 
 import engine.folder
 import train
-from data.patches import PatientFile
-from engine.checkpoint import load_checkpoint, save_checkpoint
+from data.hdf5 import PatientFile
+from engine.checkpoint import load_checkpoint
 from engine.step import TrainingStep
-from support.command_line import ROOT, UserError, run_script
-from support.files import held_by_one
-from support.signals import handling_signals, undisturbed
+from support.command_line import run_script
 
 KILLS = int(os.environ.get("KILLS", 20))
 EPOCHS, STEPS = 6, 9
@@ -39,7 +34,7 @@ processes.set_forkserver_preload(["train", "report.drawing"])
 def flags(tiny):
     """A run of EPOCHS epochs of STEPS steps: averaging, augmentation, batch normalisation on."""
     recipe = ("--epochs", EPOCHS, "--batch-size", 2, "--precision", "fp32", "--device", "cpu", "--clip", 0.05)
-    return [str(word) for word in (*network_flags("srresnet"), "--dataset", "tiny", "--data-dir", tiny, *recipe)]
+    return [str(word) for word in (*SRRESNET, "--dataset", "tiny", "--data-dir", tiny, *recipe)]
 
 
 @pytest.fixture
@@ -124,34 +119,18 @@ def train_here(script):
 
 def at_step(monkeypatch, wanted, action):
     """Have `action` happen in the middle of one step of the run, counted from 1."""
-    compute, steps = TrainingStep.compute, []
+    step, steps = TrainingStep.__call__, []
 
-    def computed(self, *arguments):
+    def called(self, *batch):
         steps.append(None)
         if len(steps) == wanted:
             action()
-        return compute(self, *arguments)
+        return step(self, *batch)
 
-    monkeypatch.setattr(TrainingStep, "compute", computed)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_an_epoch_is_in_the_log_before_last_pth_calls_it_done(train_here, workplace, flags, monkeypatch):
-    """Else a kill between the two, after the last epoch, would leave a log that no resuming completes."""
-    rows, save = [], save_checkpoint
-
-    def saved(path, checkpoint):
-        if path.name == "last.pth":
-            rows.append((path.parent / "log.csv").read_text().count("\n") - 1)
-        save(path, checkpoint)
-
-    monkeypatch.setattr("engine.folder.REST_SECONDS", 0)
-    monkeypatch.setattr("engine.folder.save_checkpoint", saved)
-    assert train_here(*flags, "--out", "run") == (0, "")
-    assert rows == [*range(1, EPOCHS + 1)]
+    monkeypatch.setattr(TrainingStep, "__call__", called)
 
 
-@pytest.mark.parametrize("step", [1, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
+@pytest.mark.parametrize("step", [2, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.usefixtures("undrawn")
 def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
@@ -170,6 +149,20 @@ def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_signal_before_the_first_step_is_done_ends_the_run_at_once(train_here, workplace, flags, resume, monkeypatch):
+    """There is nothing to keep yet: a new run leaves nothing, one that goes on stays where it was."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert train_here(*flags, "--out", "run") == (130, "train.py: error: interrupted by SIGINT\n")
+    assert not list(workplace.iterdir())
+    assert train_here(*flags, "--out", "run", "--stop-after", 1)[0] == 0
+    before = contents(workplace)
+    at_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert train_here(*resume)[0] == 143
+    assert contents(workplace) == before
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_run_resumed_within_its_first_epoch_does_not_take_its_weights_for_those_it_began_with(
     script, workplace, flags, resume, monkeypatch
 ):
@@ -179,86 +172,8 @@ def test_run_resumed_within_its_first_epoch_does_not_take_its_weights_for_those_
         begun = script("train", *flags, "--weights", "start/best.pth", "--out", "run")
     resumed = script("train", *resume)
     assert (begun.status, resumed.status, resumed.err) == (130, 0, "")
-    assert "of the weights it begins with: " in begun.out
-    assert "bicubic on held-out: " in resumed.out and "begins with" not in resumed.out
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_that_falls_into_a_destructor_ends_the_script_all_the_same(monkeypatch, capsys, number, status):
-    """Python drops what is raised in a destructor and goes on; it would print a traceback."""
-
-    class Dying:
-        def __del__(self):
-            os.kill(os.getpid(), number)
-            time.sleep(0.01)  # the handler is called here
-
-    def main():
-        Dying()
-        print("goes on")
-        for _ in range(1000):
-            time.sleep(0.01)
-
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    with pytest.raises(SystemExit) as stop:
-        run_script(main)
-    assert stop.value.code == status
-    assert capsys.readouterr() == ("goes on\n", f"train.py: error: interrupted by {signal.Signals(number).name}\n")
-
-
-@pytest.fixture
-def no_collection():
-    """No garbage collection, whose callbacks and destructors would be moments too, now here, now there."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
-def at_moment(moment, action):
-    """A trace function that has `action` happen at one moment of what follows, before one of its bytecodes."""
-    moments = itertools.count()
-
-    def trace(frame, event, argument):
-        frame.f_trace_opcodes = True
-        if event == "opcode" and next(moments) == moment:
-            action()
-        return trace
-
-    return trace
-
-
-@pytest.mark.usefixtures("no_collection")
-@pytest.mark.parametrize("status", [0, 2])
-@pytest.mark.parametrize(("number", "interrupted"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, interrupted, status):
-    """At each moment in turn: it is heard while the handlers are in place, as they are put there and taken away too."""
-
-    def main():
-        if status:
-            raise UserError("none found")
-
-    def ending(moment):
-        before, errors, code = sys.gettrace(), io.StringIO(), 0
-        with handling_signals(signal.SIG_IGN), redirect_stderr(errors):  # so in the moments before and after
-            sys.settrace(at_moment(moment, lambda: signal.raise_signal(number)))
-            try:
-                run_script(main)
-            except SystemExit as stop:
-                code = stop.code
-            finally:
-                sys.settrace(before)
-        assert errors.getvalue().count("\n") == (code > 0)
-        return code
-
-    endings = [ending(moment) for moment in range(1000)]
-    assert [code for code, _ in itertools.groupby(endings)] == [status, interrupted, status]
-    assert endings.count(interrupted) > 100
-
-
-def test_second_interruption_while_the_process_ends_is_not_heard():
-    code = "import atexit, signal, utils; kill = lambda: signal.raise_signal(signal.SIGINT)\n"
-    code += "atexit.register(kill); utils.run_script(kill)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stderr) == (130, "-c: error: interrupted by SIGINT\n")
+    assert "the weights it begins with: " in begun.out
+    assert "(bicubic " in resumed.out and "begins with" not in resumed.out
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -316,7 +231,7 @@ def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
     workplace, photographs, number, status, script, monkeypatch
 ):
     photographs(workplace / "photos", count=3)
-    import data.patches as patches
+    from data import patch_file as patches
 
     cut = patches.cut_patches
 
@@ -362,22 +277,7 @@ def test_prepare_stopped_while_hdf5_writes_leaves_nothing(workplace, photographs
     assert total > 10
 
 
-def test_what_waits_undisturbed_comes_when_it_has_ended():
-    heard = []
-
-    @undisturbed()
-    def work():
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        heard.append("work")
-        return "result"
-
-    with handling_signals(lambda number, frame: heard.append(number)):
-        assert work() == "result"
-    assert heard == ["work", signal.SIGTERM]
-
-
-# ---------------------------------------------------------------- disk and folder
+# ---------------------------------------------------------------- the disk
 
 
 def test_file_size_limit_ends_the_run_in_a_line_and_the_last_checkpoint_stays(workplace, flags, resume):
@@ -418,34 +318,6 @@ def test_full_disk_ends_the_run_in_a_line_and_the_last_checkpoint_stays(small_di
     assert errors.startswith("train.py: error: ") and errors.count("\n") == 1 and "No space left" in errors
     assert (small_disk / "run" / "last.pth").read_bytes() == before
     assert not list((small_disk / "run").glob(".*"))
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_folder_that_another_run_writes_is_refused(script, train_here, workplace, flags, resume):
-    assert train_here(*flags, "--out", "run", "--stop-after", "1")[0] == 0
-    with held_by_one(workplace / "run"):
-        assert refused(script, "train", resume, "run is being written", unchanged=workplace)
-    assert script("train", *resume, "--stop-after", 1).status == 0
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_folder_of_a_run_in_its_first_epoch_is_refused_and_left_to_it(script, workplace, flags):
-    (workplace / "run").mkdir()
-    with held_by_one(workplace / "run"):
-        assert refused(script, "train", [*flags, "--out", "run"], "run is being written", unchanged=workplace)
-    assert (workplace / "run").is_dir()
-
-
-def test_resume_removes_what_a_killed_run_left_half_written(train_here, workplace, flags, resume):
-    assert train_here(*flags, "--out", "run", "--stop-after", "1")[0] == 0
-    (workplace / "run" / ".last.pth.abc.part.pth").write_bytes(b"half")
-    assert train_here(*resume, "--stop-after", "1")[0] == 0
-    assert sorted(path.name for path in (workplace / "run").iterdir()) == [
-        "best.pth",
-        "curve.png",
-        "last.pth",
-        "log.csv",
-    ]
 
 
 @pytest.mark.parametrize("kilobytes", [1, 100, 1000, 2000])

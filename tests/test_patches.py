@@ -1,51 +1,15 @@
-"""Patch pairs: cut at the right place, stored whole, read back only when right, augmented alike."""
+"""Cutting: where patches lie, what they show, which images are held out of them."""
 
-import re
-import shlex
-import tracemalloc
 from itertools import pairwise
 
-import h5py
-import helpers
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-import prepare
-from data import patches
 from data.catalog import TRAIN_SETS
-from data.images import read_image, write_png
-from data.patches import (
-    DEFAULT_PATCH,
-    FORMAT_VERSION,
-    count_patches,
-    cut_patches,
-    patch_file,
-    patch_starts,
-    prepare_patches,
-    read_patches,
-)
-from support.command_line import UserError
-from utils import SCALES, imresize, modcrop, rgb_to_ycbcr
-
-ASKED = {"dataset": "mine", "scale": 4, "colour": "y"}
-
-
-@pytest.fixture
-def build(photographs, tmp_path):
-    """Prepare small photographs: build(scale, colour, folder=..., **settings) -> path of the patch file."""
-
-    def run(scale=4, colour="y", *, folder=None, **settings):
-        folder = folder or photographs(tmp_path / "photos")
-        settings = {"stride": 38, "copies": (1.0,)} | settings
-        return prepare_patches("mine", scale, colour, images=folder, data_dir=tmp_path / "data", **settings)
-
-    return run
-
-
-# ---------------------------------------------------------------- where patches lie
+from data.patches import DEFAULT_PATCH, choose_held_out, copies_of, count_patches, cut_patches, patch_starts
+from utils import SCALES, imresize
 
 
 @settings(deadline=None, derandomize=True)
@@ -59,13 +23,6 @@ def test_patches_cover_the_whole_axis_aligned_to_lr_pixels_and_flush_with_its_en
     assert (starts[0], starts[-1]) == (0, length - patch_size)
     assert all(after - before <= patch_size for before, after in pairwise(starts))
     assert patch_starts(patch_size - scale, patch_size, 1, scale) == []
-
-
-@pytest.mark.parametrize(("scale", "patch_size"), [(4, 40), (8, None), (3, None)])
-def test_without_a_stride_patches_lie_side_by_side(build, scale, patch_size):
-    path = build(scale, patch_size=patch_size, stride=None)
-    with h5py.File(path, "r") as file:
-        assert file.attrs["stride"] == file.attrs["patch_size"] == (patch_size or 76 // scale * scale)
 
 
 def test_strides_of_the_default_patch_are_kept_up_to_the_rounding():
@@ -83,316 +40,27 @@ def test_hr_patch_shows_what_its_lr_patch_shows(patch_size, stride):
     np.testing.assert_array_equal(lr_patches[:, :, 0, 0], corners)
 
 
-@pytest.mark.parametrize("copies", [(1,), (1, 0.7, 0.2, 0.1)])  # the smallest image is 303 pixels high
-def test_patches_of_a_catalogued_set_are_counted_as_they_are_cut(tmp_path, copies):
-    path = prepare_patches("sample", 4, "y", copies=copies, data_dir=tmp_path)
-    stored = read_patches(path, dataset="sample", scale=4, colour="y", copies=copies)
-    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_PATCH, 4, copies) == len(stored.lr)
+def test_grey_image_is_cut_like_its_lr_of_three_planes():
+    lr, hr = np.zeros((3, 6, 6), np.uint8), np.arange(24 * 24, dtype=np.uint16).reshape(1, 24, 24)
+    lr_patches, hr_patches = cut_patches(lr, hr, 12, 12, 4)
+    assert lr_patches.shape == (4, 3, 3, 3)
+    np.testing.assert_array_equal(hr_patches[1], np.broadcast_to(hr[:, :12, 12:], (3, 12, 12)))
 
 
-@pytest.mark.parametrize("colour", ["y", "rgb"])
-def test_copies_are_prepared_as_images_of_that_size_and_small_ones_and_held_out_ones_left_out(build, tmp_path, colour):
-    """A copy of half the size is what a folder with images of half the size gives; a quarter is below a patch."""
-    for name, factor in (("whole", 1), ("half", 0.5)):
-        (tmp_path / name).mkdir()
-        for number in range(3):
-            noise = np.random.default_rng(number).integers(0, 256, (96, 104, 3), np.uint8)
-            write_png(tmp_path / name / f"{number}.png", imresize(noise, factor) if factor < 1 else noise)
-    settings = {"patch_size": 40, "stride": 16}
-    parts = []
-    for name in ("whole", "half"):
-        path = build(4, colour, folder=tmp_path / name, **settings)
-        parts.append(read_patches(path, dataset="mine", scale=4, colour=colour))
-        parts[-1] = [array[:] for array in (parts[-1].lr, parts[-1].hr)]
-    path = build(4, colour, folder=tmp_path / "whole", copies=(1, 0.5, 0.25, 1e-300), **settings)
-    both = read_patches(path, dataset="mine", scale=4, colour=colour)
-    assert both.attributes["copies"] == [1, 0.5, 0.25, 1e-300]
-    assert [hr.shape[1:] for _, _, hr in both.val] == [(96, 104)]
-    for kind, array in enumerate((both.lr, both.hr)):
-        expected = {patch.tobytes() for part in parts for patch in part[kind]}
-        assert len(array) == len(parts[0][kind]) + len(parts[1][kind])
-        assert {patch.tobytes() for patch in array[:]} == expected
+def test_copies_are_the_image_at_other_sizes_but_for_those_with_no_room_for_a_patch():
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    whole, half = copies_of(image, (1, 0.5, 0.45, 0.1), 20, 4)  # 0.45 gives 18x23
+    np.testing.assert_array_equal(whole, image)
+    np.testing.assert_array_equal(half, imresize(image, 0.5))
 
 
-# ---------------------------------------------------------------- the file
+@pytest.mark.parametrize(("images", "held_out"), [(2, 1), (9, 1), (20, 2), (31, 3), (5000, 100)])
+def test_one_in_ten_images_is_held_out_evenly_spread(images, held_out):
+    chosen = choose_held_out(range(images))
+    assert len(set(chosen)) == len(chosen) == held_out
+    assert all(abs(number - (place + 0.5) * images / held_out) <= 1 for place, number in enumerate(chosen))
 
 
-@pytest.mark.parametrize("colour", ["y", "rgb"])
-@pytest.mark.parametrize("scale", SCALES)
-def test_patch_file_holds_crops_of_each_whole_images_lr_and_hr_and_the_held_out_pairs_whole(build, scale, colour):
-    """Layout and attributes as in the design; three photographs of 96x100, of which the middle one is held out."""
-    patch_size, stride = 6 * scale, 5 * scale
-    path = build(scale, colour, patch_size=patch_size, stride=stride)
-    assert path.name == f"mine_x{scale}{'' if colour == 'y' else '_rgb'}.h5"
-
-    expected = {}
-    for image in sorted((path.parents[1] / "photos").iterdir()):
-        hr = modcrop(read_image(image), scale)
-        hr = rgb_to_ycbcr(hr)[..., :1] if colour == "y" else hr
-        lr = imresize(hr.astype(np.float32) if colour == "y" else hr, 1 / scale)
-        expected[image.name] = {"lr": lr.transpose(2, 0, 1), "hr": hr.transpose(2, 0, 1)}
-
-    with h5py.File(path) as file:
-        attributes = dict(file.attrs)
-        assert {key: attributes[key] for key in ("format", "format_version", "dataset", "scale", "colour")} == {
-            "format": "sr-patches",
-            "format_version": FORMAT_VERSION,
-            "dataset": "mine",
-            "scale": scale,
-            "colour": colour,
-        }
-        assert (attributes["patch_size"], attributes["stride"]) == (patch_size, stride)
-        assert list(attributes["held_out"]) == list(file["val"]) == ["photo1.png"]
-        assert re.fullmatch("[0-9a-f]{64}", attributes["manifest"])
-
-        for kind, side, step in (("lr", 6, 5), ("hr", patch_size, stride)):
-            training = [expected[name][kind] for name in ("photo0.png", "photo2.png")]
-            _, height, width = training[0].shape
-            crops = [
-                image[:, top : top + side, left : left + side]
-                for image in training
-                for top in sorted({*range(0, height - side + 1, step), height - side})
-                for left in sorted({*range(0, width - side + 1, step), width - side})
-            ]
-            assert file[kind].dtype == (np.float32 if (colour, kind) == ("y", "lr") else np.uint8)
-            np.testing.assert_array_equal(file[kind], crops)
-            np.testing.assert_array_equal(file[f"val/photo1.png/{kind}"], expected["photo1.png"][kind])
-
-
-@pytest.mark.parametrize("colour", ["y", "rgb"])
-def test_file_reads_back_as_it_was_written(build, colour):
-    path = build(4, colour)
-    read = read_patches(path, dataset="mine", scale=4, colour=colour, patch_size=76, stride=38)
-    with h5py.File(path) as file:
-        np.testing.assert_array_equal(read.lr, file["lr"])
-        np.testing.assert_array_equal(read.hr, file["hr"])
-        assert [name for name, *_ in read.val] == list(file["val"])
-        for name, lr, hr in read.val:
-            np.testing.assert_array_equal(lr, file[f"val/{name}/lr"])
-            np.testing.assert_array_equal(hr, file[f"val/{name}/hr"])
-        assert read.attributes["manifest"] == file.attrs["manifest"]
-    assert (read.lr.dtype, read.hr.dtype) == (np.float32 if colour == "y" else np.uint8, np.uint8)
-
-
-@pytest.mark.parametrize(("images", "held_out"), [(2, 1), (9, 1), (20, 2), (31, 3)])
-def test_one_in_ten_images_is_held_out_whole_and_never_among_the_patches(build, tmp_path, images, held_out):
-    """Images of one grey level each, so that every patch tells which image it is of."""
-    for level in range(images):
-        Image.new("L", (16, 20), 8 * level).save(tmp_path / f"{level:02}.png")
-    read = read_patches(build(folder=tmp_path, patch_size=16), **ASKED)
-    held_out_levels = {int(hr.unique()) for _, _, hr in read.val}
-    assert len(read.val) == len(held_out_levels) == held_out
-    assert set(np.unique(read.hr).tolist()) == {8 * level for level in range(images)} - held_out_levels
-    assert np.array_equal(read.hr, np.repeat(np.repeat(read.lr, 4, 2), 4, 3))
-
-
-def test_t91_patches_come_from_83_images_and_share_nothing_with_the_eight_held_out(datasets, tmp_path):
-    """Copies of other sizes included."""
-    path = prepare_patches("T91", 4, data_dir=tmp_path, source=datasets)
-    read = read_patches(path, dataset="T91", scale=4, colour="y", patch_size=76, stride=76)
-    assert read.attributes["copies"] == [1, 0.9, 0.8, 0.7, 0.6]
-    assert read.attributes["manifest"] == TRAIN_SETS["T91"].manifest
-    training = {patch.tobytes() for patch in read.hr[:]}
-    assert sorted(name for name, *_ in read.val) == sorted(TRAIN_SETS["T91"].held_out)
-    for _, lr, hr in read.val:
-        assert not training & {patch.tobytes() for patch in cut_patches(lr.numpy(), hr.numpy(), 76, 4, 4)[1]}
-
-
-def test_memory_of_preparation_does_not_grow_with_the_number_of_images(build, tmp_path):
-    """Peak of what Python and NumPy allocate: a list of all patches would make it four times as large."""
-    peaks = []
-    for count in (2, 4, 16):  # the first one only warms up
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        for number in range(count):
-            noise = np.random.default_rng(number).integers(0, 256, (256, 256), np.uint8)
-            Image.fromarray(noise).save(folder / f"{number}.png")
-        tracemalloc.start()
-        build(folder=folder)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[2] < 1.1 * peaks[1]
-
-
-# ---------------------------------------------------------------- preparation that fails
-
-
-def disk_full(*_):
-    raise OSError(28, "No space left on device")
-
-
-def interrupt(*_):
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("failing", ["degrade", "cut_patches", "describe_image", "manifest_hash"])
-@pytest.mark.parametrize("failure", [disk_full, interrupt])
-def test_preparation_that_fails_at_any_point_leaves_the_old_file_and_nothing_else(build, monkeypatch, failing, failure):
-    path = build()
-    before = path.read_bytes()
-    monkeypatch.setattr(patches, failing, failure)
-    with pytest.raises((OSError, KeyboardInterrupt)):
-        build(stride=20)
-    assert list(path.parent.iterdir()) == [path]
-    assert path.read_bytes() == before
-
-
-def test_image_that_is_broken_after_others_were_written_leaves_nothing(build, photographs, tmp_path):
-    folder = photographs(tmp_path / "photos")
-    broken = folder / "photo2.png"
-    broken.write_bytes(broken.read_bytes()[:-500])
-    with pytest.raises(UserError, match=r"photo2\.png: the image is broken or cut short"):
-        build(folder=folder)
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"patch_size": 30}, "patch size 30 is not a multiple of the scale 4; try 28"),
-        ({"patch_size": 2}, "patch size 2 is not a multiple of the scale 4; try 4"),
-        ({"patch_size": 100}, r"photo0\.png: 100x96 is smaller than a patch of 100x100 \(2 more: photo1"),
-        ({"patch_size": 8}, r"patch size 8 is too small for scale 4; at least 12"),
-    ],
-)
-def test_patch_size_that_does_not_fit_is_refused_with_one_that_does(build, tmp_path, settings, message):
-    with pytest.raises(UserError, match=message):
-        build(**settings)
-    assert not list(tmp_path.rglob("*.h5"))
-
-
-# ---------------------------------------------------------------- files that are refused
-
-
-def refusal(path, **asked):
-    """The one line with which a file is refused; the command it ends with rebuilds what was asked for."""
-    asked = ASKED | asked
-    message = helpers.refusal(read_patches, path, **asked)
-    assert message.startswith(f"{path}: ")
-    program, script, *arguments = shlex.split(message.rpartition("with: ")[2])
-    assert (program, script) == ("python", "prepare.py")
-    rebuilt = prepare.parse_args(arguments)
-    assert (rebuilt.name or rebuilt.dataset, rebuilt.scale, rebuilt.colour) == tuple(map(asked.get, ASKED))
-    assert rebuilt.patch_size == asked.get("patch_size")
-    assert rebuilt.stride == asked.get("stride")
-    assert tuple(rebuilt.copies) == asked.get("copies", patches.DEFAULT_COPIES)
-    return message
-
-
-@pytest.mark.parametrize(
-    ("asked", "named"),
-    [
-        ({"scale": 2}, "scale is 4, asked for is 2"),
-        ({"colour": "rgb"}, "colour is y, asked for is rgb"),
-        ({"patch_size": 48}, "patch_size is 76, asked for is 48"),
-        ({"stride": 19}, "stride is 38, asked for is 19"),
-        ({"copies": (1, 0.35)}, "copies is [1.0], asked for is [1, 0.35]"),
-        ({"dataset": "T91"}, "dataset is mine, asked for is T91"),
-    ],
-)
-def test_file_made_with_other_settings_is_refused(build, asked, named):
-    assert named in refusal(build(), **asked)
-
-
-def test_absent_file_is_refused_with_the_command_that_builds_what_was_asked_for(tmp_path):
-    assert "no such file" in refusal(tmp_path / "no.h5", patch_size=48, stride=24)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: b"",
-        lambda content: b"patches, said to be",
-        lambda content: content[:100],
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-1],
-        lambda content: bytes(len(content)),
-    ],
-    ids=["zero bytes", "text", "100 bytes", "half", "all but one byte", "zeros"],
-)
-def test_damaged_file_is_refused(build, damage):
-    path = build()
-    path.write_bytes(damage(path.read_bytes()))
-    assert "not a whole patch file" in refusal(path)
-
-
-def replaced(name, shape, dtype, **settings):
-    """An edit that puts an unwritten dataset of another shape or type in the place of `name`."""
-
-    def edit(file):
-        del file[name]
-        file.create_dataset(name, shape, dtype, **settings)
-
-    return edit
-
-
-def removed(name):
-    return lambda file: file.__delitem__(name)
-
-
-def attribute(**values):
-    return lambda file: file.attrs.update(values)
-
-
-EDITS = {
-    "of another format version": (attribute(format_version=1), f"format_version is 1, asked for is {FORMAT_VERSION}"),
-    "of another format": (attribute(format="something else"), "format is something else"),
-    "without its scale": (lambda file: file.attrs.__delitem__("scale"), "scale is None, asked for is 4"),
-    "without lr": (removed("lr"), ""),
-    "without hr": (removed("hr"), ""),
-    "without held-out images": (removed("val/photo1.png"), "0 held-out images"),
-    "without the val group": (removed("val"), ""),
-    "without the LR of a held-out image": (removed("val/photo1.png/lr"), ""),
-    "without patches": (lambda file: [file[name].resize(0, axis=0) for name in ("lr", "hr")], "holds 0 patches"),
-    "with fewer lr than hr": (lambda file: file["lr"].resize(1, axis=0), "lr is float32"),
-    "with lr of another size": (replaced("lr", (8, 1, 20, 19), np.float32), "lr is float32"),
-    "with hr of three channels": (replaced("hr", (8, 3, 76, 76), np.uint8), "hr is uint8"),
-    "with hr of another type": (replaced("hr", (8, 1, 76, 76), np.float64), "hr is float64"),
-    "with hr of one number": (replaced("hr", (), np.uint8), ""),
-    "with a held-out pair that does not fit": (
-        replaced("val/photo1.png/hr", (1, 96, 96), np.uint8),
-        "val/photo1.png/hr is uint8",
-    ),
-    "with a held-out LR that is flat": (replaced("val/photo1.png/lr", (24, 25), np.float32), ""),
-    "with a patch size of a word": (attribute(patch_size="large"), ""),
-    "with a held-out image that is never written": (
-        replaced("val/photo1.png/hr", (1, 96, 100), np.uint8, chunks=True),
-        "claims more values than the file holds",
-    ),
-}
-
-
-@pytest.mark.parametrize(("edit", "named"), EDITS.values(), ids=EDITS)
-def test_file_is_refused_when_it_is(build, edit, named):
-    path = build()
-    with h5py.File(path, "r+") as file:
-        edit(file)
-    assert named in refusal(path)
-
-
-def test_file_that_claims_a_billion_patches_is_refused_without_taking_their_memory(build):
-    path = build()
-    with h5py.File(path, "r+") as file:
-        replaced("lr", (10**9, 1, 19, 19), np.float32, chunks=(64, 1, 19, 19))(file)
-        replaced("hr", (10**9, 1, 76, 76), np.uint8, chunks=(64, 1, 76, 76))(file)
-    tracemalloc.start()
-    assert "claims more values than the file holds" in refusal(path)
-    assert tracemalloc.get_traced_memory()[1] < 10_000_000
-    tracemalloc.stop()
-
-
-def test_file_of_a_catalogued_set_with_other_images_is_refused(build):
-    path = build()
-    with h5py.File(path, "r+") as file:
-        file.attrs["dataset"] = "T91"
-        other = file.attrs["manifest"]
-    expected = f"manifest is {other}, asked for is {TRAIN_SETS['T91'].manifest}"
-    assert expected in refusal(path, dataset="T91")
-
-
-def test_each_set_scale_and_colour_has_its_own_file(tmp_path):
-    names = {
-        patch_file(dataset, scale, colour, tmp_path) for dataset in "ab" for scale in SCALES for colour in ("y", "rgb")
-    }
-    assert len(names) == 2 * len(SCALES) * 2
-    assert patch_file("T91", 4, "y", tmp_path) == tmp_path / "T91_x4.h5"
+def test_patches_of_t91_are_counted_without_its_images():
+    """As many as prepare.py cuts of the real images, in test_prepare.py."""
+    assert count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, DEFAULT_PATCH, 4) == 3880

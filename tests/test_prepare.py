@@ -15,7 +15,7 @@ from PIL import Image
 
 from data.catalog import TRAIN_SETS
 from data.images import read_image, write_png
-from data.patches import read_patches
+from data.patch_file import read_patches
 from support.command_line import ROOT
 from utils import SCALES
 
@@ -51,7 +51,7 @@ def test_sample_set_is_prepared_with_no_image_anywhere(prepare, workplace):
     target = workplace / "data" / "sample_x4.h5"
     assert (run.status, run.err) == (0, "")
     assert contents(workplace).keys() == {target.parent, target}
-    read = read_patches(target, dataset="sample", scale=4, colour="y", patch_size=76, stride=76)
+    read = read_patches(target, dataset="sample", scale=4, colour="y")
     assert [name for name, *_ in read.val] == ["coins"]
     assert f"{len(read.hr)} patch pairs 19x19 -> 76x76 from 6 images, 1 images held out" in run.out
 
@@ -65,7 +65,7 @@ def test_own_folder_is_prepared_under_its_name(prepare, photos, workplace, scale
     assert (run.status, run.err) == (0, "")
     target = workplace / "data" / f"holiday_x{scale}{'_rgb' * (colour == 'rgb')}.h5"
     patch_size = 76 - 76 % scale
-    read = read_patches(target, dataset="holiday", scale=scale, colour=colour, patch_size=patch_size, stride=38)
+    read = read_patches(target, dataset="holiday", scale=scale, colour=colour)
     channels = 3 if colour == "rgb" else 1
     assert read.hr.shape == (8, channels, patch_size, patch_size)
     assert read.lr.shape == (8, channels, patch_size // scale, patch_size // scale)
@@ -197,7 +197,7 @@ def test_file_name_that_is_not_utf8_ends_in_one_line(refused, photos):
 def test_catalogued_images_smaller_than_a_patch_are_named_and_give_none(prepare, workplace):
     run = prepare("--dataset", "sample", "--patch-size", 404, "--copies", 1)
     assert re.search(
-        r"note: .*coffee\.png: 600x400 is smaller than a patch of 404x404 .*: no patches of these", run.out
+        r"note: sample: coffee: 600x400 is smaller than a patch of 404x404 .*: no patches of these", run.out
     )
     patches = read_patches(workplace / "data" / "sample_x4.h5", dataset="sample", scale=4, colour="y")
     assert len(patches.hr) == 4 * 4 + 4  # of the squares of 512 and the one image of 741x500, two by two
@@ -248,7 +248,8 @@ BAD_ARGUMENTS = [
     ),
     (("--dataset", "no/such"), "unknown training set 'no/such'"),
     (("--images", "my\nphotos", "--name", "own"), "--images my photos: no such folder"),
-    *((("--scale", scale), f"--scale: found '{scale}', allowed is 2, 3, 4, 8") for scale in (0, 5, -4, "x", 4.5)),
+    *((("--scale", scale), f"--scale: invalid choice: {scale} .choose from 2, 3, 4, 8") for scale in (0, 5, -4)),
+    *((("--scale", scale), f"--scale: invalid int value: '{scale}'") for scale in ("x", 4.5)),
     *((("--patch-size", size), "--patch-size: found .* a whole number of at least 1") for size in (0, -76, "x", 7.6)),
     *((("--copies", *copies), "--copies .*: give 1 first") for copies in ([0.5], [1, 1], [1, 2], [1, 0.5, 0.5])),
     *((("--copies", *copies), "--copies: found .* a number above 0") for copies in ([1, 0], [1, -0.5], [1, "nan"])),

@@ -689,7 +689,7 @@ def test_build_brings_everything_but_the_pictures_of_images_up_to_date(current):
 
 
 def test_images_that_are_not_at_hand_are_not_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.catalog.urlopen", Mock(side_effect=AssertionError("asked a mirror")))
+    monkeypatch.setattr("data.mirrors.urlopen", Mock(side_effect=AssertionError("asked a mirror")))
     (tmp_path / "data" / "T91").mkdir(parents=True)
     assert build.t91_images(SimpleNamespace(data_dir=tmp_path / "data", source=None)) is None
     assert build.t91_images(SimpleNamespace(data_dir=tmp_path / "none", source=tmp_path)) is None

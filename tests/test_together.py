@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import equal, network_flags, run_in
+from helpers import SRRESNET, equal, read_log, run_in
 from torch import distributed, nn
 
+from data.patch_file import prepare_patches
 from engine.batch_norm import share_batch_norm
 from engine.checkpoint import load_checkpoint
+from engine.together import ASK_STEPS, SharedFolder
 from support.command_line import ROOT
 from support.processes import Team
 
@@ -23,8 +26,8 @@ from support.processes import Team
 @pytest.fixture
 def flags(tiny):
     """A run of 3 epochs of 3 steps on 18 patches, the last step of 4; batch normalisation and averaging on."""
-    recipe = ("--epochs", "3", "--batch-size", "7", "--precision", "fp32", "--device", "cpu", "--no-negatives")
-    return [*network_flags("srresnet"), "--dataset", "tiny", "--data-dir", str(tiny), *recipe]
+    recipe = ("--epochs", "3", "--batch-size", "7", "--precision", "fp32", "--device", "cpu")
+    return [*SRRESNET, "--dataset", "tiny", "--data-dir", str(tiny), *recipe]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +58,10 @@ def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(w
     assert [process.returncode for process in team] == [0, 0]
     best = load_checkpoint(workplace / "two" / "best.pth")
     ended = f"best epoch: {best['epoch']}, psnr: {best['val_psnr']:.2f}"
-    assert "in 2 processes" in out and ended in out and (silence, errors) == ("", "")
+    assert out.startswith("srresnet x4: ") and ended in out and (silence, errors) == ("", "")
 
     one, two = (load_checkpoint(workplace / run / "last.pth") for run in ("one", "two"))
+    assert (one["processes"], two["processes"]) == (1, 2)
     assert abs(one["val_psnr"] - two["val_psnr"]) < 0.002
     for first, second in zip(one["training"]["history"], two["training"]["history"], strict=True):
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
@@ -72,7 +76,7 @@ def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(wor
     endless = ["100000" if before == "--epochs" else word for before, word in zip(["", *flags], flags, strict=False)]
     first, second = (start(rank, meeting, [*endless, "--out", "run"]) for rank in (0, 1))
     try:
-        while "epoch 2/" not in first.stdout.readline():
+        while "epoch 3/" not in first.stdout.readline():  # the second is saved by then
             assert first.poll() is None
         killed = time.monotonic()
         first.send_signal(signal.SIGKILL)
@@ -85,21 +89,21 @@ def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(wor
     assert second.returncode == 2
     assert errors.startswith("train.py: error: process 1 of 2: ") and errors.count("\n") == 1
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] >= 1
-    assert len((workplace / "run" / "log.csv").read_text().splitlines()) > 2
+    assert len(read_log(workplace / "run")) >= 2
 
 
 STOPPED = """
 import sys
 sys.path.insert(0, {root!r})
 import train
-from engine.folder import Keeper
+from engine.together import SharedFolder
 from support.command_line import run_script
-after_step = Keeper.after_step
-def stop(keeper):
-    if (keeper.run.epoch, keeper.run.steps, keeper.run.team.rank) == (1, 2, 1):
-        keeper.received = 15
-    after_step(keeper)
-Keeper.after_step = stop
+after_step = SharedFolder.after_step
+def stop(shared, run):
+    if (run.epoch, run.steps, shared.team.rank) == (1, 2, 1):
+        shared.folder.hold(15, None)
+    after_step(shared, run)
+SharedFolder.after_step = stop
 run_script(train.main)
 """
 
@@ -124,14 +128,17 @@ def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(wor
 
 
 def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags):
-    small = ["--dataset", "sample", "--patch-size", "96", "--stride", "400", "--epochs", "2"]
-    flags = [*flags, *small, "--data-dir", str(workplace / "data"), "--out", "run"]
+    folder = workplace / "data"
+    cutting = {"patch_size": 96, "stride": 400, "copies": (1.0,), "say": lambda line: None}
+    patches = prepare_patches("sample", 4, "y", data_dir=folder, **cutting)
+    flags = [*flags, "--dataset", "sample", "--epochs", "2", "--data-dir", str(folder), "--out", "run"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "train.py"]
     run = {"check": True, "text": True, "capture_output": True, "timeout": 120}
-    out = subprocess.run([*command, *flags, "--stop-after", "1"], **run).stdout
-    assert out.count("preparing it") == 1 and "stopped after epoch 1 of 2" in out
-    resume = ["--resume", "run/last.pth", "--data-dir", str(workplace / "data"), "--device", "cpu"]
-    assert "best epoch: " in subprocess.run([*command, *resume], **run).stdout
+    assert "stopped after epoch 1 of 2" in subprocess.run([*command, *flags, "--stop-after", "1"], **run).stdout
+    patches.unlink()
+    resume = ["--resume", "run/last.pth", "--data-dir", str(folder), "--device", "cpu"]
+    out = subprocess.run([*command, *resume], **run).stdout
+    assert out.count("preparing it") == out.count("best epoch: ") == 1
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 2
     assert shutil.which("torchrun", path=Path(sys.executable).parent)  # the name README uses for it
 
@@ -148,22 +155,23 @@ def test_leftover_of_another_launcher_is_refused_in_one_line(script, workplace, 
 # ---------------------------------------------------------------- the pieces
 
 
-@pytest.fixture
-def team(monkeypatch):
-    def member(rank, size):
-        monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setenv("WORLD_SIZE", str(size))
-        return Team()
-
-    return member
-
-
 @pytest.mark.parametrize(("items", "size"), [(16, 1), (16, 2), (16, 3), (5, 4), (2, 3), (1, 4)])
-def test_shares_of_a_batch_weighted_give_the_mean_of_the_whole(team, items, size):
+def test_shares_of_a_batch_weighted_give_the_mean_of_the_whole(items, size):
     batch = torch.arange(items, dtype=torch.float64) ** 2
-    shares = [team(rank, size).share(batch) for rank in range(size)]
+    shares = [Team.share(SimpleNamespace(rank=rank, size=size), batch) for rank in range(size)]
     assert sum(part.mean() * weight for part, weight in shares) / size == pytest.approx(batch.mean())
     assert all(len(part) for part, _ in shares)
+
+
+@pytest.mark.parametrize(("device", "steps"), [("cpu", 1), ("cuda", ASK_STEPS)])
+def test_processes_ask_each_other_whether_to_end_after_each_step_on_a_cpu(device, steps):
+    """torchrun kills them half a minute after Ctrl-C: 25 steps can take longer. On CUDA asking waits for the device."""
+    asked = []
+    team = SimpleNamespace(rank=1, device=torch.device(device), largest=lambda number: asked.append(number) or number)
+    folder = SharedFolder(SimpleNamespace(received=0), team)
+    for number in range(1, 2 * ASK_STEPS + 1):
+        folder.after_step(SimpleNamespace(steps=number))
+    assert len(asked) == 2 * ASK_STEPS / steps
 
 
 @pytest.fixture

@@ -1,0 +1,273 @@
+"""Result documents: what test.py says of a network on a test set, written and read back in this one place.
+
+A document is a dict with the fields SHARED, of the network, and SCORES, of one test set, and with
+    "zoom"     {image: [x, y, size]} of the windows asked for with --zoom, or null
+    "history"  the rows of the training's log.csv, or [] where no log of that run lies beside the checkpoint
+test.py writes each to a file of its own. weights/<model>_x4.json holds SHARED once and a list "scores" of SCORES, and
+has its history in the .csv beside it.
+"""
+
+import csv
+import json
+import math
+import reprlib
+from pathlib import Path
+
+import numpy as np
+
+from data.catalog import TRAIN_SETS, describe_image, manifest_hash
+from support.command_line import UserError, describe_os_error, is_plain_text
+from support.files import write_json
+from utils import protocol
+
+SHARED = ("model", "options", "label", "key", "parameters", "scale", "weights", "trained")
+SCORES = ("dataset", "dataset_manifest", "self_ensemble", "protocol", "precision", "tile", "images", "mean")
+SCORES += ("command", "versions", "device", "commit", "clean")
+MAX_SCORE = 1000  # dB: far above any PSNR of 8-bit images
+
+
+# ---------------------------------------------------------------- writing
+
+
+def describe_set(dataset, images, zoom):
+    """Return the fields of a document that say what was scored.
+
+    images: {name: pixels}, uint8. zoom: {name: (x, y, size)} of the windows asked for.
+    """
+    return {
+        "dataset": dataset,
+        "dataset_manifest": manifest_hash([describe_image(name, pixels) for name, pixels in images.items()]),
+        "zoom": {name: list(window) for name, window in zoom.items()} or None,
+    }
+
+
+def result_documents(networks, shared):
+    """Return {key: document} of the networks of a table, or of bicubic where it is alone.
+
+    networks: scoring.Network, bicubic first, with a row for each image that is scored so far.
+    shared: what describe_set() returns, and what provenance() does.
+    """
+    baselines = {network.colour: network for network in networks if not network.path}
+    trained = [network for network in networks if network.path]
+    return {
+        network.key: shared | network_document(network, baselines[network.colour]) for network in trained or networks
+    }
+
+
+def network_document(network, bicubic):
+    """Return the part of a document that says what a network is and how it did beside bicubic."""
+    images = [
+        row | {"bicubic_psnr": base["psnr"], "bicubic_ssim": base["ssim"]}
+        for row, base in zip(network.rows, bicubic.rows, strict=True)
+    ]
+    return network.description | {
+        "label": network.label,
+        "key": network.key,
+        "protocol": protocol(network.colour, network.scale),
+        "images": images,
+        "mean": {column: mean(images, column) for column in images[0] if column != "name"},
+    }
+
+
+def mean(rows, column):
+    """Return the mean of one column over images."""
+    return float(np.mean([row[column] for row in rows]))
+
+
+def write_documents(folder, networks, documents):
+    """Write each document to the results, and a copy into the run folder where the checkpoint lies in one.
+
+    Yields a line for the user about each file.
+    """
+    networks = {network.key: network for network in networks}
+    for key, document in documents.items():
+        path = folder / f"{document['dataset']}_x{document['scale']}_{key}.json"
+        write_json(path, document)
+        yield f"wrote {path}"
+        checkpoint = networks[key].path
+        if checkpoint and (run := run_folder(checkpoint, document["trained"])):
+            try:
+                write_json(run / name_beside_run(checkpoint, document), document)
+            except OSError as error:  # it may be somebody else's run
+                yield f"note: no copy beside the checkpoint: {describe_os_error(error)}"
+
+
+def name_beside_run(path, document):
+    """Return the name of the copy in the run folder: scores_Set5.json, scores_Set5_ensemble.json."""
+    parts = ["scores", document["dataset"]]
+    parts += [path.stem] * (path.stem != "best") + ["ensemble"] * document["self_ensemble"]
+    parts += ["bf16"] * (document["precision"] == "bf16") + [f"tile{document['tile']}"] * bool(document["tile"])
+    return "_".join(parts) + ".json"
+
+
+def notes(network):
+    """Yield what a reader must know of a network's numbers before comparing them, a sentence each; none of bicubic."""
+    if not (trained := network.description["trained"]):
+        return
+    earlier = trained.get("started_from", [])
+    runs = [*earlier, trained]
+    if earlier:
+        begun = dict.fromkeys(f"{run['label']} after {run['data'].get('dataset')}" for run in earlier)
+        yield f"its training began with the weights of {' and '.join(begun)}"
+    for val_set in sorted({run["val_set"] for run in runs} - {"held-out"}):
+        yield (
+            f"its best epoch was chosen on {val_set} (classroom protocol), so its number there is not one of an unseen "
+            "test set"
+        )
+    for name, image_set in TRAIN_SETS.items():
+        manifests = {run["data"].get("manifest") for run in runs if run["data"].get("dataset") == name}
+        if manifests - {image_set.manifest}:
+            yield f"it was trained on other images than those that {name} stands for here"
+    if trained.get("protocol") not in (None, protocol(network.colour, network.scale)):
+        yield "it was trained under another protocol than it is scored by here"
+
+
+# ---------------------------------------------------------------- the log of a training
+
+
+def read_history(weights, trained):
+    """Return the rows of the log beside a checkpoint, as numbers; [] where there is none, or another run's.
+
+    weights: path of the checkpoint, whose log is log.csv in its run folder, carn_x4.csv beside carn_x4.pth.
+    trained: the checkpoint, or what a document repeats of it: the row of its epoch has its val_psnr.
+    """
+    beside = weights.with_suffix(".csv")
+    folder = run_folder(weights, trained)
+    return read_log(beside, trained) or (read_log(folder / "log.csv", trained) if folder else [])
+
+
+def run_folder(weights, trained):
+    """Return the folder of the run that a checkpoint is of, with its log, None where it is not at hand.
+
+    It is where the checkpoint lies, or for a copy of it, such as ./best.pth, where the checkpoint says.
+    """
+    for folder in (weights.parent, weights.parent / trained.get("run", "")):
+        if read_log(folder / "log.csv", trained):
+            return folder
+    return None
+
+
+def read_log(path, trained):
+    """Return the rows of a log.csv as numbers; [] where the file is missing, no such log, or that of another run."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
+        rows = [row | {"epoch": int(row["epoch"]), "val_psnr": row["val_psnr"]} for row in rows]
+        scored = {row["epoch"]: row["val_psnr"] for row in rows}
+        return rows if scored.get(trained["epoch"]) == trained["val_psnr"] else []
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):  # a spreadsheet may have been at it
+        return []
+
+
+# ---------------------------------------------------------------- reading
+
+KINDS = {  # what a value must be, in words: whether it is
+    "a text": lambda value: isinstance(value, str) and is_plain_text(value),
+    "a whole number": lambda value: type(value) is int,
+    "a number": lambda value: type(value) in (int, float) and abs(value) <= MAX_SCORE,
+    "a number or null": lambda value: value is None or KINDS["a number"](value),
+    "true or false": lambda value: type(value) is bool,
+    "an object": lambda value: isinstance(value, dict),
+    "a list": lambda value: isinstance(value, list),
+    "a list of images": lambda value: isinstance(value, list) and len(value) > 0,
+}
+DOCUMENT = {
+    **dict.fromkeys(("label", "key", "model", "dataset", "dataset_manifest", "precision", "device"), "a text"),
+    **dict.fromkeys(("scale", "parameters"), "a whole number"),
+    **dict.fromkeys(("options", "protocol", "mean"), "an object"),
+    "self_ensemble": "true or false",
+    "images": "a list of images",
+    "history": "a list",
+}
+WEIGHTS = {"path": "a text", "sha256": "a text"}
+TRAINED = {
+    "epoch": "a whole number",
+    "val_psnr": "a number or null",
+    "val_set": "a text",
+    "recipe": "an object",
+    "data": "an object",
+}
+NUMBERS = {"psnr": "a number or null", "ssim": "a number"}  # null: the PSNR of equal images, JSON has no infinity
+NUMBERS |= {f"bicubic_{column}": kind for column, kind in NUMBERS.items()}
+
+
+def read_results(folder):
+    """Return the documents in the .json files of a folder: of test.py's results, or of weights/; in order of names.
+
+    An infinite PSNR, null in a file, is math.inf in them. Raises UserError naming file, field and value where a file
+    holds something else.
+    """
+    return [document for path in sorted(Path(folder).glob("*.json")) for document in read_result_file(path)]
+
+
+def read_result_file(path):
+    """Return the documents in one .json file: one, or in one of weights/ as many as it has scores."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}); name a file that test.py wrote in report/results") from error
+    check(path, "the file", content, "an object")
+    if "scores" not in content:
+        check_document(path, content)
+        return [with_infinities(content)]
+    check(path, "scores", content["scores"], "a list")
+    history = None
+    documents = []
+    for number, scores in enumerate(content["scores"]):
+        check(path, f"scores[{number}]", scores, "an object")
+        document = {field: content.get(field) for field in SHARED} | {"zoom": None, "history": []} | scores
+        check_document(path, document)
+        if history is None and document["trained"]:
+            history = read_history(path.with_suffix(".pth"), document["trained"])
+        document["history"] = history or []
+        if document["self_ensemble"]:
+            document |= {"label": f"{document['label']}+", "key": f"{document['key']}_ensemble"}
+        documents.append(with_infinities(document))
+    return documents
+
+
+def check(path, place, value, kind):
+    """Raise UserError unless a value is of a kind of KINDS."""
+    if not KINDS[kind](value):
+        raise UserError(f"{path} is not a result of test.py: {place} is {reprlib.repr(value)}, not {kind}")
+
+
+def check_fields(path, place, content, fields):
+    """Raise UserError unless an object has these fields.
+
+    place: where it stands, "" for the whole file. fields: {name: kind}.
+    """
+    check(path, place or "the file", content, "an object")
+    for name, kind in fields.items():
+        field = f"{place}.{name}" if place else name
+        if name not in content:
+            raise UserError(f"{path} is not a result of test.py: {field} is missing")
+        check(path, field, content[name], kind)
+
+
+def check_document(path, document):
+    """Raise UserError unless a document has what its readers rely on."""
+    check_fields(path, "", document, DOCUMENT)
+    for name, fields in (("weights", WEIGHTS), ("trained", TRAINED)):
+        if document.get(name) is not None:  # bicubic has neither
+            check_fields(path, name, document[name], fields)
+    if document.get("trained"):
+        check(path, "trained.recipe.seed", document["trained"]["recipe"].get("seed", 0), "a whole number")
+    for number, image in enumerate(document["images"]):
+        check_fields(path, f"images[{number}]", image, {"name": "a text"} | NUMBERS)
+    check_fields(path, "mean", document["mean"], NUMBERS)
+    for number, row in enumerate(document["history"]):
+        check_fields(path, f"history[{number}]", row, {"epoch": "a whole number", "val_psnr": "a number"})
+    names = [image["name"] for image in document["images"]]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} is not a result of test.py: two of its images have the same name")
+
+
+def with_infinities(document):
+    """Return a document in which the PSNRs that are null are infinite."""
+
+    def read(row):
+        return {name: math.inf if value is None else value for name, value in row.items()}
+
+    return document | {"images": [read(row) for row in document["images"]], "mean": read(document["mean"])}

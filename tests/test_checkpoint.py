@@ -1,0 +1,159 @@
+"""Checkpoints: read as they were saved, refused in one line when they are not whole or not ours, never executed."""
+
+import os
+import pickle
+from contextlib import suppress
+
+import pytest
+import torch
+from helpers import refusal, small_options, vdsr_checkpoint
+
+from engine.checkpoint import (
+    CHECKPOINT_FIELDS,
+    CHECKPOINT_VERSION,
+    load_checkpoint,
+    model_from_checkpoint,
+    save_checkpoint,
+)
+from models import MODELS, build_model
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    """The checkpoint of a tiny network."""
+    return vdsr_checkpoint(num_features=2)
+
+
+def test_own_checkpoint_is_read_as_it_was_saved(tmp_path, checkpoint):
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    loaded = load_checkpoint(tmp_path / "x.pth")
+    assert loaded.keys() == checkpoint.keys()
+    assert all(torch.equal(value, checkpoint["weights"][name]) for name, value in loaded["weights"].items())
+    assert {**loaded, "weights": None} == {**checkpoint, "weights": None}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 500, 900, 999])
+def test_checkpoint_cut_short_is_refused(tmp_path, checkpoint, kept):
+    save_checkpoint(tmp_path / "x.pth", checkpoint)
+    content = (tmp_path / "x.pth").read_bytes()
+    (tmp_path / "x.pth").write_bytes(content[: len(content) * kept // 1000])
+    assert str(tmp_path / "x.pth") in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        pytest.param({"state_dict": {"conv.weight": torch.zeros(3)}}, id="another project's dict"),
+        pytest.param({"conv.weight": torch.zeros(3)}, id="bare weights"),
+        pytest.param(torch.zeros(3), id="tensor"),
+        pytest.param([1, 2], id="list"),
+    ],
+)
+def test_file_of_another_project_is_refused(tmp_path, foreign):
+    torch.save(foreign, tmp_path / "x.pth")
+    assert "not a checkpoint of this project" in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("version", [CHECKPOINT_VERSION + 1, None, "1"])
+def test_checkpoint_of_another_format_version_is_refused_and_both_versions_named(tmp_path, checkpoint, version):
+    torch.save(checkpoint | {"format_version": version}, tmp_path / "x.pth")
+    message = refusal(load_checkpoint, tmp_path / "x.pth")
+    assert f"format {version}" in message
+    assert f"allowed is {CHECKPOINT_VERSION}" in message
+
+
+@pytest.mark.parametrize("field", CHECKPOINT_FIELDS)
+def test_checkpoint_without_a_field_or_with_one_of_another_kind_is_refused(tmp_path, checkpoint, field):
+    for damage in ({key: value for key, value in checkpoint.items() if key != field}, checkpoint | {field: None}):
+        torch.save(damage, tmp_path / "x.pth")
+        assert field in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+def test_missing_checkpoint_folder_and_text_are_refused_with_no_warning(tmp_path, recwarn):
+    assert "no such checkpoint" in refusal(load_checkpoint, tmp_path / "x.pth")
+    assert "no such checkpoint" in refusal(load_checkpoint, tmp_path)
+    (tmp_path / "x.pth").write_text("these are no weights\n" * 20)
+    assert str(tmp_path / "x.pth") in refusal(load_checkpoint, tmp_path / "x.pth")
+    assert not recwarn.list
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(torch.save, id="torch"),
+        pytest.param(lambda value, path: torch.save(value, path, _use_new_zipfile_serialization=False), id="old torch"),
+        pytest.param(lambda value, path: path.write_bytes(pickle.dumps(value)), id="pickle"),
+        pytest.param(lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2)), id="pickle protocol 2"),
+    ],
+)
+def test_checkpoint_that_would_run_code_is_refused_before_it_does(tmp_path, checkpoint, write, recwarn):
+    path, sprung = tmp_path / "x.pth", tmp_path / "sprung"
+    write(checkpoint | {"weights": {}, "recipe": {"epochs": Trap(str(sprung))}}, path)
+    assert str(path) in refusal(load_checkpoint, path)
+    assert not sprung.exists()
+    assert not recwarn.list
+    with suppress(Exception):
+        torch.load(path, weights_only=False)
+    assert sprung.exists(), "the trap was never set"
+
+
+# ---------------------------------------------------------------- the network of a checkpoint
+
+
+def checkpoint_of(model, name, scale=4, channels=1):
+    """The fields of a checkpoint that describe the network; its options are small_options."""
+    weights = model.state_dict()
+    return {"model": name, "scale": scale, "channels": channels, "options": small_options(name), "weights": weights}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_from_checkpoint_computes_exactly_what_the_saved_network_does(name):
+    model = build_model(name, 3, 3, **small_options(name))
+    model.train()(torch.rand(2, 3, 8, 9))  # moves the running statistics of batch normalisation
+    rebuilt = model_from_checkpoint(checkpoint_of(model, name, 3, 3))
+    lr = torch.rand(1, 3, 8, 9)
+    assert torch.equal(rebuilt(lr), model.eval()(lr))
+
+
+def without(weights, key):
+    return {name: value for name, value in weights.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda c: {"model": "carn", "options": {}}, id="another model"),
+        pytest.param(lambda c: {"model": "srnet"}, id="unknown model"),
+        pytest.param(lambda c: {"scale": 7}, id="unknown scale"),
+        pytest.param(lambda c: {"channels": 3}, id="another number of channels"),
+        pytest.param(lambda c: {"options": {"depth": 5, "num_features": 8}}, id="another depth"),
+        pytest.param(lambda c: {"options": {"num_filters": 8}}, id="unknown option"),
+        pytest.param(lambda c: {"options": {1: 8}}, id="option that is no name"),
+        pytest.param(lambda c: {"options": {"depth": [4]}}, id="option of the wrong kind"),
+        pytest.param(lambda c: {"weights": {}}, id="no weights"),
+        pytest.param(lambda c: {"weights": without(c["weights"], "embedding.bias")}, id="missing weight"),
+        pytest.param(lambda c: {"weights": c["weights"] | {"more": torch.zeros(1)}}, id="further weight"),
+        pytest.param(lambda c: {"weights": c["weights"] | {"embedding.bias": torch.zeros(9)}}, id="wrong shape"),
+        pytest.param(
+            lambda c: {"weights": c["weights"] | {"embedding.bias": [0.0] * 8}}, id="weight that is no tensor"
+        ),
+        pytest.param(lambda c: {"weights": c["weights"] | {"note": "mine"}}, id="further entry that is no tensor"),
+        pytest.param(
+            lambda c: {"weights": c["weights"] | {"embedding.bias": torch.zeros(8).to_sparse()}}, id="sparse weight"
+        ),
+    ],
+)
+def test_model_from_checkpoint_refuses_weights_that_do_not_fit_and_names_the_file(damage):
+    checkpoint = checkpoint_of(build_model("vdsr", **small_options("vdsr")), "vdsr")
+    message = refusal(model_from_checkpoint, checkpoint | damage(checkpoint), "runs/x/best.pth")
+    assert "runs/x/best.pth" in message

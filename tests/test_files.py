@@ -1,0 +1,90 @@
+"""Files that are whole or absent, with the rights of the umask, and names that can be shown."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from helpers import refusal
+
+from support.files import check_names, check_writable, replace_patiently, written_whole
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_file_whose_writing_fails_keeps_its_old_content_and_leaves_nothing_else(tmp_path, failure):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(failure), written_whole(path) as temporary:
+        temporary.write_text("half of the n")
+        raise failure
+    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
+    assert path.read_text() == "old"
+
+
+def test_file_that_another_program_holds_is_tried_again_on_windows(tmp_path, monkeypatch):
+    replace, attempts, waited = os.replace, [], []
+
+    def replaced(source, target):
+        attempts.append(target)
+        if len(attempts) < 3:
+            raise PermissionError(13, "in use", source)
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr("time.sleep", waited.append)
+    with pytest.raises(PermissionError) as refused, written_whole(tmp_path / "a.txt") as path:
+        path.write_text("new")
+    assert refused.value.filename == str(tmp_path / "a.txt") and not waited
+    monkeypatch.setattr("support.files.os.name", "nt")
+    attempts.clear()
+    (tmp_path / "b").write_text("new")
+    replace_patiently(tmp_path / "b", tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "new" and len(attempts) == 3 == len(waited) + 1
+
+
+def test_failure_that_names_no_file_as_that_of_a_full_disk_gets_the_files_name(tmp_path):
+    with pytest.raises(OSError, match="No space") as error, written_whole(tmp_path / "x.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.filename == str(tmp_path / "x.txt")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_written_file_takes_its_place_at_the_end_with_the_rights_of_the_umask(tmp_path, mask):
+    path = tmp_path / "new" / "x.txt"
+    before = os.umask(mask)
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_text("new")
+            assert not path.exists()
+    finally:
+        os.umask(before)
+    assert [file.name for file in path.parent.iterdir()] == ["x.txt"]
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_check_writable_creates_nothing_and_refuses_a_path_through_a_file(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/a"):
+        assert str(tmp_path / folder) in refusal(check_writable, tmp_path / folder)
+
+
+def test_check_writable_ends_where_the_path_begins_at_nothing(monkeypatch):
+    """As Windows has it of a drive that is missing."""
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=FileNotFoundError("no such drive")))
+    assert "cannot write in" in refusal(check_writable, Path("Z", "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("a b.png", True), ("a\u202fb\u3000c\xa0.png", True), ("a\nb.png", False), ("\x1b[2J", False),
+                        ("a\u2028b", False), ("\udcff.png", False)],
+)  # fmt: skip
+def test_names_of_plain_text_may_hold_spaces_of_any_width(name, plain):
+    assert plain or "rename it" in refusal(check_names, [Path(name)])
+    if plain:
+        check_names([Path(name)])

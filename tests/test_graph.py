@@ -1,0 +1,92 @@
+"""The recorded step and the compiled network: called like the plain ones, with the plain ones' results."""
+
+import shutil
+from contextlib import contextmanager
+
+import pytest
+import torch
+from helpers import VDSR, random_run, refused, train_epochs, train_flags
+
+from engine.graph import EAGER_STEPS, RecordedStep, accelerate
+from engine.step import TrainingStep
+
+
+def values(run):
+    """All that a step changes."""
+    moments = [value for state in run.optimizer.state.values() for value in state.values()]
+    networks = [*run.model.state_dict().values(), *run.average.model.state_dict().values()]
+    return [*networks, run.average.steps, *moments]
+
+
+@pytest.mark.parametrize("eager", [EAGER_STEPS, 4])  # after 4 comes the small batch
+def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_size_runs_as_written(monkeypatch, eager):
+    """CUDA's graphs, played by this processor: recording runs nothing, replaying reads and writes what was recorded."""
+    monkeypatch.setattr("engine.graph.EAGER_STEPS", eager)
+    written, recorded = random_run(), random_run()
+    step = RecordedStep(TrainingStep(recorded))
+    replayed = []
+
+    class Graph:
+        def replay(self):
+            replayed.append(step.lr.clone())
+            step.loss.copy_(step.step(step.lr, step.hr))
+
+    @contextmanager
+    def graph(graph):
+        before = [value.clone() for value in values(recorded)]
+        yield
+        for value, kept in zip(values(recorded), before, strict=True):
+            value.data.copy_(kept)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert train_epochs(recorded, step) == train_epochs(written, TrainingStep(written))
+    assert all(map(torch.equal, values(written), values(recorded)))
+    assert len(replayed) == 10 - eager - 2  # all steps but the first and, in each epoch, the last
+    assert len({batch.sum().item() for batch in replayed}) == len(replayed)
+
+
+def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(monkeypatch, capsys):
+    def graph(graph):
+        raise RuntimeError("operation not permitted\nmore of it")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    written, other = random_run(), random_run()
+    assert train_epochs(other, RecordedStep(TrainingStep(other))) == train_epochs(written, TrainingStep(written))
+    assert capsys.readouterr().out.count("note: the training step cannot be recorded") == 1
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_network_sees_the_whole_batches_and_trains_as_the_written_one(monkeypatch):
+    written, run = random_run("vdsr"), random_run("vdsr")
+    sizes, compile = [], torch.compile
+
+    def compiled(network, **settings):
+        fused = compile(network, **settings)
+        return lambda lr: sizes.append(len(lr)) or fused(lr)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    found = train_epochs(run, accelerate(TrainingStep(run), compiled=True))
+    assert found == pytest.approx(train_epochs(written, TrainingStep(written)), rel=1e-4)
+    assert sizes == 8 * [4]
+
+
+def test_failure_to_compile_ends_in_one_line_and_leaves_nothing(script, workplace, tiny, monkeypatch):
+    def failing(model, dynamic):
+        def forward(lr):
+            raise torch._dynamo.exc.TorchDynamoException("no C++ compiler")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", failing)
+    arguments = train_flags(tiny, *VDSR, "--compile", "--out", "run")
+    assert refused(script, "train", arguments, "torch.compile", "leave out --compile", unchanged=workplace)
+
+
+def test_compile_is_for_one_process(script, workplace, tiny, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    arguments = train_flags(tiny, *VDSR, "--compile", "--out", "run")
+    assert refused(script, "train", arguments, "one process", "found 2", unchanged=workplace)

@@ -1,0 +1,416 @@
+"""Image files: every kind that is read or refused, and PNG that is written a few rows at a time.
+
+FUZZ=20000 python -m pytest tests/test_images.py is the long form of the mutated files.
+"""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from fuzzing import FUZZ, bomb, check_mixture, little_memory, mutated_image, no_hang, outcome, saved
+from helpers import png_chunk, png_claiming, refusal
+from PIL import Image, ImageCms, ImageOps
+from skimage import data
+from torchvision.io import ImageReadMode, decode_image
+
+from data.images import list_images, png_writer, read_image, read_photo, split_alpha, write_png
+
+PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
+DEEP = (
+    PIXELS.astype(np.uint16) * 251 + np.arange(20, dtype=np.uint16)[:, None]
+)  # the same with 16 bits, lower ones used
+
+
+# ---------------------------------------------------------------- reading images of a set
+
+PALETTE = np.random.default_rng(1).integers(0, 256, (4, 3)).astype(np.uint8)
+INDICES = PIXELS[..., 0] // 64  # (24, 20) in 0..3
+
+
+def palette_image():
+    image = Image.frombytes("P", (20, 24), INDICES.tobytes())
+    image.putpalette(PALETTE.tobytes())
+    return image
+
+
+def with_alpha(colour, alpha):
+    return Image.fromarray(np.dstack([colour, np.broadcast_to(np.uint8(alpha), PIXELS.shape[:2])]))
+
+
+ONE_CLEAR_PIXEL = np.where(np.arange(480).reshape(24, 20) == 77, 254, 255)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        pytest.param(Image.fromarray(PIXELS[..., 0]), {}, PIXELS[..., 0], id="grey"),
+        pytest.param(Image.fromarray(PIXELS), {}, PIXELS, id="RGB"),
+        pytest.param(palette_image(), {}, PALETTE[INDICES], id="palette"),
+        pytest.param(palette_image(), {"transparency": bytes([255] * 4)}, PALETTE[INDICES], id="palette, opaque"),
+        pytest.param(Image.fromarray(PIXELS[..., 0] > 99), {}, np.uint8(255) * (PIXELS[..., 0] > 99), id="1 bit"),
+        pytest.param(with_alpha(PIXELS, 255), {}, PIXELS, id="RGBA, opaque"),
+        pytest.param(with_alpha(PIXELS[..., 0], 255), {}, PIXELS[..., 0], id="grey + alpha, opaque"),
+    ],
+)
+def test_read_image_gives_8_bit_grey_or_rgb_for_every_opaque_8_bit_mode(tmp_path, image, options, expected):
+    image.save(tmp_path / "x.png", **options)
+    pixels = read_image(tmp_path / "x.png")
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def insert_chunk(path, kind, content):
+    """Put a chunk into a PNG file, behind its header."""
+    png = path.read_bytes()
+    header = 8 + 25  # signature and IHDR
+    path.write_bytes(png[:header] + png_chunk(kind, content) + png[header:])
+
+
+def tiff(array):
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, photometric="rgb" if array.ndim == 3 else None)
+    return file.getvalue()
+
+
+RGB = Image.fromarray(PIXELS)
+UNREADABLE = {  # what is wrong: (the file's bytes, a word that the message must hold)
+    "zero bytes": (b"", "0 bytes"),
+    "text": (b"hello, this is no image\n" * 9, "not an image"),
+    "text called PNG": (b"\x89PNG\r\n\x1a\nhello", "image"),
+    "PNG cut short": (saved(RGB, "PNG")[:-300], "cut short"),
+    "JPEG cut short": (saved(RGB, "JPEG")[:-200], "cut short"),
+    "TIFF cut short": (saved(RGB, "TIFF", compression="tiff_lzw")[:-300], ""),
+    "PNG of 50,000 x 50,000": (png_claiming(50_000, 50_000), "100,000,000 pixels"),
+    "PNG of 10,001 x 10,000": (png_claiming(10_001, 10_000), "100,000,000 pixels"),
+    "CMYK": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
+    "animated GIF": (saved(RGB, "GIF", save_all=True, append_images=[RGB.rotate(180)]), "several frames"),
+    "animated PNG": (saved(RGB, "PNG", save_all=True, append_images=[RGB.rotate(180)]), "several frames"),
+    "TIFF of two pages": (saved(RGB, "TIFF", save_all=True, append_images=[RGB]), "several frames"),
+    "32-bit integer TIFF": (saved(Image.new("I", (20, 24)), "TIFF"), "32 bits"),
+    "32-bit float TIFF": (saved(Image.new("F", (20, 24)), "TIFF"), "32 bits"),
+    "16-bit RGB TIFF": (tiff(DEEP), "16 bits"),
+}
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_unreadable_image_is_refused_in_one_line_with_no_warning_beside_it(reader, case, tmp_path, recwarn, capfd):
+    """The gigantic files hold no such image: a message about their size shows that only the header was read."""
+    content, word = UNREADABLE[case]
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    message = refusal(reader, path)
+    assert str(path) in message
+    assert word in message
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+def test_missing_image_and_folder_are_refused(reader, tmp_path):
+    assert "no such file" in refusal(reader, tmp_path / "x.png")
+    assert "folder" in refusal(reader, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "word"),
+    [
+        pytest.param(with_alpha(PIXELS, ONE_CLEAR_PIXEL), {}, "transparent", id="RGBA"),
+        pytest.param(with_alpha(PIXELS[..., 0], ONE_CLEAR_PIXEL), {}, "transparent", id="grey + alpha"),
+        pytest.param(palette_image(), {"transparency": int(INDICES[3, 4])}, "transparent", id="palette"),
+        pytest.param(RGB, {"transparency": tuple(PIXELS[3, 4].tolist())}, "transparent", id="RGB with a clear colour"),
+        pytest.param(Image.fromarray(DEEP[..., 0]), {}, "16 bits", id="16-bit grey"),
+    ],
+)
+def test_read_image_refuses_pixels_that_have_no_agreed_psnr(tmp_path, image, options, word):
+    image.save(tmp_path / "x.png", **options)
+    assert word in refusal(read_image, tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_read_image_refuses_16_bit_png_that_pillow_would_cut_to_8_bits(tmp_path, channels):
+    write_png(tmp_path / "x.png", np.dstack([DEEP, DEEP])[..., :channels].squeeze())
+    assert "16 bits" in refusal(read_image, tmp_path / "x.png")
+
+
+# ---------------------------------------------------------------- the user's own images
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        pytest.param(Image.fromarray(PIXELS[..., 0]), {}, PIXELS[..., 0], id="grey"),
+        pytest.param(with_alpha(PIXELS[..., 0], PIXELS[..., 1]), {}, PIXELS[..., :2], id="grey + alpha"),
+        pytest.param(RGB, {}, PIXELS, id="RGB"),
+        pytest.param(with_alpha(PIXELS, PIXELS[..., 1]), {}, PIXELS[..., [0, 1, 2, 1]], id="RGBA"),
+        pytest.param(palette_image(), {}, PALETTE[INDICES], id="palette"),
+        pytest.param(
+            palette_image(),
+            {"transparency": bytes([0, 9, 200, 255])},
+            np.dstack([PALETTE[INDICES], np.array([0, 9, 200, 255], np.uint8)[INDICES]]),
+            id="palette with transparency",
+        ),
+        pytest.param(
+            Image.fromarray(INDICES),
+            {"transparency": 2},
+            np.dstack([INDICES, np.where(INDICES == 2, 0, 255)]),
+            id="grey with a clear level",
+        ),
+        pytest.param(Image.fromarray(PIXELS[..., 0] > 99), {}, 255 * (PIXELS[..., 0] > 99), id="1 bit"),
+    ],
+)
+def test_8_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, image, options, expected):
+    image.save(tmp_path / "in.png", **options)
+    write_png(tmp_path / "out.png", read_photo(tmp_path / "in.png").pixels)
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.mode == {2: "L"}.get(expected.ndim) or ("LA", "RGB", "RGBA")[expected.shape[2] - 2]
+        np.testing.assert_array_equal(np.array(written), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, channels):
+    """torchvision, which keeps all 16 bits, and Pillow, which keeps them for grey and else the upper eight, both read
+    what is written."""
+    pixels = np.dstack([DEEP, DEEP[::-1, :, :1]])[..., :channels].squeeze()
+    write_png(tmp_path / "in.png", pixels)
+    photo = read_photo(tmp_path / "in.png")
+    np.testing.assert_array_equal(photo.pixels, pixels)
+    write_png(tmp_path / "out.png", photo.pixels)
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "in.png").read_bytes()
+    content = torch.frombuffer(bytearray((tmp_path / "out.png").read_bytes()), dtype=torch.uint8)
+    decoded = decode_image(content, ImageReadMode.UNCHANGED).permute(1, 2, 0).squeeze().numpy()
+    np.testing.assert_array_equal(decoded, pixels)
+    with Image.open(tmp_path / "out.png") as written:
+        written = written.convert("LA") if channels == 2 else written
+        np.testing.assert_array_equal(np.array(written), pixels if channels == 1 else pixels >> 8)
+
+
+def test_16_bit_grey_tiff_is_read_whole(tmp_path):
+    (tmp_path / "x.tif").write_bytes(tiff(DEEP[..., 0]))
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, DEEP[..., 0])
+
+
+@pytest.mark.parametrize("pixels", [PIXELS[..., 0], DEEP[..., 0]], ids=["8 bits", "16 bits"])
+def test_grey_tiff_in_which_zero_is_white_is_turned(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="miniswhite")
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, np.iinfo(pixels.dtype).max - pixels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_level_that_a_png_calls_transparent_becomes_alpha(tmp_path, bits):
+    """All levels in one row; Pillow scales the pixels of 2 and 4 bits to 8, not the level."""
+    top = 2**bits - 1
+    levels = np.arange(top + 1) if bits < 8 else np.arange(0, 256, 5)
+    packed = "".join(f"{level:0{bits}b}" for level in levels)
+    row = int(packed.ljust(-(-len(packed) // 8) * 8, "0"), 2).to_bytes(-(-len(packed) // 8), "big")
+    header = struct.pack(">IIBBBBB", len(levels), 1, bits, 0, 0, 0, 0)
+    for hidden in (0, 1, top):
+        chunks = {
+            b"IHDR": header,
+            b"tRNS": struct.pack(">H", hidden),
+            b"IDAT": zlib.compress(b"\0" + row),
+            b"IEND": b"",
+        }
+        png = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks.items())
+        (tmp_path / "x.png").write_bytes(png)
+        grey, alpha = np.moveaxis(read_photo(tmp_path / "x.png").pixels[0], -1, 0)
+        np.testing.assert_array_equal(grey, levels * 255 // top)
+        np.testing.assert_array_equal(alpha, np.where(levels == hidden, 0, 255))
+        if hidden in levels:
+            assert "partly transparent" in refusal(read_image, tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("colour", [1, 3], ids=["grey", "rgb"])
+def test_colour_that_a_16_bit_png_calls_transparent_becomes_alpha(tmp_path, colour):
+    pixels = DEEP[..., :colour].squeeze()
+    write_png(tmp_path / "x.png", pixels)
+    chosen = np.atleast_1d(pixels[3, 5])
+    insert_chunk(tmp_path / "x.png", b"tRNS", chosen.astype(">u2").tobytes())
+    planes, alpha = np.split(read_photo(tmp_path / "x.png").pixels, [colour], axis=2)
+    np.testing.assert_array_equal(planes.squeeze(), pixels)
+    np.testing.assert_array_equal(alpha[..., 0] == 0, (planes == chosen).all(axis=2))
+    assert alpha[3, 5] == 0 and {*np.unique(alpha)} == {0, 65535}
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
+def test_colour_profile_is_kept(tmp_path, pixels):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_png(tmp_path / "in.png", pixels, profile)
+    assert read_photo(tmp_path / "in.png").icc_profile == profile
+    with Image.open(tmp_path / "in.png") as written:
+        assert written.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_colour_and_alpha_of_pixels_are_in_0_to_1(pixels, channels):
+    planes = np.dstack([pixels, pixels[::-1, :, :1]])
+    planes = planes[..., [0, 3]] if channels == 2 else planes[..., :channels].squeeze()
+    colour, alpha = split_alpha(planes)
+    top = np.iinfo(pixels.dtype).max
+    np.testing.assert_array_equal(colour, pixels[..., 0] / top if channels < 3 else pixels / top)
+    if channels in (2, 4):
+        np.testing.assert_array_equal(alpha, pixels[::-1, :, 0] / top)
+    else:
+        assert alpha is None
+
+
+# ---------------------------------------------------------------- PNG, a few rows at a time
+
+
+@pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_png_written_in_pieces_holds_the_pixels_and_is_there_only_when_complete(tmp_path, pixels, channels):
+    pixels = np.dstack([pixels, pixels[::-1, :, :1]])[..., :channels].squeeze()
+    path = tmp_path / "x.png"
+    writer = png_writer(path, pixels.shape, pixels.dtype)
+    missing = next(writer)
+    for rows in np.split(pixels, [1, 4, 17]):
+        assert not path.exists() and missing > 0
+        missing = writer.send(rows)
+    assert missing == 0 and [file.name for file in tmp_path.iterdir()] == ["x.png"]
+    np.testing.assert_array_equal(read_photo(path).pixels, pixels)
+
+
+def test_png_writer_closed_early_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_text("old")
+    writer = png_writer(path, PIXELS.shape, PIXELS.dtype)
+    next(writer)
+    assert writer.send(PIXELS[:10]) == len(PIXELS) - 10
+    writer.close()
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("image", [data.astronaut(), data.camera(), data.page()], ids=["colour", "grey", "text"])
+def test_png_is_about_as_small_as_pillows(tmp_path, image):
+    write_png(tmp_path / "ours.png", image)
+    Image.fromarray(image).save(tmp_path / "pillows.png")
+    ours, pillows = ((tmp_path / name).stat().st_size for name in ("ours.png", "pillows.png"))
+    assert ours < 1.1 * pillows
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "16-bit PNG", "16-bit TIFF"])
+def test_photo_is_turned_as_its_exif_orientation_says(tmp_path, kind, orientation):
+    """Against PIL.ImageOps.exif_transpose on 8-bit images; the 16-bit files hold the same levels times 257."""
+    path = tmp_path / "x"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "16-bit PNG":
+        write_png(path, PIXELS.astype(np.uint16) * 257)
+        insert_chunk(path, b"eXIf", exif.tobytes()[6:])
+    elif kind == "16-bit TIFF":
+        Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257).save(path, "TIFF", exif=exif)
+    else:
+        RGB.save(path, kind, exif=exif)
+    if kind == "JPEG":
+        plain = Image.open(path)
+    else:
+        plain = Image.fromarray(PIXELS[..., 0] if kind == "16-bit TIFF" else PIXELS)
+        plain.getexif()[0x0112] = orientation
+    expected = np.array(ImageOps.exif_transpose(plain)).astype(int)
+    np.testing.assert_array_equal(read_photo(path).pixels, expected * (257 if kind.startswith("16") else 1))
+    if not kind.startswith("16"):
+        np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
+    for name in ("a.jpeg", "B.PNG", "b.PNG", "notes.txt", "c.h5"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in list_images(tmp_path)] == ["B.PNG", "a.jpeg", "b.PNG"]
+
+
+# ---------------------------------------------------------------- hostile files
+
+
+def bare_tiff(*entries, pages=1):
+    """A TIFF whose directories, `pages` of them, hold only the entries (tag, type, count, value)."""
+    directory = len(entries).to_bytes(2, "little") + b"".join(
+        tag.to_bytes(2, "little")
+        + kind.to_bytes(2, "little")
+        + count.to_bytes(4, "little")
+        + value.to_bytes(4, "little")
+        for tag, kind, count, value in entries
+    )
+    places = [8 + page * (len(directory) + 4) for page in range(1, pages)] + [0]
+    return b"II*\0\x08\0\0\0" + b"".join(directory + place.to_bytes(4, "little") for place in places)
+
+
+GREY_TIFF = ((256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 16))
+ABSURD_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + b"\x12\x01\x05\0\xff\xff\xff\xff\xff\xff\xff\x7f" * 2 + b"\x08\0\0\0"
+HOSTILE = {  # what: (bytes, a word of the message)
+    "PNG of 50,000 x 50,000": (lambda: png_claiming(50_000, 50_000), "allowed are 100,000,000 pixels"),
+    "PNG of 2^31 x 2^31": (lambda: png_claiming(2**31 - 1, 2**31 - 1), "allowed are 100,000,000 pixels"),
+    "PNG of 0 x 0": (lambda: png_claiming(0, 0), "not an image that can be read"),
+    "PNG of 5 x 0": (lambda: png_claiming(5, 0), "not an image that can be read"),
+    "bomb in iCCP": (lambda: png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())]), "too large"),
+    "bomb in zTXt": (lambda: png_claiming(40, 40, chunks=[(b"zTXt", b"a\0\0" + bomb())]), "too large"),
+    "bomb in iTXt": (lambda: png_claiming(40, 40, chunks=[(b"iTXt", b"a\0\1\0a\0a\0" + bomb())]), "too large"),
+    "a thousand texts": (
+        lambda: png_claiming(40, 40, chunks=[(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))] * 1000),
+        "text chunks",
+    ),
+    "PNG with fewer pixels than it claims": (lambda: png_claiming(6000, 6000, bytes(100)), "cut short"),
+    "GIF of 0 x 0": (lambda: b"GIF89a" + bytes(7) + b";", "not an image that can be read"),
+    "BMP of 60000 x 60000": (
+        lambda: saved(file_format="BMP")[:18] + (60_000).to_bytes(4, "little") * 2 + saved(file_format="BMP")[26:],
+        "allowed are 100,000,000 pixels",
+    ),
+    "TIFF of 60000 x 60000": (
+        lambda: bare_tiff((256, 4, 1, 60_000), (257, 4, 1, 60_000), *GREY_TIFF[2:]),
+        "allowed are 100,000,000 pixels",
+    ),
+    "TIFF of 50,000 pages": (lambda: bare_tiff(*GREY_TIFF, pages=50_000), "multi-page"),
+    "TIFF whose next page is itself": (lambda: bare_tiff(*GREY_TIFF)[:-4] + (8).to_bytes(4, "little"), ""),
+    "TIFF tag of 4 billion values": (lambda: bare_tiff(*GREY_TIFF[:-1], (279, 4, 2**32 - 1, 8)), ""),
+    "truncated": (lambda: saved()[:-500], "cut short"),
+}
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(("make", "word"), HOSTILE.values(), ids=HOSTILE)
+def test_image_is_read_or_refused_in_little_time_and_memory(tmp_path, reader, make, word):
+    path = tmp_path / "image.png"
+    path.write_bytes(make())
+    with no_hang(), little_memory():
+        found = outcome(reader, path)
+    assert found.startswith(f"{path}: ") and word in found if word else found
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_absurd_exif_is_read_over_or_refused(tmp_path, reader, file_format):
+    (tmp_path / "x").write_bytes(saved(file_format=file_format, exif=ABSURD_EXIF))
+    outcome(reader, tmp_path / "x")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+def test_pipe_is_not_waited_for(tmp_path, reader):
+    os.mkfifo(tmp_path / "x")
+    with no_hang():
+        assert "pipe" in refusal(reader, tmp_path / "x")
+
+
+def test_mutated_image_is_read_or_refused_in_one_line(tmp_path, capfd):
+    outcomes = []
+    for seed in range(FUZZ * 40 // 100):
+        path = tmp_path / "x.png"
+        path.write_bytes(mutated_image(seed))
+        with warnings.catch_warnings(record=True) as caught:
+            outcomes += [outcome(read_image, path), outcome(read_photo, path)]
+        assert [str(w.message) for w in caught] == [], seed
+        said = capfd.readouterr()
+        # libtiff, and libpng with 16 bits, print for themselves
+        assert said == ("", "") or path.read_bytes()[:2] in (b"II", b"MM") or said.err.startswith("libpng"), (
+            seed,
+            said,
+        )
+    check_mixture(outcomes)

@@ -1,0 +1,215 @@
+"""Mirrors that may misbehave: what is fetched from them is right, or they are passed over."""
+
+import io
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from fuzzing import bomb, little_memory, no_hang
+from helpers import contents, png_claiming
+from PIL import Image
+from trio import PIXELS, TRIO, check_found, fill, names_in
+
+from data import mirrors
+from data.catalog import CatalogImage, ImageSet, describe_image, load_images
+from data.mirrors import Mirror
+from support.command_line import UserError
+
+
+def encode(pixels, file_format="PNG"):
+    """The bytes of an image file."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, file_format)
+    return content.getvalue()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A data folder and the lines said; temporary files of the process land in place.temporary."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    said = []
+    return SimpleNamespace(
+        data=tmp_path / "data",
+        home=tmp_path / "data" / "trio",
+        temporary=tmp_path / "temporary",
+        said=said,
+        load=lambda *served: load_images(replace(TRIO, mirrors=served), tmp_path / "data", None, said.append),
+    )
+
+
+def sent(content, length=None):
+    """An answer with this content, whose length is announced, as it is or otherwise, or not."""
+
+    def answer(handler):
+        handler.send_response(200)
+        if length is not None:
+            handler.send_header("Content-Length", str(length))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def whole(content):
+    """A regular answer."""
+    return sent(content, len(content))
+
+
+def status(code):
+    """An answer with an HTTP error."""
+    return lambda handler: handler.send_error(code)
+
+
+def in_turn(*answers):
+    """One answer after the other, one for each request."""
+    waiting = iter(answers)
+    return lambda handler: next(waiting)(handler)
+
+
+def hang_up(handler):
+    """No answer at all."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A mirror on this machine: server.answers[path] answers a request, server.asked lists those that came."""
+    answers, asked, closing = {}, [], threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            answers.get(self.path, status(404))(self)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(mirrors, "DOWNLOAD_TIMEOUT", 0.2)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def mirror(folder, images):
+        answers.update({f"/{folder}/{name}.png": whole(encode(pixels)) for name, pixels in images.items()})
+        return Mirror(f"http://127.0.0.1:{http.server_port}/{folder}/", tuple(f"{name}.png" for name in images))
+
+    yield SimpleNamespace(answers=answers, asked=asked, mirror=mirror, hang=lambda handler: closing.wait())
+    closing.set()
+    http.shutdown()
+    http.server_close()
+
+
+GOOD = encode(PIXELS["b"])
+BAD_ANSWERS = {
+    "wrong pixels": whole(encode(PIXELS["b"][::-1])),
+    "lossy copy": whole(encode(PIXELS["b"], "JPEG")),
+    "cut short": sent(GOOD[:-300], len(GOOD)),
+    "cut short, length not announced": sent(GOOD[:-300]),
+    "length that is no number": sent(GOOD, "many"),
+    "longer than allowed": sent(GOOD + bytes(10_000)),
+    "HTML page": whole(b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"),
+    "empty": whole(b""),
+    "not found": status(404),
+    "server error": status(503),
+    "no answer": hang_up,
+}
+
+
+@pytest.mark.parametrize("answer", [*BAD_ANSWERS, "hangs"])
+def test_mirror_with_a_bad_file_is_named_and_passed_over_and_the_next_one_used(place, server, answer, monkeypatch):
+    monkeypatch.setattr(mirrors, "MAX_DOWNLOAD", 10_000)
+    first, second = server.mirror("first", PIXELS), server.mirror("second", PIXELS)
+    server.answers["/first/b.png"] = BAD_ANSWERS.get(answer, server.hang)
+    start = time.monotonic()
+    check_found(place.load(first, second))
+    assert time.monotonic() - start < 10  # where the server hangs: two tries of DOWNLOAD_TIMEOUT
+    assert list(dict.fromkeys(server.asked)) == ["/first/a.png", "/first/b.png", "/second/b.png", "/second/c.png"]
+    complaints = [line for line in place.said if "passed over" in line]
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"{first.base}b.png: ")
+    assert str(place.temporary) not in complaints[0]
+    assert names_in(place.home) == ["a.png", "b.png", "c.png"]
+    assert names_in(place.temporary) == []
+
+
+@pytest.mark.parametrize("failure", ["server error", "cut short", "no answer", "hangs"])
+def test_passing_failure_is_tried_again_at_the_same_mirror(place, server, failure):
+    mirror = server.mirror("m", PIXELS)
+    server.answers["/m/b.png"] = in_turn(BAD_ANSWERS.get(failure, server.hang), whole(GOOD))
+    check_found(place.load(mirror))
+    assert server.asked == ["/m/a.png", "/m/b.png", "/m/b.png", "/m/c.png"]
+
+
+def test_file_that_a_mirror_does_not_have_is_asked_for_once(place, server):
+    mirror = server.mirror("m", PIXELS)
+    del server.answers["/m/b.png"]
+    with pytest.raises(UserError):
+        place.load(mirror)
+    assert server.asked == ["/m/a.png", "/m/b.png"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, UserError], ids=["Ctrl-C", "connection lost"])
+def test_interrupted_download_goes_on_with_the_missing_files_only(place, server, interruption, monkeypatch):
+    mirror = server.mirror("m", PIXELS)
+    with monkeypatch.context() as patch, pytest.raises(interruption):
+        fetch = mirrors.fetch
+
+        def interrupted(address):
+            if address.endswith("c.png"):
+                raise KeyboardInterrupt if interruption is KeyboardInterrupt else ConnectionResetError("reset by peer")
+            return fetch(address)
+
+        patch.setattr(mirrors, "fetch", interrupted)
+        place.load(mirror)
+    assert names_in(place.home) == ["a.png", "b.png"]
+    assert names_in(place.temporary) == []
+    server.asked.clear()
+    check_found(place.load(mirror))
+    assert server.asked == ["/m/c.png"]
+
+
+def test_mirror_that_numbers_the_images_otherwise_still_supplies_what_is_missing(place, server):
+    """T91 goes by two numberings: what one mirror calls t42 may be another image than the t42 already here."""
+    fill(place.home, {name: PIXELS[name] for name in "ab"})
+    renamed = server.mirror("m", {"x": PIXELS["a"], "c": PIXELS["b"], "b": PIXELS["c"]})
+    check_found(place.load(renamed))
+
+
+def test_host_that_does_not_answer_is_not_asked_for_its_other_mirrors(place, server, monkeypatch):
+    unreachable = [Mirror(f"http://127.0.0.1:1/{folder}/", ("a.png", "b.png", "c.png")) for folder in "xy"]
+    check_found(place.load(*unreachable, server.mirror("m", PIXELS)))
+    (line,) = [line for line in place.said if "passed over" in line]
+    assert line.startswith("http://127.0.0.1:1/x/a.png: ")
+
+
+def test_nothing_is_asked_of_the_network_when_all_images_are_here(place, server):
+    fill(place.home, PIXELS)
+    place.load(server.mirror("m", PIXELS))
+    assert server.asked == place.said == []
+
+
+@pytest.mark.parametrize(
+    "listed", ["../../x.png", "/x.png", "a/..", "..", "", "x\0.png", "x" * 300 + ".png", "x\n.png"]
+)
+def test_path_in_a_mirrors_list_reaches_no_file(tmp_path, monkeypatch, listed):
+    image_set = ImageSet("trio", (describe_image("a", PIXELS["a"]),), mirrors=(Mirror("http://m/", (listed,)),))
+    monkeypatch.setattr(mirrors, "fetch", lambda address: encode(PIXELS["a"]))
+    load_images(image_set, tmp_path / "data", say=lambda line: None)
+    assert [p.relative_to(tmp_path).as_posix() for p in contents(tmp_path)] == ["data", "data/trio", "data/trio/a.png"]
+
+
+def test_downloaded_image_that_is_none_of_the_set_is_written_nowhere(tmp_path, monkeypatch):
+    image_set = ImageSet("trio", (CatalogImage("a", 40, 44, "0" * 64),), mirrors=(Mirror("http://m/", ("a.png",)),))
+    for content in (
+        png_claiming(50_000, 50_000),
+        encode(PIXELS["a"]),
+        png_claiming(40, 40, chunks=[(b"iCCP", b"a\0\0" + bomb())]),
+    ):
+        monkeypatch.setattr(mirrors, "fetch", lambda address, content=content: content)
+        with no_hang(), little_memory(), pytest.raises(UserError, match="missing"):
+            load_images(image_set, tmp_path / "data", say=lambda line: None)
+    assert contents(tmp_path) == {}

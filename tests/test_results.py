@@ -1,0 +1,99 @@
+"""engine/results.py: documents read back from results and from weights/, and what is none."""
+
+import json
+import math
+
+import pytest
+from helpers import read_json, refusal
+
+from engine.results import SCORES, SHARED, read_log, read_result_file, read_results
+from support.files import write_json
+
+IMAGE = {"name": "face", "psnr": 30.0, "ssim": 0.9, "bicubic_psnr": 28.0, "bicubic_ssim": 0.8, "seconds": 0.5}
+DOCUMENT = {
+    "model": "carn",
+    "options": {"num_blocks": 3},
+    "label": "CARN",
+    "key": "carn",
+    "parameters": 1,
+    "scale": 4,
+    "weights": {"path": "weights/carn_x4.pth", "sha256": "0" * 64},
+    "trained": {"epoch": 2, "val_psnr": 27.5, "val_set": "held-out", "recipe": {"seed": 0}, "data": {"dataset": "T91"}},
+    "dataset": "Set5",
+    "dataset_manifest": "0" * 64,
+    "self_ensemble": False,
+    "protocol": {"colour": "y"},
+    "precision": "fp32",
+    "tile": None,
+    "images": [IMAGE],
+    "mean": {key: value for key, value in IMAGE.items() if key != "name"},
+    "command": "python test.py",
+    "versions": {},
+    "device": "cpu",
+    "commit": None,
+    "clean": None,
+    "zoom": None,
+    "history": [{"epoch": 1, "val_psnr": 27.0}, {"epoch": 2, "val_psnr": 27.5}],
+}
+
+
+def test_documents_are_the_same_from_results_and_from_weights(tmp_path):
+    write_json(tmp_path / "results" / "Set5_x4_carn.json", DOCUMENT)
+    scores = {field: DOCUMENT[field] for field in SCORES}
+    shelf = {field: DOCUMENT[field] for field in SHARED} | {"scores": [scores, scores | {"self_ensemble": True}]}
+    write_json(tmp_path / "weights" / "carn_x4.json", shelf)
+    (tmp_path / "weights" / "carn_x4.csv").write_text("epoch,val_psnr\n1,27.0\n2,27.5\n")
+    assert read_results(tmp_path / "results") == [DOCUMENT]
+    plain, ensemble = read_results(tmp_path / "weights")
+    assert plain == DOCUMENT
+    assert ensemble == DOCUMENT | {"self_ensemble": True, "label": "CARN+", "key": "carn_ensemble"}
+    (tmp_path / "weights" / "carn_x4.csv").write_text("epoch,val_psnr\n1,27.0\n2,27.25\n")  # another run's
+    assert [document["history"] for document in read_results(tmp_path / "weights")] == [[], []]
+
+
+def test_equal_images_are_null_in_a_file_since_json_has_no_infinity_and_infinite_again_when_read(tmp_path):
+    image = IMAGE | {"psnr": math.inf}
+    write_json(tmp_path / "a.json", DOCUMENT | {"images": [image], "mean": DOCUMENT["mean"] | {"psnr": math.inf}})
+    assert read_json(tmp_path / "a.json")["mean"]["psnr"] is None
+    (document,) = read_result_file(tmp_path / "a.json")
+    assert document["images"][0]["psnr"] == document["mean"]["psnr"] == math.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ([], ["the file is []", "an object"]),
+        ({"label": "a\nb"}, ["label is 'a\\nb'", "a text"]),
+        ({"key": None}, ["key is None"]),
+        ({"scale": "4"}, ["scale is '4'", "a whole number"]),
+        ({"images": []}, ["images is []"]),
+        ({"images": [IMAGE, IMAGE]}, ["the same name"]),
+        ({"images": [IMAGE | {"psnr": "30"}]}, ["images[0].psnr is '30'", "a number or null"]),
+        ({"images": [IMAGE | {"ssim": math.nan}]}, ["images[0].ssim is nan"]),
+        ({"images": [{"name": "face"}]}, ["images[0].psnr is missing"]),
+        ({"weights": {"path": "x"}}, ["weights.sha256"]),
+        ({"trained": {"epoch": 2}}, ["trained.val_psnr is missing"]),
+        ({"trained": DOCUMENT["trained"] | {"recipe": {"seed": "0"}}}, ["trained.recipe.seed is '0'"]),
+        ({"history": [{"epoch": 1}]}, ["history[0].val_psnr"]),
+        ({"scores": 3}, ["scores is 3"]),
+        ({"scores": [{"label": 3}]}, ["label is 3"]),
+    ],
+)
+def test_file_that_is_no_result_is_refused_and_names_field_and_value(tmp_path, change, words):
+    content = change if isinstance(change, list) else DOCUMENT | change
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    message = refusal(read_results, tmp_path)
+    assert "a.json is not a result of test.py" in message and all(word in message for word in words), message
+
+
+def test_file_that_is_no_json_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    assert "a.json is not JSON" in refusal(read_results, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "epoch\n1\n", "epoch;val_psnr\n1;2\n", "epoch,val_psnr\none,2\n", "epoch,val_psnr\n1,2,3\n"]
+)
+def test_log_that_a_spreadsheet_has_changed_is_none(tmp_path, text):
+    (tmp_path / "log.csv").write_text(text)
+    assert read_log(tmp_path / "log.csv") == read_log(tmp_path / "missing.csv") == []

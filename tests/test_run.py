@@ -1,0 +1,364 @@
+"""A run: resumed to the bit, begun with trained weights, its patches in memory, streamed or cut for the classroom."""
+
+import shutil
+import time
+from unittest.mock import Mock
+
+import h5py
+import pytest
+import torch
+from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
+from PIL import Image
+from skimage import data
+
+import train
+from data.images import write_png
+from data.patch_file import prepare_patches, read_patches
+from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.recipe import Recipe
+from engine.run import Run, Storage
+from engine.step import TrainingStep
+from models import build_model
+from support.files import sha256_of_file
+from utils import COLOURS
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+SMALL_CUT = {"patch_size": 32, "stride": 16}
+
+
+@pytest.fixture
+def resume(tiny):
+    return ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
+
+
+# ---------------------------------------------------------------- resumed
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, tiny, resume, precision):
+    """Averaging, augmentation and batch normalisation on: all that a checkpoint has to bring back."""
+    flags = (*SRRESNET, "--precision", precision)
+    straight = run_in(workplace, train_flags(tiny, *flags, "--out", "straight"))
+    first = run_in(workplace, train_flags(tiny, *flags, "--out", "run", "--stop-after", 1))
+    assert "stopped after epoch 1 of 4; python train.py --resume run/last.pth goes on" in first
+    run_in(workplace, [*resume, "--stop-after", "2"])
+    last = run_in(workplace, resume)
+    assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
+    assert len(read_log(workplace / "run")) == 4
+    assert last.splitlines()[-1] == straight.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flag", ["--epochs=9", "--seed=1", "--model=srcnn", "--no-augment", "--out=elsewhere"])
+def test_resume_with_a_flag_of_the_recipe_is_refused(script, stopped, resume, flag):
+    assert refused(script, "train", [*resume, flag], "--resume", flag.partition("=")[0], unchanged=stopped.parent)
+
+
+@pytest.mark.parametrize(("bytes_left", "word"), [(None, "no such"), (0, "cut short"), (5000, "cut short")])
+def test_resume_from_a_file_that_is_missing_or_cut_short_is_refused(script, stopped, resume, bytes_left, word):
+    content = (stopped / "last.pth").read_bytes()
+    (stopped / "last.pth").unlink()
+    if bytes_left is not None:
+        (stopped / "last.pth").write_bytes(content[:bytes_left])
+    assert refused(script, "train", resume, "last.pth", word, unchanged=stopped.parent)
+
+
+def test_resume_from_weights_alone_is_refused(script, stopped, tiny):
+    arguments = ["--resume", stopped / "best.pth", "--data-dir", tiny]
+    assert refused(script, "train", arguments, "weights only", "last.pth", unchanged=stopped.parent)
+
+
+def test_resume_on_other_patches_is_refused(script, stopped, tiny):
+    other = shutil.copytree(tiny, stopped.parent / "other")
+    Image.fromarray(data.coffee()[:64, :64]).save(other / "images" / "photo0.png")
+    prepare_patches("tiny", 4, images=other / "images", copies=(1.0,), data_dir=other, **SMALL_CUT)
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", other]
+    assert refused(script, "train", arguments, "other patches", unchanged=stopped.parent)
+
+
+DAMAGE = {
+    "no average steps": lambda state: state.pop("average_steps"),
+    "no optimizer": lambda state: state.pop("optimizer"),
+    "no losses": lambda state: state.pop("losses"),
+    "no history": lambda state: state.pop("history"),
+    "no best": lambda state: state.pop("best_psnr"),
+    "no weights": lambda state: state.update(model={}),
+    "too many losses": lambda state: state.update(losses=torch.zeros(4)),
+    "short history": lambda state: state.update(history=[{"epoch": 1}]),
+    "best is text": lambda state: state.update(best_psnr="good"),
+    "no moments": lambda state: state["optimizer"].clear(),
+    # which Adam's fused kernel would read beyond
+    "moments of another shape": lambda state: state["optimizer"][0].update(exp_avg=torch.zeros(7)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_resume_from_a_damaged_training_state_is_refused(script, stopped, resume, damage):
+    with edited(stopped / "last.pth") as checkpoint:
+        damage(checkpoint["training"])
+    assert refused(script, "train", resume, "last.pth", "damaged", unchanged=stopped.parent)
+
+
+def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, stopped, resume):
+    with edited(stopped / "last.pth") as checkpoint:
+        checkpoint["recipe"]["contrast"] = 0.1
+    assert refused(script, "train", resume, "of another version", "other pieces", unchanged=stopped.parent)
+
+
+def test_failure_that_is_not_the_files_is_not_said_to_be(stopped, resume, monkeypatch):
+    monkeypatch.setattr(Run, "__init__", Mock(side_effect=RuntimeError("can't allocate memory")))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        run_in(stopped.parent, resume)
+
+
+def test_run_resumed_elsewhere_says_what_has_changed(stopped, resume, monkeypatch):
+    before = load_checkpoint(stopped / "last.pth")
+    with monkeypatch.context() as patch:
+        patch.setattr("support.provenance.git_state", lambda: ("c0ffee", before["clean"]))
+        run_in(stopped.parent, resume)
+    after = load_checkpoint(stopped / "last.pth")
+    assert after["resumed"] == [{"epoch": 1, "commit": "c0ffee"}] and "resumed" not in before
+    assert after["commit"] == before["commit"]
+
+
+def test_epoch_that_is_resumed_counts_the_seconds_before_it_stopped():
+    run, later = random_run(), random_run()
+    run.losses[0] = TrainingStep(run)(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32))
+    run.steps, run.started = 1, time.perf_counter() - 100
+    later.restore(run.state())
+    assert time.perf_counter() - later.started == pytest.approx(100, abs=5)
+
+
+# ---------------------------------------------------------------- begun with trained weights
+
+FROZEN = ("--epochs", 1, "--learning-rate", 1e-12, "--average", 0)  # a run that changes nothing that can be seen
+
+
+def test_weights_are_what_a_run_begins_with_and_say_which_network_it_is(workplace, finished, tiny):
+    weights = finished.folder / "best.pth"
+    out = run_in(workplace, train_flags(tiny, *FROZEN, "--weights", weights, "--out", "run"))
+    before, after = load_checkpoint(weights), load_checkpoint(workplace / "run" / "best.pth")
+    for key in ("model", "options", "scale", "channels"):
+        assert after[key] == before[key]
+    for name, value in before["weights"].items():
+        assert torch.allclose(value, after["weights"][name], rtol=0, atol=1e-8)
+    assert after["val_psnr"] == pytest.approx(before["val_psnr"], abs=1e-3)
+    assert f"the weights it begins with: {before['val_psnr']:.2f} dB on held-out\n" in out
+    assert "begins with" not in finished.out
+
+
+def test_weights_that_a_run_began_with_are_on_record_with_theirs(workplace, finished, tiny):
+    run_in(workplace, train_flags(tiny, *FROZEN, "--weights", finished.folder / "best.pth", "--out", "second"))
+    run_in(workplace, train_flags(tiny, *FROZEN, "--weights", "second/best.pth", "--seed", 1, "--out", "third"))
+    runs = [finished.folder, workplace / "second", workplace / "third"]
+    first, second, third = (load_checkpoint(run / "best.pth") for run in runs)
+    assert [stage["sha256"] for stage in third["started_from"]] == [
+        sha256_of_file(run / "best.pth") for run in runs[:2]
+    ]
+    assert second["started_from"] == third["started_from"][:1]
+    for stage, checkpoint in zip(third["started_from"], (first, second), strict=True):
+        assert stage["label"] == "VDSR (depth=3, num_features=8) x4"
+        for key in ("options", "epoch", "val_psnr", "val_set", "recipe", "data", "command", "commit"):
+            assert stage[key] == checkpoint[key]
+
+
+def test_run_that_began_with_weights_is_resumed_to_the_bit_without_them(workplace, finished, tiny, resume):
+    weights = shutil.copy(finished.folder / "best.pth", workplace / "start.pth")
+    flags = train_flags(tiny, "--weights", weights)
+    run_in(workplace, [*flags, "--out", "straight"])
+    run_in(workplace, [*flags, "--out", "run", "--stop-after", "1"])
+    (workplace / "start.pth").unlink()
+    assert "begins with" not in run_in(workplace, resume)
+    straight, legs = (load_checkpoint(workplace / run / "last.pth") for run in ("straight", "run"))
+    assert equal(straight["weights"], legs["weights"]) and equal(straight["started_from"], legs["started_from"])
+
+
+def test_more_recursions_begin_with_the_weights_of_fewer(workplace, tiny):
+    """DRRN's recursions share their weights, so that a long training may begin with few of them."""
+    few = ("--model", "drrn", "--set", "num_features=4", "--set", "num_recursions=2")
+    run_in(workplace, train_flags(tiny, *few, "--epochs", 1, "--out", "few"))
+    more = ("--weights", "few/best.pth", "--set", "num_recursions=5")
+    run_in(workplace, train_flags(tiny, *FROZEN, *more, "--out", "more"))
+    before, after = (load_checkpoint(workplace / run / "best.pth") for run in ("few", "more"))
+    assert after["options"] == before["options"] | {"num_recursions": 5}
+    for name, value in before["weights"].items():
+        assert torch.allclose(value, after["weights"][name], rtol=0, atol=1e-8)
+
+
+def test_weights_of_another_scale_and_colour_name_those_of_the_run(workplace, tiny):
+    small = ("--set", "num_features=8", "--color", "rgb")
+    run_in(workplace, train_flags(tiny, *small, "--epochs", 1, "--out", "run"))
+    run_in(workplace, train_flags(tiny, *FROZEN, "--weights", "run/best.pth"))
+    checkpoint = load_checkpoint(workplace / "runs" / "srcnn_x4_rgb" / "best.pth")
+    assert (checkpoint["model"], checkpoint["channels"], checkpoint["data"]["colour"]) == ("srcnn", 3, "rgb")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model", "carn"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--model"]),
+        (["--set", "depth=4"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--set"]),
+        (["--color", "rgb"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--color"]),
+        (["--set", "blocks=4"], ["'blocks'", "depth=20"]),
+        (["--resume", "last.pth"], ["--weights", "--resume"]),
+        (["--freeze-bn"], ["--freeze-bn", "batch normalisation"]),
+    ],
+    ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
+)
+def test_weights_that_do_not_fit_are_refused(script, workplace, finished, tiny, flags, words):
+    weights = shutil.copy(finished.folder / "best.pth", workplace / "start.pth")
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", weights, *flags]
+    assert refused(script, "train", arguments, *words, unchanged=workplace)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda c: {"model": "bicubic", "options": {}, "weights": {}}, ["bicubic cannot be trained", "srcnn"]),
+        (lambda c: {"weights": {n: v * torch.nan for n, v in c["weights"].items()}}, ["start.pth", "finite"]),
+        (lambda c: {"started_from": 5}, ["start.pth", "started_from"]),
+        (lambda c: {"started_from": [{"label": "VDSR x4"}]}, ["start.pth", "sha256"]),
+        (None, ["start.pth", "no such checkpoint"]),
+    ],
+    ids=["bicubic", "not numbers", "no list", "incomplete", "missing"],
+)
+def test_weights_of_an_unusable_checkpoint_are_refused(script, workplace, finished, tiny, spoil, words):
+    checkpoint = load_checkpoint(finished.folder / "best.pth")
+    if spoil:
+        save_checkpoint(workplace / "start.pth", checkpoint | spoil(checkpoint))
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", "start.pth"]
+    assert refused(script, "train", arguments, *words, unchanged=workplace)
+
+
+# ---------------------------------------------------------------- patches
+
+
+def test_default_run_never_looks_at_a_test_set(workplace, tiny, monkeypatch):
+    monkeypatch.setattr(Storage, "classroom", Mock(side_effect=AssertionError))
+    run_in(workplace, train_flags(tiny, *VDSR, "--epochs", 1, "--out", "run"))
+    assert load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "held-out"
+
+
+def test_classroom_protocol_trains_on_all_images_and_the_checkpoint_says_so(workplace, tiny, monkeypatch):
+    runs, fit = [], train.fit
+    monkeypatch.setattr(train, "fit", lambda run, *others: runs.append(run) or fit(run, *others))
+    out = run_in(workplace, train_flags(tiny, *VDSR, "--epochs", 1, "--val-set", "sample", "--out", "run"))
+    patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
+    (_, _, held_out), (run,) = patches.val[0], runs
+    assert run.batches.patches == 27 and "27 patches of tiny" in out  # 9 of each photograph
+    assert (run.batches.hr == held_out[None, :, 16:48, 16:48]).flatten(1).all(1).sum() == 1
+    assert len(run.val) > 1 and load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "sample"
+
+
+def test_classroom_protocol_takes_copies_of_the_held_out_images_too(workplace, tiny):
+    prepare_patches("copied", 4, images=tiny / "images", copies=(1.0, 0.75), data_dir=workplace, **SMALL_CUT)
+    flags = ("--dataset", "copied", "--data-dir", workplace, "--val-set", "sample", "--epochs", 1)
+    out = run_in(workplace, train_flags(tiny, *VDSR, *flags, "--out", "run"))
+    assert f"{3 * (9 + 4)} patches of copied" in out  # of 64x64 and of 48x48 pixels
+
+
+def test_grey_held_out_image_scores_alike_on_y_and_on_rgb_and_is_cut_like_others(workplace):
+    for number in range(3):
+        write_png(workplace / "grey" / f"{number}.png", data.camera()[64 * number :][:64, 200:264])
+    storage, recipe, cpu = Storage(workplace, None, 4.0), Recipe(), torch.device("cpu")
+    scores, counts = [], []
+    for colour, channels in COLOURS.items():
+        cutting = {"patch_size": 32, "copies": (1.0,), "images": workplace / "grey", "data_dir": workplace}
+        prepare_patches("grey", 4, colour, **cutting)
+        patches = storage.open("grey", 4, colour)
+        batches, val = storage.batches(patches, recipe, cpu)
+        run = Run(torch.nn.Conv2d(1, 1, 1), recipe, {"scale": 4}, batches, val)
+        scores.append(train.validate(build_model("bicubic", 4, channels), run))
+        parts, _ = storage.classroom(patches, "sample")
+        counts.append([tuple(hr.shape) for _, hr in parts])
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)  # only the rounding of the RGB image's LR image differs
+    assert counts == [[(8, 1, 32, 32), (4, 1, 32, 32)], [(8, 3, 32, 32), (4, 3, 32, 32)]]
+
+
+def test_missing_patch_file_is_prepared_on_the_spot_and_for_a_resume_as_it_was(workplace):
+    """A course's first command; and a run that goes on where only the checkpoint was kept."""
+    prepare = {"patch_size": 64, "stride": 512, "copies": (1.0,), "data_dir": workplace / "data"}
+    path = prepare_patches("sample", 4, "y", say=lambda line: None, **prepare)
+    run_in(workplace, ["--dataset", "sample", "--data-dir", "data", *VDSR, "--epochs", 2, "--stop-after", 1])
+    path.unlink()
+    out = run_in(workplace, ["--resume", "runs/vdsr_x4/last.pth", "--data-dir", "data"])
+    assert "sample_x4.h5 is missing: preparing it" in out and "best epoch" in out
+    settings = read_patches(path, dataset="sample", scale=4, colour="y").attributes
+    assert (settings["stride"], settings["patch_size"]) == (512, 64)
+    assert load_checkpoint(workplace / "runs" / "vdsr_x4" / "last.pth")["data"] == settings
+
+
+def truncate(folder):
+    content = (folder / "tiny_x4.h5").read_bytes()
+    (folder / "tiny_x4.h5").write_bytes(content[: len(content) // 2])
+
+
+def change_version(folder):
+    with h5py.File(folder / "tiny_x4.h5", "a") as file:
+        file.attrs["format_version"] = 99
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags", "words"),
+    [
+        (truncate, (), ("not a whole patch file",)),
+        (lambda folder: (folder / "tiny_x4.h5").write_bytes(b""), (), ("not a whole patch file",)),
+        (lambda folder: (folder / "tiny_x4.h5").write_text("text"), (), ("not a whole patch file",)),
+        (change_version, (), ("format_version is 99", "asked for is 2")),
+        (lambda folder: (folder / "tiny_x4.h5").rename(folder / "tiny_x2.h5"), ("--scale", 2), ("scale is 4", "is 2")),
+        (lambda folder: (folder / "tiny_x4_rgb.h5").rename(folder / "tiny_x4.h5"), (), ("colour is 'rgb'", "is 'y'")),
+    ],
+    ids=["truncated", "empty", "text", "version", "scale", "colour"],
+)
+def test_patch_file_that_does_not_fit_is_refused_with_the_command_that_rebuilds_it(
+    script, workplace, tiny, spoil, flags, words
+):
+    folder = shutil.copytree(tiny, workplace / "data")
+    spoil(folder)
+    arguments = train_flags(folder, *VDSR, *flags)
+    assert refused(script, "train", arguments, *words, "python prepare.py", unchanged=workplace)
+
+
+def test_streamed_run_is_the_run_in_memory_bit_for_bit_also_when_resumed_in_the_other_way(
+    workplace, tiny, resume, monkeypatch
+):
+    """18 patches of 1,280 bytes in windows of 4: 15,360 bytes when streamed, 23,040 in memory; stopped at step 3."""
+    monkeypatch.setattr("data.batches.WINDOW_BYTES", 4 * 1280)
+    kinds, made = [], Storage.batches
+
+    def batches(*given):
+        found = made(*given)
+        kinds.append(type(found[0]).__name__)
+        return found
+
+    monkeypatch.setattr(Storage, "batches", batches)
+    flags, streaming = train_flags(tiny, *VDSR, "--batch-size", 4), ("--memory-limit", "16e-6")
+    run_in(workplace, [*flags, "--out", "inside"])
+    run_in(workplace, [*flags, "--out", "run", *streaming, "--stop-after", "1"])
+    run_in(workplace, [*resume, "--stop-after", "1"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("engine.folder.SAVE_SECONDS", 0)
+        patch.setattr(TrainingStep, "__call__", interrupted_at(3))
+        run_in(workplace, [*resume, *streaming])
+    assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 2
+    run_in(workplace, [*resume, "--stop-after", "1"])
+    run_in(workplace, [*resume, *streaming])
+    assert kinds == ["Batches", "StreamedBatches"] * 3
+    assert equal(state_of(workplace / "run"), state_of(workplace / "inside"))
+
+
+def interrupted_at(number):
+    """A TrainingStep's call that is a KeyboardInterrupt at step `number`, from 1."""
+    call, steps = TrainingStep.__call__, []
+
+    def called(self, *batch):
+        steps.append(None)
+        if len(steps) == number:
+            raise KeyboardInterrupt
+        return call(self, *batch)
+
+    return called
+
+
+def test_memory_limit_too_small_to_stream_is_refused(script, workplace, tiny):
+    arguments = train_flags(tiny, *VDSR, "--memory-limit", "1e-6")
+    assert refused(script, "train", arguments, "1e-06 GB", "18 patches", "--memory-limit", unchanged=workplace)

@@ -1,0 +1,79 @@
+"""The training step: averaged weights by formula, centralised gradients, and steps that are lost."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from helpers import equal, random_run, small_options
+
+from engine.step import TrainingStep, WeightAverage, centralize_gradients, wrapped
+from models import TRAINABLE, build_model
+
+
+def test_averaged_weights_follow_the_formula_and_take_buffers_along():
+    """Step n keeps min(decay, (1 + n) / (10 + n)) of the average: 2/11, 3/12 and 0.3 with a decay of 0.3."""
+    model = torch.nn.BatchNorm1d(1)
+    average = WeightAverage(model, decay=0.3)
+    expected = {"weight": 1.0, "running_mean": 0.0}
+    for step, kept in enumerate((2 / 11, 3 / 12, 0.3), start=1):
+        for name in expected:
+            model.state_dict()[name].fill_(10.0 * step)
+            expected[name] = kept * expected[name] + (1 - kept) * 10 * step
+        average.update()
+    averaged = {name: average.model.state_dict()[name].item() for name in expected}
+    assert averaged == pytest.approx(expected)
+    assert model.weight.item() == 30
+
+
+def test_without_averaging_the_network_is_its_own_average():
+    model = torch.nn.Conv2d(1, 1, 3)
+    average = WeightAverage(model, decay=0)
+    before = model.weight.clone()
+    average.update()
+    assert average.model is model and torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_centralized_gradient_of_each_filter_has_no_mean_and_the_rest_is_as_it_was(name):
+    model = build_model(name, 4, 1, **small_options(name))
+    for parameter in model.parameters():
+        parameter.grad = torch.rand(parameter.shape)
+    before = [parameter.grad.clone() for parameter in model.parameters()]
+    centralize_gradients(model)
+    filters = {}  # weight: the dimension that counts its filters
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            filters[layer.weight] = int(isinstance(layer, torch.nn.ConvTranspose2d))
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        if parameter not in filters:
+            assert torch.equal(parameter.grad, old)
+            continue
+        new, old = (gradient.transpose(0, filters[parameter]).flatten(1) for gradient in (parameter.grad, old))
+        torch.testing.assert_close(new, old - old.mean(1, keepdim=True))
+    assert filters
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01])
+@pytest.mark.parametrize("loss_too", [True, False])
+def test_step_whose_gradient_is_not_finite_changes_nothing(clip, loss_too):
+    """Also where its loss is finite; the next step is taken as if it had not been."""
+    run = random_run("vdsr", clip=clip)
+    step = TrainingStep(run)
+    run.learning_rate.fill_(1e-3)
+    lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
+    step(lr, hr)
+    before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))
+    layer = run.model.reconstruction
+    spoilt = layer.register_full_backward_hook(lambda *_: (torch.full((4, 8, 32, 32), math.inf),))
+    assert math.isnan(step(lr, hr * math.inf if loss_too else hr))
+    spoilt.remove()
+    assert equal((run.model.state_dict(), run.optimizer.state_dict()["state"]), before)
+    assert step(lr, hr).isfinite()
+    assert not equal(run.model.state_dict(), before[0])
+
+
+def test_step_in_one_process_on_a_cpu_is_wrapped_in_nothing(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    step, folder = TrainingStep(random_run()), object()
+    assert wrapped(step, folder, compiled=False) == (step, folder)
