@@ -41,6 +41,8 @@ TARGETS = {
 }
 NO_TARGETS = {"ratio": {}, "share": {}, "start_seconds": None, "training_seconds": {}}  # of other networks than these
 
+USUAL = ["srcnn", "vdsr", "srresnet", "srdensenet", "drrn", "carn"]  # what docs/speed.md has
+
 
 def parse_args(argv=None):
     """The command line of benchmarks/speed.py."""
@@ -51,7 +53,7 @@ def parse_args(argv=None):
         "--models",
         nargs="+",
         choices=TRAINABLE,
-        default=list(TRAINABLE),
+        default=USUAL,
         help="networks; growth, the start and the memory of test.py are measured with the first one",
     )
     add_options_argument(parser)
@@ -121,7 +123,7 @@ def main(argv=None):
     if len(document["skipped"]) == len(args.parts):
         raise UserError("nothing could be measured")
     print_summary(document)
-    whole = set(args.parts) >= set(PARTS) - ON_DEMAND and set(args.models) == set(TRAINABLE)
+    whole = set(args.parts) >= set(PARTS) - ON_DEMAND and set(args.models) == set(USUAL)
     whole &= args.precision == "auto" and not args.assignments and not document["skipped"]
     kind = f"{'_compiled' if args.compile else ''}{'' if whole else '_partial'}"
     path = args.out / f"{measure.slug(document['hardware'])}{kind}.json"

@@ -8,26 +8,52 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from models.bicubic import Bicubic
 from models.carn import CARN
+from models.dbpn import DBPN
 from models.drrn import DRRN
+from models.dwsr import DWSR
+from models.edsr import EDSR
+from models.espcn import ESPCN
+from models.fsrcnn import FSRCNN
+from models.idn import IDN
+from models.imdn import IMDN
+from models.mwcnn import MWCNN
+from models.rcan import RCAN
+from models.rdn import RDN
+from models.rednet import REDNet
+from models.rfdn import RFDN
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
 from models.vdsr import VDSR
+from models.xlsr import XLSR
 from support.command_line import UserError
 from utils import COLOURS, SCALES
 
-MODELS = {
+MODELS = {  # by publication: year and month of the conference
     "bicubic": Bicubic,
     "srcnn": SRCNN,
     "vdsr": VDSR,
+    "espcn": ESPCN,
+    "fsrcnn": FSRCNN,
+    "rednet": REDNet,
     "srresnet": SRResNet,
-    "srdensenet": SRDenseNet,
     "drrn": DRRN,
+    "edsr": EDSR,
+    "dwsr": DWSR,
+    "srdensenet": SRDenseNet,
+    "idn": IDN,
+    "rdn": RDN,
+    "dbpn": DBPN,
+    "mwcnn": MWCNN,
     "carn": CARN,
+    "rcan": RCAN,
+    "imdn": IMDN,
+    "rfdn": RFDN,
+    "xlsr": XLSR,
 }
 TRAINABLE = tuple(name for name in MODELS if name != "bicubic")
 MAX_OPTION = 1024  # of a whole-number option: far above any paper
-MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of the table has 2.7 million
+MAX_PARAMETERS = 1_000_000_000  # 4 GB; the largest network of a paper here, EDSR, has 43 million
 MAX_TENSORS = 10_000  # of parameters: SRResNet with 1024 blocks has 9,229; a million layers take minutes to count
 
 

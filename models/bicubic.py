@@ -14,6 +14,8 @@ from models.layers import BicubicUpsample
 class Bicubic(nn.Module):
     """(N, C, h, w) to (N, C, h*scale, w*scale), no parameters."""
 
+    framework, design, year = "interpolation", "linear", 1981
+
     def __init__(self, scale=4, channels=1):
         super().__init__()
         self.upsample = BicubicUpsample(scale)

@@ -40,6 +40,8 @@ class DRRN(nn.Module):
     bicubic_skip: False removes the global residual connection.
     """
 
+    framework, design, year = "pre-upsampling", "recursive", 2017
+
     def __init__(self, scale=4, channels=1, *, num_blocks=1, num_recursions=25, num_features=128, bicubic_skip=True):
         super().__init__()
         self.bicubic_skip = bicubic_skip

@@ -4,25 +4,50 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import MODELS, build_model, count_parameters, model_options, parse_options
+from models import MODELS, build_model, count_parameters, model_options, non_default_options, parse_options
+from support.files import ROOT
 from utils import COLOURS
 
-WIDTHS = ("num_features", "num_mapped", "growth_rate")  # options that change how many maps, not what they see
+# options that change how many maps, not what they see; some networks split a quarter of the maps off
+NARROW = {"num_features": 4, "num_mapped": 4, "growth_rate": 4, "groups": 1}
+LARGEST_FIELD = 2000  # LR pixels: a network that sees farther sees the whole image
+SMALL = 0.01  # weights and biases with which no activation saturates
+ROW = "{:<11} {:>10} {:>13}  {:<11}  {:<15}  {:<12}  {:<4}  {:<7}  {}"
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature counts multiply-adds
 
 
 def print_registry(name, assignments, scale, colour):
-    """Print parameters, multiply-adds and options of all networks, or where `name` or options are given of that one."""
-    names = [name or "srcnn"] if name or assignments else MODELS
+    """Print size, cost and kind of all networks by framework, or where `name` or options are given of that one."""
+    names = [name or "srcnn"] if name or assignments else by_framework()
     channels = COLOURS[colour]
     print(f"scale {scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
-    print(f"{'model':<12}{'parameters':>12}{'multiply-adds':>15}  options")
+    print(
+        ROW.format("model", "parameters", "multiply-adds", "sees", "framework", "design", "year", "weights", "options")
+    )
     for name in names:
-        options = parse_options(name, assignments)
+        network, options = MODELS[name], parse_options(name, assignments)
         parameters = count_parameters(build_model(name, scale, channels, **options))
-        giga = count_multiply_adds(name, scale, channels, **options) / 1e9
-        options = " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items())
-        print(f"{name:<12}{parameters:>12,}{giga:>13,.1f} G  {options}")
+        side = receptive_field(name, scale, **options)
+        default = channels == 1 and not non_default_options(name, model_options(name) | options)
+        shipped = default and (ROOT / "weights" / f"{name}_x{scale}.pth").exists()
+        cells = (
+            name,
+            f"{parameters:,}",
+            f"{count_multiply_adds(name, scale, channels, **options) / 1e9:,.1f} G",
+            f"{side}x{side}" if side else "whole image",
+            network.framework,
+            network.design,
+            network.year,
+            "yes" if shipped else "no",
+            " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items()),
+        )
+        print(ROW.format(*cells).rstrip())
+
+
+def by_framework():
+    """Return the names of the registry's networks, those of a framework together, else in the registry's order."""
+    frameworks = list(dict.fromkeys(network.framework for network in MODELS.values()))
+    return sorted(MODELS, key=lambda name: frameworks.index(MODELS[name].framework))
 
 
 def count_multiply_adds(name, scale=4, channels=1, **options):
@@ -37,13 +62,16 @@ def count_multiply_adds(name, scale=4, channels=1, **options):
 def receptive_field(name, scale=4, **options):
     """Return the side, in LR pixels, of the square that the scale x scale output pixels of one LR pixel depend on.
 
-    Found by a gradient through the network with one map everywhere and positive weights, so that nothing cancels.
+    None for the whole image. Found by a gradient through the network with few maps and positive weights, each another,
+    so that nothing cancels, not even in the differences of a Haar transform, and small, so that nothing saturates.
     """
-    narrow = {option: 1 for option in WIDTHS if option in model_options(name)}
-    model = build_model(name, scale, 1, **options, **narrow).eval()
+    narrow = {option: maps for option, maps in NARROW.items() if option in model_options(name)}
+    model = build_model(name, scale, 1, **options | narrow).eval()
+    draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.fill_(1 if parameter.ndim < 2 else 1 / parameter[0].numel())
+            parameter.fill_(SMALL if parameter.ndim < 2 else SMALL / parameter[0].numel())
+            parameter.mul_(1 + torch.rand(parameter.shape, generator=draw))
 
     def keep_sign(layer, inputs, output):
         output.register_hook(torch.sign)  # only where the gradient is not 0 counts: through many layers it would fade
@@ -53,9 +81,12 @@ def receptive_field(name, scale=4, **options):
             layer.register_forward_hook(keep_sign)
     size = side = 33
     while side > size // 2:  # the region may have met the border
+        if side > LARGEST_FIELD:
+            return None
         size = 2 * size - 1
         lr = torch.ones(1, 1, 1, size, requires_grad=True)  # a line says it all: the kernels are square
         middle = slice(size // 2 * scale, (size // 2 + 1) * scale)
         (gradient,) = torch.autograd.grad(model(lr)[..., middle].sum(), lr)
-        side = int((gradient != 0).sum())
+        seen = gradient.flatten().nonzero()
+        side = int(seen.max() - seen.min()) + 1
     return side

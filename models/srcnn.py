@@ -19,6 +19,8 @@ class SRCNN(nn.Module):
     bicubic_skip: learn the residual to the bicubic image (not in the paper).
     """
 
+    framework, design, year = "pre-upsampling", "linear", 2014
+
     def __init__(self, scale=4, channels=1, *, num_features=64, num_mapped=32, bicubic_skip=False):
         super().__init__()
         self.bicubic_skip = bicubic_skip

@@ -12,7 +12,7 @@ paper's figure. At scale 3 the upsampler is one 3x3 transposed convolution of st
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise, upsampling_factors
+from models.layers import BicubicUpsample, conv, deconv, initialise, upsampling_factors
 
 
 class DenseBlock(nn.Module):
@@ -31,18 +31,14 @@ class DenseBlock(nn.Module):
         return torch.cat(made, dim=1)  # (N, num_layers * growth_rate, h, w)
 
 
-def deconvolution(num_features, factor):
-    """A 3x3 transposed convolution that makes h and w exactly `factor` (2 or 3) times as large."""
-    excess = 3 - factor  # of the kernel over the stride
-    return nn.ConvTranspose2d(num_features, num_features, 3, factor, padding=excess, output_padding=excess)
-
-
 class SRDenseNet(nn.Module):
     """(N, C, h, w) in [0, 1] to (N, C, h*scale, w*scale), not clamped.
 
     num_blocks: dense blocks. num_layers: convolutions in a block. growth_rate: maps that each adds.
     num_features: maps of the bottleneck and the upsampler. bicubic_skip: learn the residual to the bicubic image.
     """
+
+    framework, design, year = "post-upsampling", "dense", 2017
 
     def __init__(
         self, scale=4, channels=1, *, num_blocks=8, num_layers=8, growth_rate=16, num_features=256, bicubic_skip=True
@@ -55,7 +51,9 @@ class SRDenseNet(nn.Module):
             DenseBlock(block_maps * (1 + before), num_layers, growth_rate) for before in range(num_blocks)
         )
         self.bottleneck = conv(block_maps * (1 + num_blocks), num_features, 1)
-        self.deconvolutions = nn.ModuleList(deconvolution(num_features, factor) for factor in upsampling_factors(scale))
+        self.deconvolutions = nn.ModuleList(
+            deconv(num_features, num_features, 3, factor) for factor in upsampling_factors(scale)
+        )
         self.reconstruction = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         initialise(self, last=self.reconstruction)

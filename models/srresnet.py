@@ -9,7 +9,6 @@ it would cancel (2,112 parameters fewer); PReLU has one slope per layer, as in T
 normalisation, which the paper always has, a block's second convolution starts ten times smaller.
 """
 
-import torch
 from torch import nn
 
 from models.layers import BicubicUpsample, PReLU, conv, initialise, subpixel_stages
@@ -39,6 +38,8 @@ class SRResNet(nn.Module):
     bicubic_skip: learn the residual to the bicubic image.
     """
 
+    framework, design, year = "post-upsampling", "residual", 2017
+
     def __init__(self, scale=4, channels=1, *, num_blocks=16, num_features=64, batch_norm=True, bicubic_skip=True):
         super().__init__()
         self.head = nn.Sequential(conv(channels, num_features, 9), PReLU())
@@ -50,11 +51,8 @@ class SRResNet(nn.Module):
         self.upsampler = subpixel_stages(scale, num_features, PReLU)
         self.tail = conv(num_features, channels, 9)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
-        initialise(self, last=self.tail)
-        if not batch_norm:
-            with torch.no_grad():
-                for block in self.residual_blocks:
-                    block.body[3].weight.mul_(0.1)  # the sums of 16 blocks must not grow: nothing normalises them
+        ends = [block.body[3] for block in self.residual_blocks]
+        initialise(self, last=self.tail, branches=[] if batch_norm else ends)
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)

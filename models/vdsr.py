@@ -19,6 +19,8 @@ class VDSR(nn.Module):
     bicubic_skip: False removes the global residual connection, the paper's section 3.2 comparison.
     """
 
+    framework, design, year = "pre-upsampling", "residual", 2016
+
     def __init__(self, scale=4, channels=1, *, depth=20, num_features=64, bicubic_skip=True):
         super().__init__()
         if depth < 2:

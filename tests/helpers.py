@@ -30,7 +30,15 @@ from support.files import write_json
 from support.provenance import library_versions
 
 PHOTOGRAPH = data.astronaut()[20:184, 150:318]  # uint8 (164, 168, 3), a face
-SMALL = {"depth": 3, "num_blocks": 1, "num_recursions": 2, "num_layers": 2, "growth_rate": 4, "num_features": 8}
+SMALL = {
+    "depth": 3,
+    "num_groups": 1,
+    "num_blocks": 1,
+    "num_recursions": 2,
+    "num_layers": 2,
+    "growth_rate": 4,
+    "num_features": 8,
+}
 
 
 def small_options(name):

@@ -31,7 +31,7 @@ WITH_SKIP = [name for name, option, _ in OPTIONS if option == "bicubic_skip"]
 
 def small_options(name):
     """Options that make any network of the registry small enough to run in milliseconds."""
-    sizes = {"num_features": 8, "num_mapped": 4, "growth_rate": 4, "depth": 4}
+    sizes = {"num_features": 8, "num_mapped": 4, "growth_rate": 4, "depth": 4, "groups": 1}
     return {option: sizes.get(option, 2) for model, option in WHOLE_NUMBERS if model == name}
 
 
@@ -221,6 +221,8 @@ def test_larger_option_adds_parameters_or_with_shared_weights_only_changes_the_o
         lr = torch.rand(1, 1, 8, 9)
         assert count_parameters(larger) == count_parameters(model)
         assert not torch.allclose(larger(lr), model(lr), atol=1e-6)
+    elif option == "groups":
+        assert count_parameters(larger) < count_parameters(model)
     else:
         assert count_parameters(larger) > count_parameters(model)
 
@@ -236,7 +238,7 @@ def test_bicubic_skip_adds_the_bicubic_image_and_nothing_else(name):
 @pytest.mark.parametrize(
     ("arguments", "options", "allowed"),
     [
-        (("edsr",), {}, ", ".join(MODELS)),
+        (("srnet",), {}, ", ".join(MODELS)),
         (("vdsr", 5), {}, "2, 3, 4, 8"),
         (("vdsr", 0), {}, "2, 3, 4, 8"),
         (("vdsr", 4, 2), {}, "1 (Y) and 3 (RGB)"),

@@ -306,7 +306,7 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model", "edsr"], ["'edsr'", "srcnn", "carn"]),
+        (["--model", "srnet"], ["'srnet'", "srcnn", "carn"]),
         (["--model", "bicubic"], ["'bicubic'", "srcnn"]),
         (["--set", "blocks=3"], ["'blocks'", "num_features=64"]),
         (["--set", "num_features=many"], ["num_features", "'many'", "whole number"]),

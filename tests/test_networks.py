@@ -1,0 +1,334 @@
+"""The survey's networks: published sizes, and of each what re-implementers get wrong."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models import build_model, count_parameters
+from models.layers import deconv, haar, inverse_haar, pad_to_multiple
+from models.listing import count_multiply_adds, receptive_field
+from utils import SCALES
+
+CARN_M = {"groups": 4, "shared": True}
+
+
+def built(name, scale=4, channels=1, **options):
+    """A network without memory for its weights."""
+    with torch.device("meta"):
+        return build_model(name, scale, channels, **options)
+
+
+def convolutions(module):
+    """Its convolutions, transposed ones too, in the order of their definition."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+def seen_by(model, layer, x):
+    """(what a layer read, what it gave) when the model ran on x."""
+    seen = []
+    handle = layer.register_forward_hook(lambda layer, inputs, output: seen.append((inputs[0], output)))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    return seen[0]
+
+
+# ---------------------------------------------------------------- published sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "channels", "options", "parameters"),
+    [
+        ("espcn", 4, 1, {}, 24_752),
+        ("espcn", 4, 3, {}, 37_200),
+        ("fsrcnn", 4, 1, {}, 12_809),
+        ("fsrcnn", 4, 3, {}, 24_683),
+        ("rednet", 4, 1, {}, 1_035_201),
+        ("rednet", 4, 1, {"num_features": 128}, 4_134_785),
+        ("edsr", 4, 3, {}, 1_517_571),
+        ("edsr", 2, 3, {}, 1_369_859),
+        ("edsr", 4, 3, {"num_blocks": 32, "num_features": 256, "residual_scaling": True}, 43_089_923),
+        ("dwsr", 4, 1, {}, 378_052),
+        ("idn", 4, 1, {}, 552_769),
+        ("idn", 4, 3, {}, 590_915),
+        ("rdn", 4, 3, {"num_blocks": 16, "num_layers": 8, "growth_rate": 64}, 22_271_107),
+        ("dbpn", 4, 3, {}, 599_566),
+        ("dbpn", 4, 3, {"num_stages": 7, "num_features": 64}, 10_426_358),
+        ("carn", 4, 3, CARN_M, 294_147),
+        ("rcan", 4, 3, {"num_groups": 10, "num_blocks": 20}, 15_592_355),
+        ("imdn", 2, 3, {}, 694_404),
+        ("imdn", 3, 3, {}, 703_059),
+        ("imdn", 4, 3, {}, 715_176),
+        ("rfdn", 4, 3, {}, 433_448),
+        ("xlsr", 3, 3, {}, 21_947),
+        ("xlsr", 4, 3, {}, 28_016),
+    ],
+)
+def test_parameter_count_is_that_of_the_reference_code(name, scale, channels, options, parameters):
+    """../shared/SYSTEMS.md, where "=" marks careful counts of the authors' or their peers' code."""
+    assert count_parameters(built(name, scale, channels, **options)) == parameters
+
+
+def test_mwcnn_has_the_papers_16_million_parameters():
+    """Its 24 convolutions hold 16,139,520; each of the 23 batch normalisations has two values a map more."""
+    model = built("mwcnn", num_features=160)
+    assert sum(layer.weight.numel() for layer in convolutions(model)) == 16_139_520
+    assert len(convolutions(model)) == 24
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 23
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "giga"),
+    [
+        ("carn", CARN_M, 32.5),  # Ahn et al., ECCV 2018, table 1
+        ("imdn", {}, 40.9),  # Hui et al., ACM Multimedia 2019
+    ],
+)
+def test_multiply_adds_for_a_1280x720_output_in_rgb_are_the_published_ones(name, options, giga):
+    assert count_multiply_adds(name, 4, 3, **options) / 1e9 == pytest.approx(giga, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "side"),
+    [
+        ("espcn", {}, 2 * (2 + 1 + 1) + 1),
+        ("fsrcnn", {}, 2 * (2 + 4 + 1) + 1),  # the transposed 9x9 with stride 4 reads one LR pixel more on each side
+        ("edsr", {}, 2 * math.ceil(1 + 2 * 16 + 1 + 1 + 1 / 2 + 1 / 4) + 1),
+        ("idn", {}, 2 * (2 + 4 * 6 + 2) + 1),  # the 17x17 two
+        ("dwsr", {}, 2 * (26 // 4 + 2) + 1),  # 2 + 10 + 1 at half the size, 26 HR pixels; bicubic reads two LR pixels
+        ("carn", CARN_M, receptive_field("carn")),
+        ("imdn", {}, None),
+        ("rcan", {}, None),
+    ],
+)
+def test_receptive_field_is_the_one_counted_by_hand_or_the_whole_image(name, options, side):
+    assert receptive_field(name, **options) == side
+
+
+# ---------------------------------------------------------------- what papers share
+
+
+@pytest.mark.parametrize(
+    ("kernel", "scale"), [(3, 1), (3, 2), (3, 3), *((kernel, scale) for kernel in (9, 17) for scale in SCALES)]
+)
+def test_transposed_convolution_enlarges_exactly_and_its_kernel_lies_in_the_middle(kernel, scale):
+    layer = deconv(1, 1, kernel, scale)
+    nn.init.ones_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    point = torch.zeros(1, 1, 11, 13)
+    point[..., 5, 6] = 1
+    with torch.no_grad():
+        out = layer(point)
+    assert out.shape == (1, 1, 11 * scale, 13 * scale)
+    rows, columns = out[0, 0].nonzero().float().mean(0)
+    assert abs(rows - (5.5 * scale - 0.5)) <= 0.5
+    assert abs(columns - (6.5 * scale - 0.5)) <= 0.5
+
+
+def test_haar_transform_is_pywavelets_up_to_order_and_sign():
+    """pywt.dwt2([[1, 2], [3, 4]], "haar") gives 5, and -2 (between rows), -1 (between columns), 0."""
+    assert haar(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])).flatten().tolist() == [5, -1, -2, 0]
+
+
+def test_haar_transform_keeps_each_map_and_its_power_and_is_undone():
+    maps = torch.randn(2, 3, 8, 6, dtype=torch.double)
+    subbands = haar(maps)
+    assert subbands.shape == (2, 12, 4, 3)
+    torch.testing.assert_close(subbands[:, 4:8], haar(maps[:, 1:2]))
+    torch.testing.assert_close(subbands.square().sum(), maps.square().sum())
+    torch.testing.assert_close(inverse_haar(subbands), maps)
+
+
+def test_padding_repeats_the_last_row_and_column_until_the_sides_are_multiples():
+    maps = torch.arange(15.0).reshape(1, 1, 3, 5)
+    padded = pad_to_multiple(maps, 4)
+    assert padded.shape == (1, 1, 4, 8)
+    assert padded[0, 0, 3].tolist() == [10, 11, 12, 13, 14, 14, 14, 14]
+    assert torch.equal(pad_to_multiple(padded, 4), padded)
+
+
+# ---------------------------------------------------------------- network by network
+
+
+def test_espcn_maps_lie_within_plus_and_minus_one_for_its_activation_is_tanh():
+    read, _ = seen_by(model := build_model("espcn"), model.sub_pixel, 100 * torch.randn(1, 1, 9, 9))
+    assert -1 <= read.min() < -0.9
+    assert 0.9 < read.max() <= 1
+
+
+def test_fsrcnn_maps_on_the_small_image_and_enlarges_by_its_last_9x9_layer_alone():
+    model = built("fsrcnn", 3)
+    layers = [(layer.in_channels, layer.out_channels, layer.kernel_size[0]) for layer in convolutions(model)]
+    assert layers == [(1, 56, 5), (56, 12, 1), *[(12, 12, 3)] * 4, (12, 56, 1), (56, 1, 9)]
+    assert [layer.stride[0] for layer in convolutions(model)] == [1] * 7 + [3]
+    slopes = [module.num_parameters for module in model.modules() if isinstance(module, nn.PReLU)]
+    assert slopes == [56, *[12] * 5, 56]  # a slope for each map
+
+
+@pytest.mark.parametrize("downsample", [False, True])
+def test_rednet_adds_every_second_encoded_map_to_its_mirror_image_before_relu(downsample):
+    """RED10: five convolutions, five transposed ones; skips from the image, and from the second and the fourth."""
+    model = build_model("rednet", 3, num_layers=5, num_features=4, downsample=downsample)
+    nn.init.normal_(model.deconvolutions[-1].weight)
+    lr = torch.rand(1, 1, 5, 7)  # 15x21: odd sides
+    with torch.no_grad():
+        enlarged = encoded = model.upsample(lr)
+        maps = [encoded := convolution(encoded).relu() for convolution in model.convolutions]
+        _, second, _, fourth, fifth = maps
+        first, *middle, last = model.deconvolutions
+        features = (first(fifth) + fourth).relu()
+        features = middle[0](features).relu()
+        features = (middle[1](features) + second).relu()
+        features = middle[2](features).relu()
+        expected = enlarged + last(features)[..., :15, :21]
+        torch.testing.assert_close(model(lr), expected)
+    assert fifth.shape[2:] == ((8, 11) if downsample else (15, 21))
+
+
+def test_edsr_has_no_normalisation_and_its_large_form_adds_a_tenth_of_a_blocks_output():
+    model = build_model("edsr", num_blocks=2, num_features=8, residual_scaling=True)
+    assert {type(layer).__name__ for layer in model.modules() if not list(layer.children())} == {
+        *("Conv2d", "SubPixelConv2d", "FewMapsConv2d", "Identity", "BicubicUpsample")
+    }
+    block, x = model.body[0], torch.rand(1, 8, 5, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), x + 0.1 * block.conv2(block.conv1(x).relu()))
+
+
+def test_dwsr_reads_the_bicubic_images_subbands_and_its_skip_leads_from_them_to_the_outputs():
+    model, lr = build_model("dwsr", 2, num_features=4, depth=3), torch.rand(1, 1, 5, 7)
+    enlarged = build_model("bicubic", 2)(lr)
+    read, _ = seen_by(model, model.embedding, lr)
+    torch.testing.assert_close(read, haar(enlarged))  # (1, 4, 5, 7)
+    nn.init.normal_(model.reconstruction.weight)
+    _, residual = seen_by(model, model.reconstruction, lr)
+    with torch.no_grad():
+        torch.testing.assert_close(haar(model(lr)), haar(enlarged) + residual)
+
+
+def test_idn_keeps_a_quarter_of_the_maps_groups_two_convolutions_and_compresses_the_sum():
+    block = built("idn").blocks[0]
+    layers = [(layer.in_channels, layer.out_channels, layer.groups) for layer in convolutions(block)]
+    before = [(64, 48, 1), (48, 32, 4), (32, 64, 1)]
+    after = [(48, 64, 1), (64, 48, 4), (48, 80, 1)]  # on three quarters of 64
+    assert layers == [*before, *after, (80, 64, 1)]
+
+
+def test_idn_enlarges_320x180_to_1280x720_where_its_peers_lose_two_rows_and_columns():
+    with torch.no_grad():
+        assert built("idn")(torch.empty(1, 1, 180, 320, device="meta")).shape == (1, 1, 720, 1280)
+
+
+def test_rdn_blocks_are_dense_fused_and_residual_and_all_of_them_are_fused():
+    model = built("rdn")
+    assert [layer.in_channels for layer in convolutions(model.blocks[0])] == [64, 96, 128, 160, 192, 224, 256]
+    assert (model.global_fusion[0].in_channels, model.global_fusion[0].kernel_size) == (4 * 64, (1, 1))
+    block, x = build_model("rdn", num_layers=2, num_features=4).blocks[0], torch.rand(1, 4, 5, 5)
+    nn.init.zeros_(block.local_fusion.weight)
+    assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize(("scale", "kernel"), [(2, 6), (3, 7), (4, 8), (8, 12)])
+def test_dbpn_projects_with_the_papers_kernels_both_ways(scale, kernel):
+    """Haris et al., CVPR 2018: 6x6 with stride 2, 8x8 with 4, 12x12 with 8, padding 2; x3 is ours."""
+    model = built("dbpn", scale, num_stages=3)
+    projections = [layer for unit in (*model.ups, *model.downs) for layer in (unit.there, unit.back, unit.correction)]
+    assert len(projections) == 5 * 3
+    for layer, *_ in projections:
+        assert (layer.kernel_size, layer.stride, layer.padding) == ((kernel,) * 2, (scale,) * 2, (2, 2))
+
+
+def test_dbpn_units_read_all_units_of_the_other_kind_before_them():
+    model = built("dbpn", num_stages=4, num_features=8)
+    inputs = [
+        [unit.reduction[0].in_channels // 8 for unit in units if isinstance(unit.reduction, nn.Sequential)]
+        for units in (model.ups, model.downs)
+    ]
+    assert inputs == [[2, 3], [2, 3]]  # the first two ups and the first down read one output each
+    assert model.reconstruction.in_channels == 4 * 8
+
+
+def test_dbpn_corrects_by_the_error_of_projecting_there_and_back():
+    model = build_model("dbpn", num_features=4)
+    unit, x = model.ups[0], torch.rand(1, 4, 5, 5)
+    with torch.no_grad():
+        error = unit.back(unit.there(x)) - x
+        torch.testing.assert_close(unit([x]), unit.there(x) + unit.correction(error))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 9)])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_mwcnn_takes_sides_that_8_does_not_divide(scale, size):
+    model = build_model("mwcnn", scale, num_features=5).eval()
+    height, width = (side * scale for side in size)
+    read, _ = seen_by(model, model.contracting3[0], torch.rand(1, 1, *size))
+    assert read.shape == (1, 4 * 8, -(-height // 8), -(-width // 8))  # three times halved
+    assert model(torch.rand(1, 1, *size)).shape == (1, 1, height, width)
+
+
+def test_carn_m_has_one_residual_block_per_cascade_used_three_times_and_groups_also_in_the_upsampler():
+    model = build_model("carn", num_features=8, **CARN_M)
+    cascades = model.global_cascade.blocks
+    assert [(len(cascade.blocks), len(cascade.fusions)) for cascade in cascades] == [(1, 3)] * 3
+    calls = []
+    cascades[0].blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    model(torch.rand(1, 1, 5, 5))
+    assert len(calls) == 3
+    kernels = [(layer.kernel_size[0], layer.groups) for layer in convolutions(cascades[0].blocks[0])]
+    assert kernels == [(3, 4), (3, 4), (1, 1)]
+    assert [layer.groups for layer in convolutions(model.upsampler)] == [4, 4]
+    assert len(model.state_dict()) == len(list(model.parameters()))  # shared weights have one name
+
+
+def test_rcan_attention_weighs_maps_by_their_means_over_the_whole_image():
+    model = build_model("rcan", num_groups=1, num_blocks=1, num_features=16)
+    block = model.residual_in_residual[0].body[0]
+    read, _ = seen_by(model, block.attention.squeeze, lr := torch.rand(1, 1, 7, 9))
+    _, maps = seen_by(model, block.conv2, lr)
+    torch.testing.assert_close(read, maps.mean((2, 3), keepdim=True))
+
+
+def test_imdn_attention_weighs_maps_by_mean_plus_contrast_and_a_flat_image_has_a_gradient():
+    model = build_model("imdn", num_blocks=1)
+    block = model.blocks[0]
+    _, maps = seen_by(model, block.last_step, lr := torch.rand(1, 1, 7, 9))  # the last quarter
+    read, _ = seen_by(model, block.attention.squeeze, lr)
+    expected = maps.mean((2, 3)) + maps.std((2, 3), correction=0)
+    torch.testing.assert_close(read[0, 48:, 0, 0], expected[0], rtol=1e-3, atol=1e-3)
+    model(torch.zeros(1, 1, 7, 9)).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_imdn_keeps_a_quarter_after_each_of_four_steps():
+    block = built("imdn").blocks[0]
+    layers = [(layer.in_channels, layer.out_channels) for layer in [*block.steps, block.last_step, block.fusion]]
+    assert layers == [(64, 64), (48, 64), (48, 64), (48, 16), (64, 64)]
+
+
+def test_rfdn_pools_like_torchs_max_pooling_and_its_attention_differs_between_pixels():
+    model = build_model("rfdn", num_blocks=1)
+    attention = model.blocks[0].attention
+    _, strided = seen_by(model, attention.strided, lr := torch.rand(2, 1, 21, 34))
+    pooled, _ = seen_by(model, attention.group, lr)
+    torch.testing.assert_close(pooled, F.max_pool2d(strided, 7, 3, padding=3))
+    _, weights = seen_by(model, attention.exit, lr)
+    assert weights.shape == (2, 50, 21, 34)
+    assert (weights.std((2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 15)])
+def test_rfdn_takes_images_smaller_than_its_pooling_window(size):
+    assert build_model("rfdn", 2)(torch.rand(1, 1, *size)).shape == (1, 1, 2 * size[0], 2 * size[1])
+
+
+def test_xlsr_is_made_of_root_modules_and_its_output_is_not_clipped():
+    model = build_model("xlsr", 3)
+    kernels = [(layer.kernel_size[0], layer.groups) for layer in convolutions(model.blocks)]
+    assert kernels == [(3, 4), (1, 1)] * 3
+    nn.init.normal_(model.sub_pixel.weight)
+    sr = model(torch.rand(1, 1, 9, 9))
+    assert sr.min() < 0
+    assert sr.max() > 1
