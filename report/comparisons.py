@@ -1,9 +1,10 @@
-"""The figures that test.py draws of each test image, and what each is made from, read from the result documents.
+"""The figures that test.py draws of each test image; no word in them is of one language.
 
 Of one image: the comparison in a magnified window, the maps of the errors, an edge profile beside the spectra, and the
-whole SR images as WebP pictures. report/build.py finds with image_files() which of them no longer fit the results.
+whole HR and SR images as WebP pictures without loss, from which report/build.py draws the same of all networks.
 """
 
+import hashlib
 import textwrap
 import unicodedata
 from dataclasses import dataclass
@@ -16,30 +17,25 @@ from PIL import Image
 
 from report.drawing import (
     BLACK,
-    DESCRIPTION,
-    MARKS,
     PAGE_WIDTH,
     figure_file,
-    fingerprint,
     interpolation,
     place_axes,
     put_caption,
     show_image,
+    styles_of,
 )
-from support.command_line import UserError
-from support.files import written_whole
-from utils import shave, to_rgb, to_y
+from utils import shave, to_rgb, to_y, written_whole
 
 GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
 MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
 PROFILE = 48  # HR pixels along an edge profile
-COLOURS = tuple(colour for colour, _ in MARKS.values())
 FIGURE_KINDS = ("comparison", "errors", "detail")
 IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
 RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
-WEBP = {"format": "WEBP", "quality": 95, "method": 6}
+WEBP = {"format": "WEBP", "lossless": True, "method": 4}
 WEBP_SIDE = 16383  # pixels; the format holds no longer ones
 
 
@@ -56,121 +52,66 @@ class Panel:
     baseline: bool = False  # bicubic
 
 
-# ---------------------------------------------------------------- what a figure is made from
-
-
-def comparison_inputs(results, image):
-    """What the figures of one image depend on, as a JSON value.
-
-    results: result documents of test.py, in the order of the figures' panels. Raises UserError where they are not of
-    one run: of different images, scales or zooms.
-    """
-    shared = [{key: result.get(key) for key in ("dataset", "dataset_manifest", "scale", "zoom")} for result in results]
-    for result, fields in zip(results, shared, strict=True):
-        if differing := [key for key in fields if fields[key] != shared[0][key]]:
-            raise UserError(
-                f"{results[0]['label']} and {result['label']} were not tested with the same {differing[0]} and cannot "
-                "share a figure; name the weights of both in one python test.py --weights"
-            )
-    networks = []
-    for result in results:
-        row = {row["name"]: row for row in result["images"]}[image]
-        networks.append(
-            {key: result.get(key) for key in ("label", "self_ensemble", "tile", "precision")}
-            | {"weights": (result["weights"] or {}).get("sha256")}
-            | {"scores": _shown(row["psnr"], row["ssim"]), "bicubic": _shown(row["bicubic_psnr"], row["bicubic_ssim"])}
-        )
-    return shared[0] | {"image": image, "networks": networks}
-
-
-def picture_inputs(result, image):
-    """What one network's SR image depends on, as a JSON value: the same whatever else was tested beside it."""
-    inputs = comparison_inputs([result], image)
-    return {key: value for key, value in inputs.items() if key != "zoom"}
-
-
-def bicubic_inputs(result, image):
-    """What the bicubic image depends on that a network's result is held against, as a JSON value."""
-    inputs = picture_inputs(result, image)
-    (network,) = inputs.pop("networks")
-    return inputs | {"bicubic": network["bicubic"], "colour": result["protocol"]["colour"]}
-
-
-def _shown(psnr, ssim):
-    """PSNR and SSIM as figures show them; equal images have the PSNR inf, in a file null."""
-    return [f"{np.inf if psnr is None else psnr:.2f}", f"{ssim:.4f}"]
+# ---------------------------------------------------------------- all figures of an image
 
 
 def figure_stem(image, kind):
-    """Of which image a figure is, and of which kind, in its file name."""
+    """Return of which image a figure is, and of which kind, for its file name."""
     return image if kind == "comparison" else f"{image}_{kind}"
 
 
 def joined_keys(keys):
-    """The networks of a figure in its file name."""
+    """Return the networks of a figure for its file name."""
     joined = "-".join(keys)
-    return joined if len(joined) <= 100 else f"{len(keys)}networks-{fingerprint(joined)[:8]}"
+    return joined if len(joined) <= 100 else f"{len(keys)}networks-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
 
 
-def image_files(folder, results, image):
-    """The files that test.py writes of one image: ({kind: (path, inputs)}, {key: (path, inputs)}).
-
-    results: {key: document} in the order of the panels; a result file is <dataset>_x<scale>_<key>.json.
-    The first dict is of the figures (comparison, errors, detail; a PDF lies beside each PNG), the second of the
-    pictures (WebP) of bicubic and each network; an image longer than WEBP_SIDE has none. A file fits the results where
-    fingerprint_of(path) is fingerprint(inputs).
-    """
-    documents = list(results.values())
-    start = f"{documents[0]['dataset']}_x{documents[0]['scale']}"
-    keys = joined_keys(results)
-    inputs = comparison_inputs(documents, image)
-    figures = {
-        kind: (folder / f"{start}_{figure_stem(image, kind)}_{keys}.png", {"kind": kind} | inputs)
-        for kind in FIGURE_KINDS
-    }
-    made = {}
-    for key, document in results.items():
-        bicubic = "bicubic" if document["protocol"]["colour"] == "y" else "bicubic_rgb"
-        made[bicubic] = bicubic_inputs(document, image)
-        if document["weights"]:
-            made[key] = picture_inputs(document, image)
-    return figures, {key: (folder / f"{start}_{image}_{key}.webp", value) for key, value in made.items()}
-
-
-# ---------------------------------------------------------------- all figures of an image
+def picture_file(folder, dataset, scale, image, key):
+    """Return where the whole image lies that a network made, or with the key "hr" the original."""
+    return folder / f"{dataset}_x{scale}_{image}_{key}.webp"
 
 
 def draw_image(folder, results, image, hr, panels, zoom):
-    """Write the files of image_files(folder, results, image); returns their paths.
+    """Draw the three figures of an image, PNG and PDF, and write its pictures; returns the paths of PNG and WebP.
 
-    hr: uint8 (H, W) or (H, W, 3). panels: one Panel per row of the table, baselines first.
-    zoom: (x, y, size) of the magnified window in HR pixels, or None for where the results differ most.
+    results: {key: document} of the networks in the figures. hr: uint8 (H, W) or (H, W, 3), as large as the results.
+    panels: one Panel per row of the table, baselines first. zoom: (x, y, size) of the magnified window in HR pixels,
+    or None for where the results differ most.
     """
-    figures, pictures = image_files(folder, results, image)
     document = next(iter(results.values()))
-    title, scale = f"{document['dataset']} {image}, x{document['scale']}", document["scale"]
+    dataset, scale = document["dataset"], document["scale"]
+    styles = styles_of((key, result["model"], result["options"]) for key, result in results.items())
+    written = []
+    for kind in FIGURE_KINDS:
+        path = folder / f"{dataset}_x{scale}_{figure_stem(image, kind)}_{joined_keys(results)}.png"
+        draw_figure(path, kind, f"{dataset} {image}, ×{scale}", hr, panels, zoom, scale, styles)
+        written.append(path)
+    if max(hr.shape) <= WEBP_SIDE:
+        pictures = {"hr": hr} | {panel.key: panel.shown for panel in panels}
+        for key, pixels in pictures.items():
+            written.append(picture_file(folder, dataset, scale, image, key))
+            write_picture(written[-1], pixels)
+    return written
+
+
+def draw_figure(path, kind, title, hr, panels, zoom, scale, styles):
+    """Draw one of the FIGURE_KINDS of an image. styles: {key: Style} of the networks. The rest is as in draw_image."""
     if zoom is None:
         size = default_zoom(*hr.shape[:2])
         zoom = (*choose_region([panel.luma for panel in panels], size, scale), size)
     with rc_context({"text.parse_math": False}):  # names of files and folders may hold dollar signs
-        draw_comparison(figures["comparison"][0], title, hr, panels, zoom, figures["comparison"][1])
-        draw_errors(figures["errors"][0], title, hr, panels, scale, figures["errors"][1])
-        draw_detail(figures["detail"][0], title, hr, panels, zoom, scale, figures["detail"][1])
-    written = [path for path, _ in figures.values()]
-    for panel in panels:
-        path, inputs = pictures[panel.key]
-        if max(panel.shown.shape) <= WEBP_SIDE:
-            write_picture(path, panel.shown, inputs)
-            written.append(path)
-    return written
+        if kind == "comparison":
+            draw_comparison(path, title, hr, panels, zoom)
+        elif kind == "errors":
+            draw_errors(path, title, hr, panels, scale)
+        else:
+            draw_detail(path, title, hr, panels, zoom, scale, styles)
 
 
-def write_picture(path, image, made_from):
-    """Write a uint8 image as an RGB WebP file that carries the fingerprint of what it is made from."""
-    exif = Image.Exif()
-    exif[DESCRIPTION] = fingerprint(made_from)
+def write_picture(path, image):
+    """Write a uint8 image as an RGB WebP file without loss."""
     with written_whole(path) as temporary:
-        Image.fromarray(to_rgb(image)).save(temporary, exif=exif, **WEBP)
+        Image.fromarray(to_rgb(image)).save(temporary, **WEBP)
 
 
 # ---------------------------------------------------------------- the magnified window
@@ -206,7 +147,7 @@ def wrapped(text, width):
     return textwrap.wrap(text, length)
 
 
-def draw_comparison(path, title, hr, panels, zoom, made_from=None):
+def draw_comparison(path, title, hr, panels, zoom):
     """Draw an image with a marked window, and beside it that window magnified in the HR image and in each result.
 
     hr: uint8 (H, W) or (H, W, 3). zoom: (x, y, size) of the window in HR pixels. The caption of the best PSNR is bold.
@@ -237,7 +178,7 @@ def draw_comparison(path, title, hr, panels, zoom, made_from=None):
     figure_width = whole_width + columns * panel + (columns + 2) * GAP
     figure_height = rows * (panel + caption) + GAP
 
-    with figure_file(path, figure_width, figure_height, made_from=made_from) as figure:
+    with figure_file(path, figure_width, figure_height, pdf=True) as figure:
         axes = place_axes(figure, GAP, GAP, whole_width, whole_height)
         show_image(axes, hr, "\n".join(heading))
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1.2))
@@ -261,7 +202,7 @@ def error_limit(errors):
     return max(5, int(np.ceil(np.percentile(np.stack(errors), 99) / 5)) * 5)
 
 
-def draw_errors(path, title, hr, panels, border, made_from=None):
+def draw_errors(path, title, hr, panels, border):
     """Draw the maps of |SR - HR| on Y, all in one colour scale. The caption of the best PSNR is bold."""
     errors = error_maps(hr, panels, border)
     limit = error_limit(errors)
@@ -273,16 +214,13 @@ def draw_errors(path, title, hr, panels, border, made_from=None):
     panel_height = min(cell * height / width, 2.2 if rows == 1 else 1.9)
     panel_width = min(panel_height * width / height, cell)
     labels = [wrapped(panel.label, cell) for panel in panels]
-    heading = wrapped(f"误差图 Error map |SR − HR|：{title}", PAGE_WIDTH)
-    below = 0.09 + 0.15 * len(heading)  # the heading
-    caption, head, foot = LINE * (1.6 + max(map(len, labels))), below + 0.21, 0.5
+    heading = wrapped(title, PAGE_WIDTH)
+    caption, head, foot = LINE * (1.6 + max(map(len, labels))), 0.13 + 0.15 * len(heading), 0.5
     figure_height = head + rows * (panel_height + caption) + foot
     best = max(panel.psnr for panel in panels)
-    with figure_file(path, PAGE_WIDTH, figure_height, made_from=made_from) as figure:
+    with figure_file(path, PAGE_WIDTH, figure_height, pdf=True) as figure:
         text = "\n".join(heading)
         figure.text(0.5, 1 - 0.06 / figure_height, text, ha="center", va="top", fontweight="bold")
-        note = f"亮度 Y，四周各去掉 {border} 像素；所有子图共用同一色标，大于 {limit} 的误差按 {limit} 显示"
-        figure.text(0.5, 1 - below / figure_height, note, ha="center", va="top", fontsize=7)
         for index, (panel, label, error) in enumerate(zip(panels, labels, errors, strict=True)):
             row, column = divmod(index, columns)
             inside = min(columns, len(panels) - row * columns)  # the last row may be shorter: it is centred
@@ -298,7 +236,7 @@ def draw_errors(path, title, hr, panels, border, made_from=None):
         figure.colorbar(picture, cax=bar, orientation="horizontal", extend="max")
         bar.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         bar.tick_params(labelsize=7, pad=2)
-        bar.set_xlabel("|SR − HR|（灰度级 grey levels）", fontsize=7, labelpad=1)
+        bar.set_xlabel("|SR − HR|, Y", fontsize=7, labelpad=1)
 
 
 # ---------------------------------------------------------------- edge profile and spectrum
@@ -346,53 +284,43 @@ def spectrum(luma):
     return (np.arange(rings) + 0.5) / (2 * rings), 10 * np.log10(np.maximum(mean, 1e-3))  # far below rounding's 1/12
 
 
-def colours_of(panels):
-    """{key: colour}: a network's own, as in the report's charts, or where one is there twice, one colour each."""
-    names = [panel.key.partition("_")[0] for panel in panels]
-    own = len({*names}) == len(names) and {*names} <= {*MARKS}
-    return {
-        panel.key: MARKS[name][0] if own else colour
-        for panel, name, colour in zip(panels, names, COLOURS, strict=False)
-    }
-
-
-def lines_of(hr, panels):
-    """What profile and spectrum show: [(label, luma, style of the line)], HR, bicubic and the best networks."""
+def lines_of(hr, panels, styles):
+    """Return what profile and spectrum show, HR, bicubic and the best networks: [(label, luma, style of the line)]."""
     networks = [panel for panel in panels if not panel.baseline]
     best = sorted(networks, key=lambda panel: panel.psnr, reverse=True)[:IN_DETAIL]
-    colours = colours_of(networks if len(networks) <= len(COLOURS) else best)
     lines = [("HR", to_y(hr), {"color": BLACK, "linewidth": 1.6})]
     for panel in panels:
         if panel is panels[0]:
             style = {"color": "0.5", "linestyle": "--"}
         elif panel in best:
-            style = {"color": colours[panel.key], "linewidth": 1.1}
+            style = {"color": styles[panel.key].colour, "linewidth": 1.1}
         else:
             continue
         lines.append((f"{panel.label}  {panel.psnr:.2f}\N{NO-BREAK SPACE}dB", panel.luma, style))
     return lines
 
 
-def draw_detail(path, title, hr, panels, zoom, scale, made_from=None):
+def draw_detail(path, title, hr, panels, zoom, scale, styles):
     """Draw Y along a line across an edge, and the spectra of the images without the border that is not scored.
 
-    HR, the first baseline and the best networks are shown; window and line are marked in small pictures.
+    HR, the first baseline and the best networks are shown, in the colours of `styles`, {key: Style}; window and line
+    are marked in small pictures.
     """
     rows, columns = choose_line(to_y(hr), [panel.luma for panel in panels], zoom)
     x, y, size = zoom
-    lines = lines_of(hr, panels)
+    lines = lines_of(hr, panels, styles)
     labels = [textwrap.fill(label, 44) for label, _, _ in lines]
     legend_columns = len(lines) if sum(map(len, labels)) < 90 else 2
     legend_rows = -(-len(lines) // legend_columns) * (1 + max(label.count("\n") for label in labels))
-    heading = wrapped(f"边缘剖面与频谱 Edge profile and spectrum：{title}", PAGE_WIDTH)
+    heading = wrapped(title, PAGE_WIDTH)
     height = 2.55 + 0.15 * len(heading) + 0.16 * legend_rows
-    with figure_file(path, PAGE_WIDTH, height, layout="constrained", made_from=made_from) as figure:
+    with figure_file(path, PAGE_WIDTH, height, layout="constrained", pdf=True) as figure:
         figure.suptitle("\n".join(heading), fontsize=8, fontweight="bold")
         grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 3, 2.4))
         whole, window = (figure.add_subplot(grid[row, 0]) for row in range(2))
         profile, power = (figure.add_subplot(grid[:, column]) for column in (1, 2))
 
-        for axes, caption in ((whole, "窗口 Window"), (window, "剖面线 Line")):
+        for axes, caption in ((whole, f"{hr.shape[1]}×{hr.shape[0]}"), (window, f"{size}×{size}")):
             axes.imshow(to_rgb(hr), interpolation="nearest" if axes is window else None)
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1))
             ends = [(part.start, part.stop - 1) for part in (columns, rows)]
@@ -407,12 +335,11 @@ def draw_detail(path, title, hr, panels, zoom, scale, made_from=None):
         for (_, luma, style), label in zip(lines, labels, strict=True):
             profile.plot(luma[rows, columns].ravel(), label=label, **style)
             power.plot(*spectrum(shave(luma, border)), **style)
-        across = rows.stop - rows.start > 1
-        profile.set(xlabel=f"{'从上到下' if across else '从左到右'}的位置 Position (px)", ylabel="亮度 Y")
-        power.set(xlabel="空间频率 (cycles/pixel)", ylabel="对数功率谱 Log power spectrum (dB)", xlim=(0, 0.5))
+        profile.set(xlabel="y (px)" if rows.stop - rows.start > 1 else "x (px)", ylabel="Y")
+        power.set(xlabel="cycles/px", ylabel="|F(Y)|² (dB)", xlim=(0, 0.5))
         nyquist = 1 / (2 * scale)
         place = {"xycoords": power.get_xaxis_transform(), "xytext": (4, -2), "textcoords": "offset points"}
-        text = f"LR 奈奎斯特频率 Nyquist\n1/(2×{scale}) = {nyquist:.4g}"
+        text = f"LR Nyquist\n1/(2×{scale}) = {nyquist:.4g}"
         power.axvline(nyquist, color="0.3", linestyle=":", linewidth=1)
         power.annotate(text, (nyquist, 1), va="top", fontsize=7, **place)
         for axes in (profile, power):

@@ -1,12 +1,12 @@
-"""How the project's figures look and are written, and the curves that train.py draws."""
+"""How the project's figures look and are written, how a network looks in them, and the curves that train.py draws."""
 
-import hashlib
-import json
 import math
 import re
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import matplotlib
@@ -14,11 +14,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
-from PIL import Image
+from matplotlib.colors import to_rgb as rgb_of
 
-from engine.recipe import EXPLODED_LOSS
-from support.files import written_whole
-from utils import to_rgb
+from models import MODELS, model_options
+from utils import EXPLODED_LOSS, to_rgb, written_whole
 
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"
@@ -31,18 +30,12 @@ SYSTEM_FONTS = (  # for characters that these lack: of Windows, macOS and Linux,
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
 )  # fmt: skip
-MARKS = {  # a network's colour and marker, the same in all figures
-    "srcnn": (BLUE, "o"),
-    "vdsr": (ORANGE, "s"),
-    "srresnet": (GREEN, "^"),
-    "srdensenet": (PINK, "D"),
-    "drrn": (YELLOW, "v"),
-    "carn": (SKY, "P"),
-}
+NETWORK_COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, "#7f4f24")  # by the registry's order, again after the last
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "*")  # likewise: 77 pairs until one comes twice
+LINES = ("-", "--", ":", "-.")
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
 FAR = 5  # times its own span that a curve may lie above bicubic for both to be shown
 NOTED = set()  # letters that were said to be in no font
-DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 
 
 @cache
@@ -54,27 +47,47 @@ def load_fonts():
     return [name for name in SYSTEM_FONTS if name in there]
 
 
-def fingerprint(inputs):
-    """A short hash of what a figure is made from: any JSON value."""
-    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Style:
+    """How a network looks in every figure."""
+
+    colour: str | tuple
+    marker: str
+    line: str
 
 
-def fingerprint_of(path):
-    """The fingerprint that a PNG or WebP file carries, or None where there is no such file or none in it."""
-    try:
-        with Image.open(path) as figure:
-            return figure.info.get("Source") if figure.format == "PNG" else figure.getexif().get(DESCRIPTION)
-    except FileNotFoundError:
-        return None
+def style_of(model, variant=0):
+    """Return a network's Style, which depends on its place in the registry alone, so that all figures agree.
+
+    variant: 0 for the default options; others of the same network are 1, 2, ... and get another shade and marker.
+    """
+    names = [*MODELS]
+    place = names.index(model) - 1 if model in names else len(names) - 1  # the first is bicubic
+    strength = (1, 0.62, 0.8, 0.45)[variant % 4]
+    base = rgb_of(NETWORK_COLOURS[place % len(NETWORK_COLOURS)])
+    colour = tuple(value * strength if variant % 2 else 1 - (1 - value) * strength for value in base)
+    marker = MARKERS[(place + 3 * variant) % len(MARKERS)]
+    return Style(colour, marker, LINES[(place // len(NETWORK_COLOURS) + variant) % len(LINES)])
+
+
+def styles_of(networks):
+    """Return {key: Style} of networks that share a figure. networks: (key, model, options) of each."""
+    styles, used = {}, {}
+    for key, model, options in networks:
+        defaults = model_options(model) if model in MODELS else {}
+        is_default = all(options.get(name, value) == value for name, value in defaults.items())
+        taken = used.setdefault(model, set())
+        variant = next(number for number in count(int(not is_default)) if number not in taken)
+        taken.add(variant)
+        styles[key] = style_of(model, variant)
+    return styles
 
 
 @contextmanager
-def figure_file(path, width, height, layout=None, made_from=None):
+def figure_file(path, width, height, layout=None, pdf=False):
     """Yield a figure of width x height inches that is written to `path` (PNG, 300 dpi) when the block ends.
 
-    made_from: what the figure shows, as a JSON value. With it the figure is one of the report's: the PNG carries the
-    fingerprint of that, and a PDF with vector lines and text is written beside it.
+    pdf: whether a PDF with vector lines and text is written beside it.
     """
     further = load_fonts()
     with plt.style.context(STYLE):
@@ -83,11 +96,11 @@ def figure_file(path, width, height, layout=None, made_from=None):
         try:
             yield figure
             with noting_missing_letters():
-                if made_from is not None:
+                if pdf:
                     with written_whole(path.with_suffix(".pdf")) as temporary:
                         figure.savefig(temporary, metadata={"CreationDate": None})
                 with written_whole(path) as temporary:
-                    figure.savefig(temporary, metadata={"Source": fingerprint(made_from)} if made_from else None)
+                    figure.savefig(temporary)
         finally:
             plt.close(figure)
 
@@ -139,18 +152,18 @@ def put_caption(axes, caption, bold=False, size=8):
         spine.set_visible(False)
 
 
-def draw_curve(path, history, bicubic, val_set, made_from=None):
+def draw_curve(path, history, bicubic, val_set):
     """Draw a run: training loss and validation PSNR over epochs, bicubic's PSNR and the best epoch marked.
 
-    history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set. made_from: as
-    in figure_file. A run that began with trained weights moves little: its loss is drawn on a linear scale, and
+    history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set. A
+    run that began with trained weights moves little: its loss is drawn on a linear scale, and
     bicubic's line, far below, is left out where it would flatten the curve. So is a loss that exploded: its epoch is
     marked.
     """
     epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
     best = psnrs.index(max(psnrs))
     marker = "o" if len(history) < 10 else None
-    with figure_file(path, PAGE_WIDTH, 2.8, "constrained", made_from) as figure:
+    with figure_file(path, PAGE_WIDTH, 2.8, "constrained") as figure:
         left, right = figure.subplots(1, 2)
         sound = [loss if loss <= EXPLODED_LOSS else math.nan for loss in losses]
         exploded = [epoch for epoch, loss in zip(epochs, losses, strict=True) if loss > EXPLODED_LOSS]

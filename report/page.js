@@ -49,16 +49,21 @@ for (const slider of document.querySelectorAll(".slider")) {
   }
 }
 
-// Figures: a click shows them as large as the window.
+// Figures: a click shows them as large as the window, on a narrow screen larger, to be pushed about; another closes.
+const chinese = document.documentElement.lang.startsWith("zh");
 const lightbox = document.body.appendChild(document.createElement("dialog"));
 lightbox.className = "lightbox";
-lightbox.setAttribute("aria-label", "放大的图");
+lightbox.setAttribute("aria-label", chinese ? "放大的图" : "enlarged figure");
 lightbox.addEventListener("click", () => lightbox.close());
 for (const button of document.querySelectorAll(".zoom")) {
-  button.title = "放大";
+  button.title = chinese ? "放大" : "enlarge";
   button.addEventListener("click", () => {
-    lightbox.replaceChildren(button.firstElementChild.cloneNode());
+    const image = button.firstElementChild.cloneNode();
+    const close = Object.assign(document.createElement("button"), { textContent: "×", className: "close" });
+    close.setAttribute("aria-label", chinese ? "关闭" : "close");
+    lightbox.replaceChildren(image, close);
     lightbox.showModal();
+    lightbox.scrollTo((lightbox.scrollWidth - lightbox.clientWidth) / 2, 0);
   });
 }
 

@@ -1,4 +1,7 @@
-"""The report's Markdown -> one HTML file that needs nothing beside it: formulas, images and sliders are inside."""
+"""The report's Markdown -> one HTML file that needs nothing beside it: formulas, images and sliders are inside.
+
+write_light() makes a copy for repositories and web sites instead, whose pictures are small files beside it.
+"""
 
 import base64
 import io
@@ -6,45 +9,42 @@ import re
 from html import escape, unescape
 from itertools import count
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import mistune
 from PIL import Image
 
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
-from support.command_line import UserError
+from utils import UserError, written_whole
 
 HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px
 MAX_WIDTH = 2 * COLUMN  # pixels of an embedded image: sharp on a dense screen and still when enlarged
 SLIDER_WIDTH = 512  # CSS pixels, about: an image of 256 pixels is shown twice as large
 MARKER = "<!-- sliders -->"
-NO_SLIDERS = (
-    '<p class="note">此处应为可拖动的对比图；生成本页时手边没有与结果相符的重建图像。先运行 '
-    "<code>python test.py --weights weights/*.pth</code>（Set5 的图像用 <code>python prepare.py --test-sets</code> "
-    "取得），再运行 <code>python report/build.py</code>，它们就会出现在这里。</p>\n"
-)
 TAG = re.compile(r"<[^>]*>")
 FIGURE = re.compile(r"(<figure>.*?</figure>)", re.DOTALL)
-TABLE_CAPTION = re.compile(r"<strong>表 .*</strong>", re.DOTALL)
+TABLE_CAPTION = re.compile(r"<strong>(表|Table) \d.*</strong>", re.DOTALL)
 SIGN = "[\u3000-\u303f\uff00-\uff65]"  # Chinese punctuation
 BREAK_IN_CHINESE = re.compile(rf"(?<={CHINESE})\n(?={CHINESE})|(?<={SIGN})\n|\n(?={SIGN})")
 
 
-def render_page(text, folder, sliders, *, title):
-    """One self-contained HTML page, as text, from the report's Markdown; the same input gives the same bytes.
+def render_page(text, folder, sliders, *, title, say, pictures=None):
+    """Return one HTML page, as text, from the report's Markdown; the same input gives the same bytes.
 
     folder: what the images' paths in `text` start from. title: the browser tab's. sliders: the comparisons that take
     the place of the line `<!-- sliders -->`, one dict per image: {"name", "results": [{"label", "path", "psnr" in dB
-    (None for the original), "ssim"}, ...]}, bicubic first, two results or more, all of one size. Without any, a
-    sentence there says how to get them. Raises UserError for an image that cannot be read or a formula that
+    (None for the original), "ssim"}, ...]}, bicubic first, two results or more, all of one size. pictures: where the
+    page finds them, Inside() unless told otherwise. Raises UserError for an image that cannot be read or a formula that
     matplotlib's mathtext does not know.
     """
-    renderer = PageRenderer(Path(folder), sliders)
+    renderer = PageRenderer(Path(folder), sliders, say, pictures or Inside())
     content = mistune.create_markdown(renderer=renderer, plugins=["table", "math"])(text)
     parts = {
+        "language": say("zh-CN", "en"),
         "title": escape(title),
+        "contents_title": say("目录", "Contents"),
         "contents": "\n".join(
             f'<li class="level{level}"><a href="#{escape(anchor)}">{html}</a></li>'
             for level, anchor, html in renderer.headings
@@ -58,13 +58,27 @@ def render_page(text, folder, sliders, *, title):
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
+def write_light(text, folder, target, sliders, *, title, say):
+    """Write report.md and report.html with small WebP pictures beside them to a folder; returns their bytes in all.
+
+    text, folder, sliders: as for render_page; only PNG figures of the text are made small, under the same names.
+    """
+    beside = Beside(target / "figures")
+    page = render_page(text, folder, sliders, title=title, say=say, pictures=beside)
+    light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text.replace(f"{MARKER}\n\n", ""))
+    written = [target / "report.html", target / "report.md", *beside.written]
+    for path, content in zip(written, (page, light), strict=False):
+        with written_whole(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return sum(path.stat().st_size for path in dict.fromkeys(written))
+
+
 class PageRenderer(mistune.HTMLRenderer):
     """Markdown tokens -> HTML. Raw HTML is shown as text; only comments and line breaks are taken for what they are."""
 
-    def __init__(self, folder, sliders):
+    def __init__(self, folder, sliders, say, pictures):
         super().__init__(escape=True)
-        self.folder = folder
-        self.sliders = sliders
+        self.folder, self.sliders, self.say, self.pictures = folder, sliders, say, pictures
         self.headings = []  # (level, anchor, HTML) in the page's order
 
     def heading(self, text, level, **attributes):
@@ -74,13 +88,13 @@ class PageRenderer(mistune.HTMLRenderer):
         names = (f"{slug}-{number}" if number else slug for number in count())
         anchor = next(name for name in names if name not in taken)
         self.headings.append((level, anchor, re.sub(r"</?a\b[^>]*>", "", text)))
-        link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="本节的链接">#</a>'
+        link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="{self.say("本节的链接", "link to this section")}">#</a>'
         return f'<h{level} id="{escape(anchor)}">{text}{link}</h{level}>\n'
 
     def paragraph(self, text):
         """A paragraph; images in it stand between its parts, HTML having no figures inside paragraphs.
 
-        One in bold that begins with 表 and a space is the caption of the table below it.
+        One in bold that begins with 表 or Table and a number is the caption of the table below it.
         """
         if TABLE_CAPTION.fullmatch(text):
             return f'<p class="caption">{text}</p>\n'
@@ -97,11 +111,12 @@ class PageRenderer(mistune.HTMLRenderer):
 
     def table(self, text):
         """A table that scrolls by itself where the screen is too narrow."""
-        return f'<div class="table" tabindex="0" role="region" aria-label="表格">\n<table>\n{text}</table>\n</div>\n'
+        name = self.say("表格", "table")
+        return f'<div class="table" tabindex="0" role="region" aria-label="{name}">\n<table>\n{text}</table>\n</div>\n'
 
     def image(self, text, url, title=None):
         """A figure with its caption, as wide beside the text as it is on an A4 page."""
-        source, size, dpi = embedded(self.folder / unquote(url))
+        source, size, dpi = self.pictures.figure(self.folder / unquote(url))
         width = round(size[0] * COLUMN / PAGE_WIDTH / dpi) if dpi else size[0]
         attributes = {
             "src": source,
@@ -126,7 +141,7 @@ class PageRenderer(mistune.HTMLRenderer):
     def block_html(self, html):
         """The sliders at their marker; other comments are left out."""
         if html.strip() == MARKER:
-            return "".join(map(slider, self.sliders)) or NO_SLIDERS
+            return "".join(slider(comparison, self.say, self.pictures) for comparison in self.sliders)
         return "" if re.fullmatch(r"\s*<!--.*?-->\s*", html, re.DOTALL) else super().block_html(html)
 
     def inline_html(self, html):
@@ -137,12 +152,12 @@ class PageRenderer(mistune.HTMLRenderer):
 
 
 def plain(html):
-    """The text of rendered HTML, unescaped; a formula counts with its TeX source."""
+    """Return the text of rendered HTML, unescaped; a formula counts with its TeX source."""
     return unescape(TAG.sub("", html))
 
 
 def join_lines(text):
-    """Text without the line ends inside Chinese and beside its punctuation, which browsers would show as spaces."""
+    """Return text without the line ends inside Chinese and beside its punctuation, which browsers would show as spaces."""
     return BREAK_IN_CHINESE.sub("", text)
 
 
@@ -150,7 +165,7 @@ def join_lines(text):
 
 
 def opened(path):
-    """(RGB or RGBA image, its dots per inch or None) of a file; raises UserError where there is none to be read."""
+    """Return (RGB or RGBA image, its dots per inch or None) of a file; raises UserError where there is none to be read."""
     try:
         with Image.open(path) as image:
             dpi = image.info.get("dpi", (None,))[0]
@@ -162,19 +177,14 @@ def opened(path):
 
 
 def webp(image, **options):
-    """An image as the bytes of a WebP file."""
+    """Return an image as the bytes of a WebP file."""
     content = io.BytesIO()
     image.save(content, "WEBP", **options)
     return content.getvalue()
 
 
-def data_uri(content):
-    """The bytes of a WebP file as an address."""
-    return "data:image/webp;base64," + base64.b64encode(content).decode()
-
-
-def embedded(path):
-    """(data URI, (width, height) in pixels, the dpi that goes with them or None) of an image, no wider than MAX_WIDTH.
+def reduced(path):
+    """Return (bytes of a WebP, (width, height), the dpi that goes with them or None) of an image up to MAX_WIDTH wide.
 
     Drawings are smaller without loss, photographs with it; the smaller of the two is taken.
     """
@@ -183,14 +193,55 @@ def embedded(path):
         dpi = dpi and dpi * MAX_WIDTH / image.width
         image = image.resize((MAX_WIDTH, round(image.height * MAX_WIDTH / image.width)), Image.Resampling.LANCZOS)
     content = min(webp(image, lossless=True), webp(image, quality=85, use_sharp_yuv=True), key=len)
-    return data_uri(content), image.size, dpi
+    return content, image.size, dpi
+
+
+class Inside:
+    """Pictures inside the page."""
+
+    def figure(self, path):
+        """Return (address, (width, height) in pixels, dpi or None) of a figure."""
+        content, size, dpi = reduced(path)
+        return data_uri(content), size, dpi
+
+    def result(self, path, image):
+        """Return the address of a slider's side, with every pixel as it is in the file."""
+        return data_uri(path.read_bytes() if path.suffix == ".webp" else webp(image, lossless=True))
+
+
+class Beside:
+    """Pictures as small files in a folder beside the page."""
+
+    def __init__(self, folder):
+        self.folder, self.written = folder, []
+
+    def figure(self, path):
+        """Return (address, (width, height) in pixels, dpi or None) of a figure, which is written."""
+        content, size, dpi = reduced(path)
+        return self.write(path, content), size, dpi
+
+    def result(self, path, image):
+        """Return the address of a slider's side, which is written with some loss."""
+        return self.write(path, webp(image, quality=88, use_sharp_yuv=True))
+
+    def write(self, path, content):
+        """Write a picture under the name of another file; returns its address."""
+        self.written.append(self.folder / f"{path.stem}.webp")
+        with written_whole(self.written[-1]) as temporary:
+            temporary.write_bytes(content)
+        return f"figures/{quote(self.written[-1].name)}"
+
+
+def data_uri(content):
+    """Return the bytes of a WebP file as an address."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode()
 
 
 # ---------------------------------------------------------------- sliders
 
 
-def slider(comparison):
-    """The HTML of one comparison: all results on one stage, two of them chosen, which page.js lets wipe each other.
+def slider(comparison, say, pictures):
+    """Return the HTML of one comparison: all results on one stage, two of them chosen, which page.js lets wipe each other.
 
     As it stands it is bicubic and the best result side by side, for print and for browsers without script.
     """
@@ -204,33 +255,28 @@ def slider(comparison):
     ((width, height),) = sizes
     panes = "".join(
         f'<figure class="pane{" left" * (number == 0)}{" right" * (number == best)}">'
-        f'<img src="{exact(image, result["path"])}" width="{width}" height="{height}" draggable="false" '
-        f'alt="{name}，{escape(result["label"])}" decoding="async">'
+        f'<img src="{pictures.result(result["path"], image)}" width="{width}" height="{height}" draggable="false" '
+        f'alt="{name}, {escape(result["label"])}" decoding="async">'
         f"<figcaption>{escape(result['label'])}{scores(result)}</figcaption></figure>\n"
         for number, (result, image) in enumerate(zip(results, images, strict=True))
     )
     shown = width * max(1, round(SLIDER_WIDTH / width))
     return (
         f'<section class="slider" aria-label="{name}">\n<p class="name">{name}</p>\n'
-        f'<div class="sides">{choice("左", results, 0)}{choice("右", results, best)}</div>\n'
+        f'<div class="sides">{choice(say("左", "left"), results, 0)}{choice(say("右", "right"), results, best)}</div>\n'
         f'<div class="stage" style="--width:{shown}px;--ratio:{width}/{height}">\n{panes}'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{name}：分界线的位置（百分比）">\n'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{name}: {say("分界线的位置（百分比）", "place of the dividing line (percent)")}">\n'
         "</div>\n</section>\n"
     )
 
 
-def exact(image, path):
-    """The data URI of a result with every pixel as it is in the file."""
-    return data_uri(path.read_bytes() if path.suffix == ".webp" else webp(image, lossless=True))
-
-
 def scores(result):
-    """PSNR and SSIM of a result, for its caption."""
+    """Return PSNR and SSIM of a result, for its caption."""
     return "" if result["psnr"] is None else f" <span>{result['psnr']:.2f} dB / {result['ssim']:.4f}</span>"
 
 
 def choice(side, results, chosen):
-    """The control that says which result one side shows."""
+    """Return the control that says which result one side shows."""
     options = ""
     for number, result in enumerate(results):
         psnr = "" if result["psnr"] is None else f" {result['psnr']:.2f} dB"

@@ -1,5 +1,9 @@
-"""The result files that test.py writes, read back and checked: which of them may be compared, and as what."""
+"""The result documents that test.py writes, read back and checked: which of them may be compared, and as what.
 
+They lie one in a file in report/results, or several under "scores" in the file of shipped weights, weights/*.json.
+"""
+
+import csv
 import json
 import math
 import reprlib
@@ -16,7 +20,7 @@ MAX_SCORE = 1000  # dB: far above any PSNR of 8-bit images
 
 @dataclass
 class Result:
-    """One file of test.py."""
+    """One result document of test.py."""
 
     path: Path
     document: dict
@@ -26,7 +30,7 @@ class Result:
 
     @property
     def trained(self):
-        """How the network came to be; {} for bicubic."""
+        """Return how the network came to be; {} for bicubic."""
         return self.document.get("trained") or {}
 
     @property
@@ -36,6 +40,11 @@ class Result:
     @property
     def seed(self):
         return self.recipe.get("seed")
+
+    @property
+    def protocol_colour(self):
+        """Return "y" or "rgb"."""
+        return self.document["protocol"].get("colour", "y")
 
     @property
     def weights(self):
@@ -52,7 +61,7 @@ class Side:
 
     @property
     def label(self):
-        """The network's name; where there are several runs, without what tells them apart."""
+        """Return the network's name; where there are several runs, without what tells them apart."""
         label = self.results[0].document["label"]
         return label.partition(" [")[0] if len(self.results) > 1 else label
 
@@ -108,58 +117,112 @@ def is_score(value):
     return (is_whole(value) or isinstance(value, float)) and abs(value) <= MAX_SCORE
 
 
-def is_object(value):
-    """Whether a JSON value is an object."""
-    return isinstance(value, dict)
-
-
 def read_result(path):
-    """The Result in a file.
+    """Return the Result in a file that holds one.
 
     Raises UserError naming file, field and value where it is none of test.py, OSError where it cannot be read.
     """
+    return checked(path, read_object(path))
 
-    def check(place, value, fits, expected):
-        if not fits(value):
-            raise UserError(f"{path} is not a result of test.py: {place} is {reprlib.repr(value)}, not {expected}")
 
-    content = Path(path).read_bytes()
+def read_results(folder):
+    """Return the Results in all JSON files of a folder, in the order of their names; errors as of read_result."""
+    results = []
+    for path in sorted(Path(folder).glob("*.json")):
+        document = read_object(path)
+        scores = document.get("scores", [{}])
+        if not isinstance(scores, list) or not all(isinstance(one, dict) for one in scores):
+            raise UserError(f"{path} is not a result of test.py: scores is {reprlib.repr(scores)}, not a list of them")
+        shared = {key: value for key, value in document.items() if key != "scores"}
+        history = {"history": read_history(path.with_suffix(".csv"))} if "scores" in document else {}
+        for one in scores:
+            whole = shared | history | one
+            if one.get("self_ensemble"):
+                whole |= {"label": f"{shared.get('label')}+", "key": f"{shared.get('key')}_ensemble"}
+            results.append(checked(path, whole))
+    return results
+
+
+def read_history(path):
+    """Return the rows of a log.csv as dicts of numbers; [] where there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
+
+
+def read_object(path):
+    """Return the JSON object in a file; raises UserError where it holds another value or none."""
     try:
-        document = json.loads(content)
+        document = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}); name a file that test.py wrote in report/results") from error
-    check("the file", document, is_object, "an object")
-    for key in ("label", "model", "dataset", "dataset_manifest", "device"):
-        check(key, document.get(key), is_text, "a text")
-    check("precision", document.get("precision", ""), is_text, "a text")
-    check("scale", document.get("scale"), is_whole, "a whole number")
-    for key in ("options", "protocol"):
-        check(key, document.get(key), is_object, "an object")
-    if document.get("weights") is not None:
-        check("weights", document["weights"], is_object, "an object")
-        check("weights.sha256", document["weights"].get("sha256"), is_text, "a text")
-    if document.get("trained") is not None:
-        trained = document["trained"]
-        check("trained", trained, is_object, "an object")
-        check("trained.val_set", trained.get("val_set"), is_text, "a text")
-        for key in ("recipe", "data"):
-            check(f"trained.{key}", trained.get(key), is_object, "an object")
-        check("trained.recipe.seed", trained["recipe"].get("seed", 0), is_whole, "a whole number")
-        stages = trained.get("started_from", [])
-        check("trained.started_from", stages, lambda value: isinstance(value, list), "a list of runs")
-        for number, stage in enumerate(stages):
-            check(f"trained.started_from[{number}]", stage, is_object, "an object")
-            check(f"trained.started_from[{number}].label", stage.get("label"), is_text, "a text")
-    images = document.get("images")
-    check("images", images, lambda value: isinstance(value, list) and value, "a list of images")
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is not a result of test.py: the file is {reprlib.repr(document)}, not an object")
+    return document
+
+
+FIELDS = {  # of a document: what each must be, and whether it must be there
+    "label": ("a text", True),
+    "model": ("a text", True),
+    "dataset": ("a text", True),
+    "dataset_manifest": ("a text", True),
+    "device": ("a text", True),
+    "precision": ("a text", False),
+    "key": ("a text", False),
+    "scale": ("a whole number", True),
+    "options": ("an object", True),
+    "protocol": ("an object", True),
+    "weights": ("an object", False),
+    "weights.sha256": ("a text", True),
+    "trained": ("an object", False),
+    "trained.val_set": ("a text", True),
+    "trained.recipe": ("an object", True),
+    "trained.recipe.seed": ("a whole number", False),
+    "trained.data": ("an object", True),
+    "trained.started_from": ("a list", False),
+    "history": ("a list", False),
+    "images": ("a list", True),
+}
+KINDS = {
+    "a text": is_text,
+    "a whole number": is_whole,
+    "an object": lambda value: isinstance(value, dict),
+    "a list": lambda value: isinstance(value, list),
+    "dB or null": lambda value: value is None or is_score(value),
+    "a number": is_score,
+}
+
+
+def checked(path, document):
+    """Return the Result that a document of the file `path` holds; raises UserError where a field is not as expected."""
+
+    def check(place, value, expected):
+        if not KINDS[expected](value):
+            raise UserError(f"{path} is not a result of test.py: {place} is {reprlib.repr(value)}, not {expected}")
+
+    for place, (expected, is_needed) in FIELDS.items():
+        *parents, name = place.split(".")
+        holder = document
+        for parent in parents:
+            holder = holder.get(parent) if holder else None
+        if holder is not None and (is_needed or holder.get(name) is not None):
+            check(place, holder.get(name), expected)
+    for number, stage in enumerate((document.get("trained") or {}).get("started_from") or []):
+        check(f"trained.started_from[{number}]", stage, "an object")
+        check(f"trained.started_from[{number}].label", stage.get("label"), "a text")
+    images = document["images"]
+    if not images:
+        raise UserError(f"{path} is not a result of test.py: images is [], not a list of images")
     for number, image in enumerate(images):
-        check(f"images[{number}]", image, is_object, "an object")
-        check(f"images[{number}].name", image.get("name"), is_text, "a text")
-        check(f"images[{number}].ssim", image.get("ssim"), is_score, "a number")
-        psnr = image.get("psnr", "missing")
-        check(f"images[{number}].psnr", psnr, lambda value: value is None or is_score(value), "dB or null")
+        check(f"images[{number}]", image, "an object")
+        check(f"images[{number}].name", image.get("name"), "a text")
+        check(f"images[{number}].ssim", image.get("ssim"), "a number")
+        check(f"images[{number}].psnr", image.get("psnr", "missing"), "dB or null")
     names = [image["name"] for image in images]
-    check("the list of images", names, lambda names: len(set(names)) == len(names), "of different names")
+    if len(set(names)) < len(names):
+        raise UserError(f"{path} is not a result of test.py: its images are not of different names")
     psnr = [math.inf if image["psnr"] is None else image["psnr"] for image in images]  # null: utils.write_json
     return Result(path, document, names, np.array(psnr, float), np.array([image["ssim"] for image in images], float))
 

@@ -1,46 +1,92 @@
-"""Train the report's experiments and score them: one JSON file each in report/experiments/, history included.
+"""Train and score networks that differ in one thing, for the report's analysis: python report/run_experiments.py depth.
 
-An experiment whose file is there is not trained again; one that was interrupted goes on where it stopped.
+Each is an ordinary run of train.py and test.py; its result file is named after it. What has one is not trained again,
+and a run that was interrupted goes on where it stopped. Patches are those that prepare.py has made.
 """
 
 import json
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.patch_file import patch_path
-from models import TRAINABLE
-from report.experiments import GROUPS, PREPARATIONS, SHORT
-from report.facts import SCALE, read_history
-from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
-from support.files import check_writable, write_json
-from support.signals import Interrupted
+from data.catalog import add_data_arguments
+from models import model_label, non_default_options
+from utils import (
+    ROOT,
+    Interrupted,
+    Parser,
+    UserError,
+    add_device_argument,
+    check_writable,
+    positive_int,
+    run_script,
+    write_json,
+)
+
+PLAIN = (  # what a classroom trains
+    "--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",
+    "--no-augment", "--no-centralize",
+)  # fmt: skip
+FAST = ("srcnn", "srresnet", "carn")  # the networks that train fastest
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training; what is not said is train.py's default. note: what names it beside model and options."""
+
+    model: str
+    options: dict = field(default_factory=dict)
+    flags: tuple = ()
+    note: str = ""
+
+    def key(self, epochs):
+        """Return its name in file names: vdsr_depth5_3epochs."""
+        options = [f"{option}{value}" for option, value in non_default_options(self.model, self.options).items()]
+        return "_".join([self.model, *options, *filter(None, [self.note.replace(" ", "")]), f"{epochs}epochs"])
+
+    def label(self, epochs):
+        """Return its name in tables: VDSR (depth=5, 3 epochs)."""
+        name, _, options = model_label(self.model, self.options).partition(" (")
+        notes = [options.rstrip(")"), f"{epochs} epochs", self.note]
+        return f"{name} ({', '.join(filter(None, notes))})"
+
+
+GROUPS = {
+    "depth": [Variant("vdsr", {"depth": depth}) for depth in (5, 10, 20)],
+    "blocks": [Variant("srresnet", {"num_blocks": blocks}) for blocks in (4, 8, 16)],
+    "dense": [Variant("srdensenet", {"num_blocks": blocks}) for blocks in (2, 4, 8)],
+    "recursions": [Variant("drrn", {"num_recursions": count, "num_features": 32}) for count in (1, 9, 25)],
+    "batch_norm": [Variant("srresnet", {"batch_norm": norm}) for norm in (True, False)],
+    "skip": [Variant(name, {"bicubic_skip": skip}) for name in FAST for skip in (True, False)],
+    "seeds": [Variant(name, {}, ("--seed", str(seed)), f"seed {seed}") for name in FAST for seed in (0, 1, 2)],
+    "plain": [Variant(name, {}, flags, note) for name in FAST for flags, note in (((), ""), (PLAIN, "plain"))],
+}
 
 
 def parse_args(argv=None):
-    """The command line of report/run_experiments.py."""
+    """Return the arguments of report/run_experiments.py's command line."""
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--groups", choices=GROUPS, nargs="+", default=SHORT, help="what is asked; 200 epochs only if named"
+        "groups", choices=GROUPS, nargs="+", metavar="GROUP", help=f"what is asked: {', '.join(GROUPS)}"
     )
-    parser.add_argument(
-        "--models", choices=TRAINABLE, nargs="+", default=list(TRAINABLE), help="only the experiments of these"
-    )
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these networks (default: all of the group)")
+    parser.add_argument("--epochs", type=positive_int, default=3, help="passes over the patches, the same for all")
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")
-    parser.add_argument("--out", type=Path, default=ROOT / "report" / "experiments", help="folder for the JSON files")
+    parser.add_argument("--out", type=Path, default=ROOT / "report", help="folder with results/")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "experiments", help="folder for the run folders")
     add_device_argument(parser)
     add_data_arguments(parser)
     return parser.parse_args(argv)
 
 
-def run(script, arguments, folder):
-    """Run one of the project's scripts in a folder, its output shown. Raises UserError when it fails."""
-    with subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)], cwd=folder) as process:
+def run(script, *arguments):
+    """Run one of the project's scripts, its output shown. Raises UserError when it fails."""
+    with subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)]) as process:
         try:
             status = process.wait()
         except Interrupted as interrupted:
@@ -51,53 +97,43 @@ def run(script, arguments, folder):
         raise UserError(f"{script} ended with status {status}; its own line above says why")
 
 
-def prepare(preparation, args):
-    """The folder with the patches of one preparation, made where it is missing; images come from args.data_dir too."""
-    folder = args.runs.resolve() / f"data_{preparation or 'plain'}"
-    if not patch_path(args.dataset, SCALE, "y", folder).exists():
-        source = Path(args.source or args.data_dir).resolve()
-        flags = [*PREPARATIONS[preparation], "--data-dir", folder, "--source", source]
-        run("prepare.py", ["--dataset", args.dataset, "--scale", SCALE, *flags], args.runs)
-    return folder
-
-
-def train_and_score(experiment, args):
-    """The result document of test.py on Set5 for one experiment, with its log.csv as `history`."""
-    args.runs.mkdir(parents=True, exist_ok=True)
-    folder = args.runs.resolve() / experiment.name
-    started = (folder / "last.pth").exists()
-    how = ["--resume", folder / "last.pth"] if started else [*experiment.flags, "--scale", SCALE]
-    how += [] if started else ["--dataset", args.dataset, "--out", folder]
-    run("train.py", [*how, "--data-dir", prepare(experiment.data, args), "--device", args.device], args.runs)
+def train_and_score(variant, args):
+    """Return the result document of test.py on Set5 for one Variant."""
+    folder = args.runs / variant.key(args.epochs)
+    if (folder / "last.pth").exists():
+        how = ["--resume", folder / "last.pth"]
+    else:
+        options = [word for option, value in variant.options.items() for word in ("--set", f"{option}={value}")]
+        how = ["--model", variant.model, *options, *variant.flags, "--epochs", args.epochs]
+        how += ["--dataset", args.dataset, "--out", folder]
+    run("train.py", *how, "--data-dir", args.data_dir, "--device", args.device)
     with TemporaryDirectory() as out:
-        scored = ["--weights", folder / "best.pth", "--no-figures", "--out", out, "--device", args.device]
-        scored += ["--data-dir", args.data_dir.resolve()]
-        scored += ["--source", Path(args.source).resolve()] if args.source else []
-        run("test.py", scored, args.runs)
+        where = ["--data-dir", args.data_dir, *(["--source", args.source] if args.source else [])]
+        run("test.py", "--weights", folder / "best.pth", "--no-figures", "--out", out, "--device", args.device, *where)
         (path,) = Path(out, "results").iterdir()
-        document = json.loads(path.read_text(encoding="utf-8"))
-    document["weights"]["path"] = f"{folder.name}/best.pth"  # of a machine that is not the reader's
-    return document | {"history": read_history(folder / "log.csv")}
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main(argv=None):
-    """Train and score what is missing."""
+    """Train and score what has no result yet."""
     args = parse_args(argv)
-    members = [experiment for group in args.groups for experiment in GROUPS[group]]
-    # by name: one that belongs to several groups comes once
-    experiments = {experiment.name: experiment for experiment in members if experiment.model in args.models}
-    if not experiments:
-        there = ", ".join(dict.fromkeys(experiment.model for experiment in members))
+    check_writable(args.out / "results")
+    members = {variant.key(args.epochs): (group, variant) for group in args.groups for variant in GROUPS[group]}
+    wanted = {key: pair for key, pair in members.items() if not args.models or pair[1].model in args.models}
+    if not wanted:
+        there = ", ".join(dict.fromkeys(variant.model for _, variant in members.values()))
         raise UserError(
             f"no experiment of {', '.join(args.models)} in {', '.join(args.groups)}; there are those of {there}"
         )
-    check_writable(args.out)
-    check_writable(args.runs)
-    missing = {name: one for name, one in experiments.items() if not (args.out / f"{name}.json").exists()}
-    for number, (name, experiment) in enumerate(missing.items(), start=1):
-        print(f"\nexperiment {number} of {len(missing)}: {name}", flush=True)
-        write_json(args.out / f"{name}.json", train_and_score(experiment, args))
-    print(f"{len(missing)} trained, {len(experiments) - len(missing)} were there: {args.out}")
+    paths = {key: args.out / "results" / f"Set5_x4_{key}.json" for key in wanted}
+    missing = [key for key in wanted if not paths[key].exists()]
+    for number, key in enumerate(missing, start=1):
+        group, variant = wanted[key]
+        print(f"\nexperiment {number} of {len(missing)}: {key}", flush=True)
+        document = train_and_score(variant, args)
+        own = {"label": variant.label(args.epochs), "key": key, "experiment": group}
+        write_json(paths[key], document | own)
+    print(f"{len(missing)} trained, {len(wanted) - len(missing)} were there: {args.out / 'results'}")
 
 
 if __name__ == "__main__":

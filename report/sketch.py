@@ -20,14 +20,15 @@ GREY = "#595959"
 PAPER = "#f4f4f4"  # of a panel
 COLOURS = {"conv": BLUE, "fusion": PINK, "shared": GREEN, "enlarge": ORANGE, "block": GREY, "pointwise": YELLOW}
 LEGEND = {
-    "conv": "卷积 Conv",
-    "fusion": "1×1 卷积",
-    "shared": "共享权重 Shared weights",
-    "enlarge": "尺寸放大 Upsampling",
-    "plus": "相加 Add",
-    "concat": "拼接 Concat",
+    "conv": ("卷积 Conv", "convolution"),
+    "fusion": ("1×1 卷积", "1×1 convolution"),
+    "shared": ("共享权重 Shared weights", "shared weights"),
+    "enlarge": ("尺寸放大 Upsampling", "upsampling"),
+    "plus": ("相加 Add", "add"),
+    "concat": ("拼接 Concat", "concatenate"),
 }
-# What a chain is made of. lines: of text, a bold one begins with a star. factor: how many times it enlarges.
+# What a chain is made of. lines: of text, (Chinese, English) or one for both; a bold one begins with a star, an empty
+# one is left out. factor: how many times it enlarges.
 Piece = namedtuple("Piece", "kind lines width height factor", defaults=(0, BOX_HEIGHT, 1))
 PLUS, CONCAT = Piece("plus", (), 2 * RADIUS, 2 * RADIUS), Piece("concat", (), 2 * RADIUS, 2 * RADIUS)
 IN, OUT = Piece("in", ()), Piece("out", ())  # where a line enters or leaves a panel
@@ -61,9 +62,13 @@ class Node:
 
 
 class Sketch:
-    """Drawing on a figure in inches, y downwards; remembers the kinds of pieces, for the legend."""
+    """Drawing on a figure in inches, y downwards; remembers the kinds of pieces, for the legend.
 
-    def __init__(self, figure):
+    say: the report's Language; texts are (Chinese, English), or one for both.
+    """
+
+    def __init__(self, figure, say):
+        self.say = say
         figure.set_dpi(matplotlib.rcParams["savefig.dpi"])  # so that text is measured as the file will have it
         self.figure = figure
         self.width, self.height = figure.get_size_inches()
@@ -73,10 +78,15 @@ class Sketch:
 
     def text(self, x, y, text, size=SMALL, **style):
         """A line of text, bold where it begins with a star; returns its left and right end."""
+        text = self.said(text)
         style = {"ha": "center", "va": "center", "zorder": 5, "weight": 400 + 300 * text.startswith("*")} | style
         text = self.axes.text(x, y, text.removeprefix("*"), size=size, **style)
         extent = text.get_window_extent()
         return extent.x0 / self.figure.dpi, extent.x1 / self.figure.dpi
+
+    def said(self, text):
+        """Return a text in the figure's language."""
+        return self.say(*text) if isinstance(text, tuple) else text
 
     def box(self, left, top, width, height, **style):
         """A rectangle with round corners."""
@@ -124,8 +134,9 @@ class Sketch:
         """Draw a piece with its centre at (x, y)."""
         node = Node(piece, x, y)
         self.symbol(piece.kind, node.left, node.top, piece.width, piece.height)
-        for number, line in enumerate(piece.lines):
-            self.text(x, y + (number - (len(piece.lines) - 1) / 2) * LINE_HEIGHT, line)
+        lines = [line for line in map(self.said, piece.lines) if line]
+        for number, line in enumerate(lines):
+            self.text(x, y + (number - (len(lines) - 1) / 2) * LINE_HEIGHT, line)
         return node
 
     def chain(self, y, left, right, pieces):
@@ -189,14 +200,18 @@ class Sketch:
             foot = max(node.left - 0.25, left + 0.04), node.right + 0.25
             corners = [(node.left, node.bottom), (node.right, node.bottom), (foot[1], top), (foot[0], top)]
             self.axes.add_patch(Polygon(corners, facecolor=PAPER, linewidth=0, zorder=0))
-        self.text(left + 0.1, top + 0.12, f"*{title}", ha="left")
+        self.text(left + 0.1, top + 0.12, f"*{self.said(title)}", ha="left")
 
     def sizes(self, nodes, y):
         """Along a row, which height and width the maps have."""
         stages = [node for node in nodes if node.piece.factor > 1]
         ends = [nodes[0].left - 0.02, *(node.x for node in stages), nodes[-1].right + 0.02]
         factors = list(itertools.accumulate((node.piece.factor for node in stages), operator.mul, initial=1))
-        names = {factors[0]: "低分辨率 h×w", factors[-1]: f"高分辨率 {factors[-1]}h×{factors[-1]}w"}
+        last = f"{factors[-1]}h×{factors[-1]}w"
+        names = {
+            factors[0]: ("低分辨率 h×w", "low resolution h×w"),
+            factors[-1]: (f"高分辨率 {last}", f"high resolution {last}"),
+        }
         for (start, end), factor in zip(itertools.pairwise(ends), factors, strict=True):
             self.line((start + 0.02, y), (end - 0.02, y), arrow=False, color=GREY)
             for x in (start + 0.02, end - 0.02):
@@ -216,5 +231,5 @@ class Sketch:
 
 
 def lighter(colour, strength):
-    """A colour mixed with white."""
+    """Return a colour mixed with white."""
     return [1 - strength * (1 - value) for value in to_rgb(colour)]

@@ -53,24 +53,24 @@ class Table:
 
     @property
     def alignment(self):
-        """ "l" or "r" for each column."""
+        """Return "l" or "r" for each column."""
         return ["l" if number == 0 or column in self.texts else "r" for number, column in enumerate(self.columns)]
 
     def markdown(self):
-        """A pipe table."""
+        """Return a pipe table."""
         rule = ["---:" if side == "r" else ":---" for side in self.alignment]
         rows = [[f"**{cell}**" if isinstance(cell, Bold) else cell for cell in row] for row in self.rows]
         return "\n".join("| " + " | ".join(row) + " |" for row in (self.columns, rule, *rows)) + "\n"
 
     def csv(self):
-        """Comma-separated, numbers as shown."""
+        """Return it comma-separated, numbers as shown."""
         out = io.StringIO()
-        rows = [[CODE.sub(r"\1", cell) for cell in row] for row in self.rows]
+        rows = [[CODE.sub(r"\1", cell).replace("<br>", "; ") for cell in row] for row in self.rows]
         csv.writer(out, lineterminator="\n").writerows([self.columns, *rows])
         return out.getvalue()
 
     def latex(self):
-        r"""A table environment for \usepackage{array,booktabs,graphicx} (and ctex, the text being Chinese).
+        r"""Return a table environment for \usepackage{array,booktabs,graphicx} (and ctex for Chinese).
 
         One that is wider than a page has its headers and long cells broken and, where that is not enough, is shrunk.
         """
@@ -95,7 +95,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def broken_columns(self):
-        """The columns of a LaTeX tabular in which headers take two lines and cells as many as they need."""
+        """Return the columns of a LaTeX tabular in which headers take two lines and cells as many as they need."""
         sides = {"l": r"\raggedright", "r": r"\raggedleft"}
         cells = [max(_width(cell) for cell in column) for column in zip(*self.rows, strict=True)]
         lines = [longest / max(math.ceil(longest / LONGEST), 1) for longest in cells]
@@ -107,18 +107,18 @@ class Table:
         ]
 
     def files(self):
-        """{file name: text} of its three forms."""
-        return {f"{self.name}.md": self.markdown(), f"{self.name}.csv": self.csv(), f"{self.name}.tex": self.latex()}
+        """Return {suffix: text} of its three forms."""
+        return {".md": self.markdown(), ".csv": self.csv(), ".tex": self.latex()}
 
 
 def _width(text):
-    """Of a text in half ems: 2 for a Chinese character, 1 for others."""
+    """Return the width of a text in half ems: 2 for a Chinese character, 1 for others."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _latex(text):
-    """The text for LaTeX: its code in typewriter type, all of it bold where it is Bold."""
-    words = CODE.split(text)  # plain, code, plain, ..., plain
+    """Return the text for LaTeX: its code in typewriter type, all of it bold where it is Bold."""
+    words = CODE.split(text.replace("<br>", "; "))  # plain, code, plain, ..., plain
     words[::2] = [word.translate(LATEX) for word in words[::2]]
     words[1::2] = [rf"\texttt{{{word.translate(LATEX_CODE)}}}" for word in words[1::2]]
     latex = "".join(words)
@@ -126,7 +126,7 @@ def _latex(text):
 
 
 def mark_best(values, texts, best=max):
-    """The texts of a column, in bold that of its best value and all that read the same; a value of None has no part."""
+    """Return the texts of a column, in bold that of its best value and all that read the same; a value of None has no part."""
     texts = list(texts)
     shown = {value: text for value, text in zip(values, texts, strict=True) if value is not None}
     return [Bold(text) if shown and text == shown[best(shown)] else text for text in texts]
