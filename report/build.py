@@ -13,7 +13,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.catalog import add_data_arguments
 from report import analysis, content, sentences
 from report.document import SLIDERS, Document, text_files
 from report.facts import load
@@ -28,7 +27,9 @@ from report.figures import (
 )
 from report.page import render_page, write_light
 from report.words import Language
-from utils import ROOT, Parser, UserError, check_writable, progress, run_script, written_whole
+from support.command_line import ROOT, Parser, UserError, add_data_arguments, run_script
+from support.files import check_writable, written_whole
+from support.progress import progress
 
 ABOUT = {  # field: its comment in Chinese and English
     "title": ("留空则为“单幅图像超分辨率实验报告”", "empty: Single-Image Super-Resolution: Report"),

@@ -4,8 +4,8 @@ import math
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from engine.recipe import EXPLODED_LOSS
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, styles_of
-from utils import EXPLODED_LOSS
 
 
 def plain_log(axis, form="{:,g}".format, digits=(1, 3)):

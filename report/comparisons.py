@@ -25,7 +25,8 @@ from report.drawing import (
     show_image,
     styles_of,
 )
-from utils import shave, to_rgb, to_y, written_whole
+from support.files import written_whole
+from utils import shave, to_rgb, to_y
 
 GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patches import prepare_command
+from engine.recipe import HELD_OUT
 from models import non_default_options
-from report.facts import HELD_OUT, MODELS, enlarges_first
+from report.facts import MODELS, enlarges_first
 from report.result_files import training_of
 from report.tables import Table, mark_best
 from report.words import NONE, number, short_device, signed

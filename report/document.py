@@ -6,7 +6,8 @@ from pathlib import Path
 from report.comparisons import FIGURE_KINDS
 from report.content import LITERATURE
 from report.facts import docstring_of, plain_label
-from utils import UserError, written_whole
+from support.command_line import UserError
+from support.files import written_whole
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 BLOCK = re.compile(r"[ \t]*\{\{\s*(\w+)(?:\s+(\S.*?))?\s*\}\}[ \t]*$")  # on a line of its own

@@ -16,8 +16,10 @@ import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb as rgb_of
 
+from engine.recipe import EXPLODED_LOSS
 from models import MODELS, model_options
-from utils import EXPLODED_LOSS, to_rgb, written_whole
+from support.files import written_whole
+from utils import to_rgb
 
 HERE = Path(__file__).resolve().parent
 STYLE = HERE / "style.mplstyle"

@@ -12,11 +12,11 @@ import numpy as np
 
 from data.catalog import TRAIN_SETS
 from data.patches import count_patches
-from models import MODELS, build_model, count_multiply_adds, model_label, model_options, receptive_field
+from models import MODELS, build_model, model_label, model_options
+from models.listing import count_multiply_adds, receptive_field
 from report.result_files import read_results, training_of
-from utils import COLOURS, ROOT, UserError
-
-HELD_OUT = "held-out"
+from support.command_line import ROOT, UserError
+from utils import COLOURS
 
 
 @dataclass

@@ -8,11 +8,13 @@ import torch
 
 from data.catalog import TRAIN_SETS, find_images
 from data.degradation import degrade
+from data.images import read_image
 from models import build_model
 from report import charts, pictures
 from report.comparisons import Panel, draw_figure, picture_file
 from report.diagrams import DIAGRAMS, draw_diagram
-from utils import COLOURS, UserError, calc_psnr, read_image, score, shave, to_uint8, to_y
+from support.command_line import UserError
+from utils import COLOURS, calc_psnr, score, shave, to_uint8, to_y
 
 CLOSE_DB = 0.1  # that a picture's PSNR may lie from its result's: its RGB values are rounded, and cut at 0 and 255
 MOST = 7  # networks in a comparison of pictures

@@ -16,7 +16,8 @@ from PIL import Image
 
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
-from utils import UserError, written_whole
+from support.command_line import UserError
+from support.files import written_whole
 
 HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patches import ConnectionPatch, Rectangle
 
 from data.catalog import TRAIN_SETS
-from data.degradation import contributions, cubic, degrade, imresize, modcrop
+from data.degradation import degrade
 from data.patches import cut_patches, patch_starts
 from report.comparisons import GAP, MARK, choose_region
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, put_caption, show_image

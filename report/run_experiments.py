@@ -14,19 +14,18 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.catalog import add_data_arguments
 from models import model_label, non_default_options
-from utils import (
+from support.command_line import (
     ROOT,
-    Interrupted,
     Parser,
     UserError,
+    add_data_arguments,
     add_device_argument,
-    check_writable,
     positive_int,
     run_script,
-    write_json,
 )
+from support.files import check_writable, write_json
+from support.signals import Interrupted
 
 PLAIN = (  # what a classroom trains
     "--learning-rate", "1e-4", "--schedule", "constant", "--warmup", "0", "--clip", "0", "--average", "0",

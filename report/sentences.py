@@ -6,8 +6,9 @@ They may hold placeholders as the text files do: {{ table ... }}, {{ figure ... 
 import json
 
 from data.catalog import TEST_SETS, TRAIN_SETS
+from engine.recipe import HELD_OUT
 from report.content import LITERATURE, paper_of, recipe_differences, recipe_fields, recipe_names, sets_of
-from report.facts import HELD_OUT, MODELS, enlarges_first
+from report.facts import MODELS, enlarges_first
 from report.words import signed
 
 ANCHORS = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}  # bicubic on Set5, as the literature has it
