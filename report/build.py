@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from report import analysis, content, sentences
+from report.comparisons import FIGURE_KINDS
 from report.document import SLIDERS, Document, text_files
 from report.facts import load
 from report.figures import (
@@ -140,10 +141,9 @@ def all_tables(facts, training, sections, say):
     tables = [make(facts, say) for make in makers]
     tables += [content.held_out_table(training.name, training.held_out, say)] if training.held_out else []
     tables += [content.results_table(facts, say)]
-    others = dict.fromkeys(name for network in facts.networks for name in network.elsewhere)
-    tables += [content.further_table(facts, name, say) for name in others]
+    tables += [content.further_table(facts, name, say) for name in facts.other_sets]
     tables += [content.images_table(facts, quantity, say) for quantity in ("psnr", "ssim")]
-    tables += [table for section in sections for table in section.tables]
+    tables += [section.table for section in sections]
     tables += [content.commands_table(facts, kind, say) for kind in ("training", "scoring")]
     return {table.name: table for table in tables}
 
@@ -156,7 +156,9 @@ def all_texts(facts, sections, examples, folder, say):
     files = dict.fromkeys(folder / f"network_{network.model}.md" for network in facts.networks)
     texts["networks"] = lambda: "\n\n".join(path.read_text(encoding="utf-8") for path in files)
     texts["examples"] = lambda: examples_text(facts, examples, say)
-    texts["analysis"] = lambda: "\n\n".join(section.markdown() for section in sections) or analysis.hint(say)
+    texts["analysis"] = lambda: (
+        "\n\n".join(section.markdown() for section in sections) or say.phrase("analysis.nothing")
+    )
     texts["conclusion"] = partial(analysis.conclusion, facts, say)
     return texts
 
@@ -164,33 +166,23 @@ def all_texts(facts, sections, examples, folder, say):
 def examples_text(facts, examples, say):
     """Return the sliders, and each example's sentence and figures; without pictures, how to get them."""
     if not examples:
-        return say(
-            "（这里的对比图需要 `test.py` 写出的重建图像：不带 `--no-figures` 再评一次分，然后重新生成报告。）",
-            "(The comparisons need the pictures that `test.py` writes: score once more without `--no-figures`, then build "
-            "the report again.)",
-        )
-    parts = [
-        say(
-            "下面是各网络平均提高最多与最少的图像。彩色图的亮度来自网络，色度用双三次放大；放大的窗口取各结果相差最大处，不代表平均水平。",
-            "These are the images on which the networks gain most and least. Luma is the network's, chroma is enlarged "
-            "bicubically; the window is where the results differ most, not a typical one.",
-        ),
-        SLIDERS,
-    ]
+        return say.phrase("text.no_examples")
+    parts = [say.phrase("text.examples"), SLIDERS]
     for name, example in examples.items():
         missing = [network.label for network in facts.networks if network not in example.networks]
         text = sentences.example(facts, name, say)
-        if missing:
-            who = say.joined(missing)
-            text += say(
-                f"（缺少 {who} 的图像：用 `test.py` 再评一次分。）",
-                f" (Pictures of {who} are missing: score again with `test.py`.)",
-            )
-        parts += [text, *(f"{{{{ figure {kind}_{name} }}}}" for kind in ("comparison", "errors", "detail"))]
+        text += say.phrase("text.example_missing", who=say.joined(missing)) if missing else ""
+        parts += [text, *(f"{{{{ figure {kind}_{name} }}}}" for kind in FIGURE_KINDS)]
     return "\n\n".join(parts)
 
 
 # ---------------------------------------------------------------- all of it
+
+
+def draw(figures, folder):
+    """Draw Figures into a folder."""
+    for figure in progress(figures, "figures", "figures"):
+        figure.draw(path=folder / f"{figure.name}.png")
 
 
 def build(args):
@@ -214,8 +206,7 @@ def build(args):
     document = Document(facts, say, tables, figures, texts)
     title, head = front_matter(about, say)
     markdown = head + document.render(files)  # before anything is drawn: a misspelt placeholder ends here
-    for name in progress(list(dict.fromkeys(document.shown)), "figures", "figures"):
-        figures[name].draw(path=pictures / f"{name}.png")
+    draw([figures[name] for name in dict.fromkeys(document.shown)], pictures)
     for name, table in tables.items():
         for suffix, text in table.files().items():
             write(args.out / "tables" / f"{name}{suffix}", text)

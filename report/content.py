@@ -1,23 +1,37 @@
-"""The report's tables: each function makes one from the facts, in the report's language."""
+"""The report's tables: each function makes one from the facts, with the phrases of the report's language."""
 
 import json
 from pathlib import Path
 
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patches import prepare_command
-from engine.recipe import HELD_OUT
-from models import non_default_options
-from report.facts import MODELS, enlarges_first
+from models import MODELS, non_default_options
+from report.facts import class_name, enlarges_first
 from report.result_files import training_of
 from report.tables import Table, mark_best
 from report.words import NONE, number, short_device, signed
 
 LITERATURE = json.loads((Path(__file__).resolve().parent / "literature.json").read_text(encoding="utf-8"))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+HIDDEN = {
+    "started_from",
+    "data.held_out",
+    "data.manifest",
+    "data.format",
+    "data.format_version",
+    "data.scale",
+    "data.colour",
+}
+
+
+def made(name, say, columns, rows, texts=(), key=None, **values):
+    """Return a Table. name: of its files. texts: numbers of the columns that are words. key: of its caption's phrase."""
+    caption = say.phrase(f"table.{key or name}", **values)
+    return Table(name, caption, tuple(columns), tuple(rows), tuple(columns[index] for index in texts))
 
 
 def paper_of(network, dataset, scale):
-    """Return what the paper states for a network on a test set at x4: its PSNR in dB; None where that is not known."""
+    """Return the PSNR in dB that the paper states for a network on a test set; None where that is not known."""
     key = {"Set5": "psnr", "Set14": "second_psnr"}.get(dataset)
     known = LITERATURE["networks"].get(network.model, {})
     return known.get(key) if scale == 4 and network.has_default_options else None
@@ -25,15 +39,10 @@ def paper_of(network, dataset, scale):
 
 def name_of(network, say):
     """Return a network's label as tables have it: marked where its scores ship with the project."""
-    return network.label + (say("（随附）", " (shipped)") if network.is_reference else "")
+    return say.phrase("table.shipped", label=network.label) if network.is_reference else network.label
 
 
-def recipe_names(facts):
-    """Return {training: "A", "B", ...} of the recipes of the results table; one recipe needs no letter."""
-    return dict(zip(facts.recipes, LETTERS, strict=False)) if len(facts.recipes) > 1 else {}
-
-
-def with_std(network, say):
+def with_std(network):
     """Return a network's PSNR, the mean over its seeds with the standard deviation where there are several."""
     return f"{network.psnr:.2f}" + (f" ± {network.std:.2f}" if network.std is not None else "")
 
@@ -42,7 +51,7 @@ def with_std(network, say):
 
 
 def sets_of(facts):
-    """Return ({training set: its networks' data}, {test set: number of images}) in the results."""
+    """Return ({training set: what a result says of it}, {test set: a result document}) of the networks."""
     training, tests = {}, {facts.dataset: facts.networks[0].document}
     for network in facts.everything:
         if "dataset" in network.trained.get("data", {}):
@@ -58,271 +67,193 @@ def data_table(facts, say):
     training, tests = sets_of(facts)
     rows = []
     for name, data in training.items():
-        known, held_out = TRAIN_SETS.get(name), len(data.get("held_out", ()))
-        count = len(known.images) if known else None
-        use = say(f"训练；其中 {held_out} 幅留作验证集", f"training; {held_out} of them held out")
-        rows.append((name, number(count, "{}"), megapixels(known), use, f"`{data.get('manifest', NONE)[:12]}`"))
+        known = TRAIN_SETS.get(name)
+        use = say.phrase("table.use_training", held_out=len(data.get("held_out", ())))
+        count = f"{len(known.images)}" if known else NONE
+        rows.append((name, count, megapixels(known), use, f"`{data.get('manifest', NONE)[:12]}`"))
     for name, document in tests.items():
-        manifest = f"`{document['dataset_manifest'][:12]}`"
-        use = say("测试", "test")
+        use, manifest = say.phrase("table.use_test"), f"`{document['dataset_manifest'][:12]}`"
         rows.append((name, f"{len(document['images'])}", megapixels(TEST_SETS.get(name)), use, manifest))
-    columns = say(
-        ("数据集", "图像数", "百万像素", "用途", "像素清单 SHA-256"),
-        ("set", "images", "megapixels", "use", "SHA-256 of the pixels"),
-    )
-    return Table("data", say("数据集", "Image sets"), columns, tuple(rows), columns[3:])
+    return made("data", say, say.phrase("table.data_columns"), rows, (3, 4))
 
 
 def megapixels(image_set):
     """Return a catalogued set's size as text."""
-    pixels = image_set and sum(image.width * image.height for image in image_set.images) / 1e6
-    return number(pixels)
+    return number(image_set and sum(image.width * image.height for image in image_set.images) / 1e6)
 
 
 def held_out_table(name, scores, say):
     """Return the table of bicubic's scores on the held-out images. scores: [{"name", "psnr", "ssim"}]."""
     sizes = {image.name: f"{image.width}×{image.height}" for image in TRAIN_SETS[name].images}
     rows = [(row["name"], sizes[row["name"]], f"{row['psnr']:.2f}", f"{row['ssim']:.4f}") for row in scores]
-    means = [sum(row[key] for row in scores) / len(scores) for key in ("psnr", "ssim")]
-    rows.append((say("平均", "mean"), "", f"{means[0]:.2f}", f"{means[1]:.4f}"))
-    columns = say(("图像", "大小", "PSNR (dB)", "SSIM"), ("image", "size", "PSNR (dB)", "SSIM"))
-    caption = say(f"{name} 的验证集图像与双三次插值的得分", f"Held-out images of {name} and bicubic's scores on them")
-    return Table("held_out", caption, columns, tuple(rows))
+    psnr, ssim = (sum(row[key] for row in scores) / len(scores) for key in ("psnr", "ssim"))
+    rows.append((say.phrase("table.mean"), "", f"{psnr:.2f}", f"{ssim:.4f}"))
+    return made("held_out", say, say.phrase("table.held_out_columns"), rows, name=name)
 
 
 # ---------------------------------------------------------------- networks and training
 
 
 def networks_table(facts, say):
-    """Return the table of what the networks are."""
-    rows = []
-    for network in unlike(facts.networks):
-        first = enlarges_first(network)
-        where = {True: say("输入端（双三次）", "input (bicubic)"), False: say("网络末端", "end of the network")}
-        side = network.field
-        rows.append(
-            (
-                network.label,
-                number(network.parameters, "{:,}"),
-                number(network.giga, "{:,.1f}"),
-                f"{side}×{side}" if side else NONE,
-                where.get(first, NONE),
-                say("，", ", ").join(f"{option}={value}" for option, value in network.options.items()) or NONE,
-            )
-        )
-    columns = say(
-        ("网络", "参数量", "乘加次数 (G)", "感受野 (LR 像素)", "放大位置", "选项"),
-        ("network", "parameters", "multiply-adds (G)", "receptive field (LR px)", "enlarges at", "options"),
-    )
-    caption = say(
-        f"网络的规模（×{facts.scale}；乘加次数按 1280×720 的输出计算）",
-        f"Size of the networks (×{facts.scale}; multiply-adds for an output of 1280×720)",
-    )
-    return Table("networks", caption, columns, tuple(rows), columns[4:])
+    """Return the table of what the networks are; one that was trained in several ways has one row."""
+    where = {None: NONE, True: say.phrase("table.enlarges_first"), False: say.phrase("table.enlarges_last")}
+    rows = {}
+    for network in facts.networks:
+        options = say("，", ", ").join(f"{option}={value}" for option, value in network.options.items()) or NONE
+        sizes = (number(network.parameters, "{:,}"), number(network.giga, "{:,.1f}"), number(network.field, "{0}×{0}"))
+        rows.setdefault((network.model, options), (network.label, *sizes, where[enlarges_first(network)], options))
+    columns = say.phrase("table.networks_columns")
+    return made("networks", say, columns, rows.values(), (4, 5), scale=facts.scale)
 
 
-def unlike(networks):
-    """Return the first of the networks with each model and options."""
-    return list({(n.model, json.dumps(n.options, sort_keys=True)): n for n in reversed(networks)}.values())[::-1]
+def recipe_letters(facts):
+    """Return {training: "A", "B", ...} of the recipes of the results table; one recipe needs no letter."""
+    return dict(zip(facts.recipes, LETTERS, strict=False)) if len(facts.recipes) > 1 else {}
 
 
-def recipe_fields(say):
-    """Return {field of recipe or data: (name, how to show a value)} of what is known; others show as they are."""
-    yes = {True: say("有", "yes"), False: say("无", "no")}
-    loss = {"mse": say("均方误差 (MSE)", "mean squared error"), "l1": "L1", "charbonnier": "Charbonnier"}
-    schedule = {"cosine": say("余弦降到 0 (cosine)", "cosine to 0"), "constant": say("不变", "constant")}
-    none = say("无", "none")
-    size = say("图像块大小（HR 像素）", "patch size (HR px)")
-    return {
-        "data.dataset": (say("训练集", "training set"), str),
-        "data.patch_size": (size, lambda value: f"{value}×{value}"),
-        "data.stride": (say("图像块步长 (stride)", "stride of the patches"), str),
-        "data.copies": (say("缩小副本的倍数", "scaled copies"), lambda value: ", ".join(f"{one:g}" for one in value)),
-        "recipe.epochs": (say("轮数 (epochs)", "epochs"), str),
-        "recipe.loss": (say("损失函数", "loss"), lambda value: loss.get(value, value)),
-        "recipe.batch_size": (say("每步图像块数 (batch size)", "batch size"), str),
-        "recipe.learning_rate": (say("Adam 的学习率", "Adam's learning rate"), "{:g}".format),
-        "recipe.schedule": (say("学习率曲线", "schedule"), lambda value: schedule.get(value, value)),
-        "recipe.warmup": (say("预热步数 (warm-up)", "warm-up steps"), str),
-        "recipe.clip": (
-            say("梯度范数上限 (clipping)", "bound of the gradient's norm"),
-            lambda v: f"{v:g}" if v else none,
-        ),
-        "recipe.centralize": (say("梯度去均值 (centralization)", "gradient centralization"), yes.get),
-        "recipe.average": (say("权重指数平均 (EMA)", "average of the weights"), lambda v: f"{v:g}" if v else none),
-        "recipe.augment": (say("翻转与旋转 (augmentation)", "flips and turns"), yes.get),
-        "recipe.negatives": (say("负片 (1 − x)", "negatives (1 − x)"), yes.get),
-        "recipe.contrast": (
-            say("提高对比度的图像块", "patches of raised contrast"),
-            lambda v: f"{v:.0%}" if v else none,
-        ),
-        "recipe.val_set": (
-            say("选择轮次的图像", "best epoch chosen on"),
-            lambda v: say("验证集", HELD_OUT) if v == HELD_OUT else v,
-        ),
-        "recipe.freeze_bn": (say("固定 BN 统计量", "batch norm frozen"), yes.get),
-        "recipe.precision": (say("卷积精度", "precision"), str),
-    }
+def field_name(key, say):
+    """Return what a field of recipe or data is called."""
+    return say.known("recipe", key, key)
 
 
-def shown_field(fields, key, value):
-    """Return a value of a recipe's field as text."""
+def shown_value(key, value, say):
+    """Return a value of a field of recipe or data as text."""
     if value is None:
         return NONE
-    return str(fields[key][1](value)) if key in fields else json.dumps(value, ensure_ascii=False).strip('"')
+    if isinstance(value, bool):
+        return say.phrase(f"value.{str(value).lower()}")
+    if isinstance(value, str):
+        return say.known("value", value, value)
+    if isinstance(value, list):
+        return ", ".join(f"{one:g}" for one in value)
+    if key in ("recipe.clip", "recipe.average", "recipe.contrast") and not value:
+        return say.phrase("value.none")
+    return f"{value}×{value}" if key == "data.patch_size" else f"{value:g}"
 
 
 def settings_of(network):
-    """Return {field: value} of how a network was trained, without seed, held-out names and hashes."""
-    hidden = ("held_out", "manifest", "format", "format_version", "scale", "colour", "hash", "content", "sha256")
-    fields = {key: value for key, value in training_of(network.document).items() if key not in ("started_from",)}
-    return {key: value for key, value in fields.items() if key.rpartition(".")[2] not in hidden}
+    """Return {field: value} of how a network was trained, without seed, hashes and names of images."""
+    return {key: value for key, value in training_of(network.document).items() if key not in HIDDEN}
 
 
 def recipe_table(facts, say):
     """Return the table of the recipes in the results, a column for each that is different."""
-    fields, letters = recipe_fields(say), recipe_names(facts)
-    columns = [settings_of(members[0]) | {"recipe.precision": members[0].recipe.get("precision")}
-               for members in facts.recipes.values()]  # fmt: skip
-    known = [key for key in fields if any(column.get(key) is not None for column in columns)]
-    other = [key for column in columns for key in column if key not in fields]
-    keys = [*known, *dict.fromkeys(other)]
-    rows = [
-        (fields[key][0] if key in fields else key, *(shown_field(fields, key, column.get(key)) for column in columns))
-        for key in keys
-        if key != "recipe.freeze_bn" or any(column.get(key) for column in columns)
-    ]
+    letters, groups = recipe_letters(facts), list(facts.recipes.values())
+    settings = [settings_of(group[0]) | {"recipe.precision": group[0].recipe.get("precision")} for group in groups]
+    keys = dict.fromkeys(key for one in settings for key in one if any(other.get(key) for other in settings))
+    rows = [(field_name(key, say), *(shown_value(key, one.get(key), say) for one in settings)) for key in keys]
+    item, value, recipe, networks = say.phrase("table.recipe_columns", letter="{letter}")
     if letters:
-        trained = (say("、", ", ").join(name_of(n, say) for n in members) for members in facts.recipes.values())
-        rows.insert(0, (say("网络", "networks"), *trained))
-    heads = [letters.get(training, say("取值", "value")) for training in facts.recipes]
-    heads = [say(f"方案 {head}", f"recipe {head}") if letters else head for head in heads]
-    header = (say("项目", "item"), *heads)
-    return Table("recipe", say("训练方案", "How the networks were trained"), header, tuple(rows), header)
+        rows.insert(0, (networks, *(say.listed(name_of(network, say) for network in group) for group in groups)))
+    columns = [item, *([recipe.format(letter=letter) for letter in letters.values()] or [value])]
+    return made("recipe", say, columns, rows, range(len(columns)))
 
 
 def training_table(facts, say):
-    """Return the table of the trainings' course."""
-    letters, rows = recipe_names(facts), []
+    """Return the table of the trainings' course, a row for each run."""
+    letters, rows = recipe_letters(facts), []
     for network in facts.networks:
         for run in network.runs:
-            trained, history = run.trained, run.document.get("history") or []
-            steps = network.steps_per_epoch and network.steps_per_epoch * (len(history) or run.recipe.get("epochs", 0))
+            history, epochs = run.document.get("history") or [], run.recipe.get("epochs", 0)
+            steps = network.steps_per_epoch and network.steps_per_epoch * (len(history) or epochs)
             seconds = sum(row.get("seconds", 0) for row in history)
-            label = network.label + (say(f"，种子 {run.seed}", f", seed {run.seed}") if len(network.runs) > 1 else "")
-            rows.append(
-                (
-                    label,
-                    *([letters[network.training]] if letters else []),
-                    f"{trained.get('epoch', NONE)} / {run.recipe.get('epochs', NONE)}",
-                    number(steps, "{:,}"),
-                    number(trained.get("val_psnr")),
-                    say.duration(seconds) if seconds else NONE,
-                    short_device(trained.get("device")),
-                )
+            many = len(network.runs) > 1
+            row = (
+                say.phrase("table.with_seed", label=network.label, seed=run.seed) if many else network.label,
+                letters.get(network.training, NONE),
+                f"{run.trained.get('epoch', NONE)} / {epochs}",
+                number(steps, "{:,}"),
+                number(run.trained.get("val_psnr")),
+                say.duration(seconds) if seconds else NONE,
+                short_device(run.trained.get("device")),
             )
-    middle = [say("方案", "recipe")] if letters else []
-    columns = (
-        say("网络", "network"), *middle, say("最佳 / 计划轮数", "best / planned epochs"), say("步数", "steps"),
-        say("验证 PSNR (dB)", "validation PSNR (dB)"), say("用时", "time"), say("设备", "device"),
-    )  # fmt: skip
-    caption = say("训练概况（用时为各轮之和）", "Course of the trainings (time: the sum over epochs)")
-    return Table("training", caption, columns, tuple(rows), (*middle, columns[-1]))
+            rows.append(row)
+    columns, used = say.phrase("table.training_columns"), [0, *([1] if letters else []), 2, 3, 4, 5, 6]
+    rows = [[row[index] for index in used] for row in rows]
+    return made(
+        "training", say, [columns[index] for index in used], rows, (used.index(6), used.index(1) if letters else 0)
+    )
 
 
 # ---------------------------------------------------------------- results
 
 
+def scored(networks, results, bicubic, papers, ensembles, say):
+    """Return the rows of a table of results: (name, parameters, PSNR, SSIM, gain, self-ensemble, paper's PSNR).
+
+    results: (PSNR in dB, its text, SSIM) of each network. bicubic: its PSNR and SSIM.
+    """
+    psnrs = mark_best([psnr for psnr, _, _ in results], [text for _, text, _ in results])
+    ssims = mark_best([ssim for *_, ssim in results], [f"{ssim:.4f}" for *_, ssim in results])
+    rows = [["Bicubic", NONE, f"{bicubic[0]:.2f}", f"{bicubic[1]:.4f}", NONE, NONE, NONE]]
+    for network, (psnr, *_), *marked, ensemble, paper in zip(
+        networks, results, psnrs, ssims, ensembles, papers, strict=True
+    ):
+        name, parameters = name_of(network, say), number(network.parameters, "{:,}")
+        rows.append([name, parameters, *marked, signed(psnr - bicubic[0]), ensemble, number(paper)])
+    return rows
+
+
 def results_table(facts, say):
     """Return the main table: PSNR and SSIM on the test set, and what goes with them where it is known."""
-    papers = [paper_of(network, facts.dataset, facts.scale) for network in facts.shown]
-    has_ensembles = any(network.ensembles for network in facts.shown)
-    psnrs = mark_best([n.psnr for n in facts.shown], [with_std(n, say) for n in facts.shown])
-    ssims = mark_best([n.ssim for n in facts.shown], [f"{n.ssim:.4f}" for n in facts.shown])
-    blank = [NONE] * (has_ensembles + any(papers))
-    rows = [("Bicubic", NONE, f"{facts.bicubic['psnr']:.2f}", f"{facts.bicubic['ssim']:.4f}", NONE, *blank)]
-    for network, psnr, ssim, paper in zip(facts.shown, psnrs, ssims, papers, strict=True):
-        ensemble = ensemble_scores(network)
-        rows.append(
-            (
-                name_of(network, say),
-                number(network.parameters, "{:,}"),
-                psnr,
-                ssim,
-                signed(network.psnr - facts.bicubic["psnr"]),
-                *([ensemble] if has_ensembles else []),
-                *([number(paper)] if any(papers) else []),
-            )
-        )
-    columns = [
-        say("网络", "network"),
-        say("参数量", "parameters"),
-        "PSNR (dB)",
-        "SSIM",
-        say("比双三次 (dB)", "gain (dB)"),
-    ]
-    columns += [say("自集成 PSNR / SSIM", "self-ensemble PSNR / SSIM")] * has_ensembles
-    columns += [say("论文 PSNR (dB)", "paper's PSNR (dB)")] * any(papers)
-    caption = say(
-        f"{facts.dataset} ×{facts.scale} 的平均 PSNR 与 SSIM", f"Mean PSNR and SSIM on {facts.dataset} ×{facts.scale}"
-    )
-    return Table("results", caption, tuple(columns), tuple(rows))
+    networks = facts.shown
+    papers = [paper_of(network, facts.dataset, facts.scale) for network in networks]
+    results = [(network.psnr, with_std(network), network.ssim) for network in networks]
+    ensembles = [ensemble_scores(network) for network in networks]
+    used = [0, 1, 2, 3, 4, *([5] if {*ensembles} - {NONE} else []), *([6] if any(papers) else [])]
+    rows = scored(networks, results, (facts.bicubic["psnr"], facts.bicubic["ssim"]), papers, ensembles, say)
+    columns = say.phrase("table.results_columns")
+    rows = [[row[index] for index in used] for row in rows]
+    return made("results", say, [columns[index] for index in used], rows, set=facts.dataset, scale=facts.scale)
 
 
 def ensemble_scores(network):
     """Return PSNR and SSIM with self-ensemble, means over the runs, in one cell."""
     if not network.ensembles:
         return NONE
-    psnrs, ssims = zip(*((run.psnr.mean(), run.ssim.mean()) for run in network.ensembles), strict=True)
+    psnrs, ssims = ([scores(run) for run in network.ensembles] for scores in (mean_psnr, mean_ssim))
     return f"{sum(psnrs) / len(psnrs):.2f} / {sum(ssims) / len(ssims):.4f}"
+
+
+def mean_psnr(result):
+    """Return a Result's mean PSNR in dB."""
+    return float(result.psnr.mean())
+
+
+def mean_ssim(result):
+    """Return a Result's mean SSIM."""
+    return float(result.ssim.mean())
 
 
 def further_table(facts, dataset, say):
     """Return the table of the results on another test set."""
     networks = [network for network in facts.shown if dataset in network.elsewhere]
-    scores = [(r.psnr.mean(), r.ssim.mean()) for network in networks for r in network.elsewhere[dataset][:1]]
+    found = [network.elsewhere[dataset][0] for network in networks]
+    results = [(mean_psnr(result), f"{mean_psnr(result):.2f}", mean_ssim(result)) for result in found]
     papers = [paper_of(network, dataset, facts.scale) for network in networks]
-    images = networks[0].elsewhere[dataset][0].document["images"]
+    images = found[0].document["images"]
     bicubic = [sum(image[key] for image in images) / len(images) for key in ("bicubic_psnr", "bicubic_ssim")]
-    psnrs = mark_best([psnr for psnr, _ in scores], [f"{psnr:.2f}" for psnr, _ in scores])
-    ssims = mark_best([ssim for _, ssim in scores], [f"{ssim:.4f}" for _, ssim in scores])
-    rows = [("Bicubic", f"{bicubic[0]:.2f}", f"{bicubic[1]:.4f}", NONE, *[NONE] * any(papers))]
-    for network, psnr, ssim, (value, _), paper in zip(networks, psnrs, ssims, scores, papers, strict=True):
-        cells = (psnr, ssim, signed(value - bicubic[0]), *([number(paper)] if any(papers) else []))
-        rows.append((name_of(network, say), *cells))
-    columns = [say("网络", "network"), "PSNR (dB)", "SSIM", say("比双三次 (dB)", "gain (dB)")]
-    columns += [say("论文 PSNR (dB)", "paper's PSNR (dB)")] * any(papers)
-    caption = say(
-        f"{dataset} ×{facts.scale}（{len(images)} 幅）的平均 PSNR 与 SSIM",
-        f"Mean PSNR and SSIM on {dataset} ×{facts.scale} ({len(images)} images)",
-    )
-    return Table(f"further_{dataset}", caption, tuple(columns), tuple(rows))
+    rows = scored(networks, results, bicubic, papers, [NONE] * len(networks), say)
+    used = [0, 2, 3, 4, *([6] if any(papers) else [])]
+    columns = say.phrase("table.results_columns")
+    rows = [[row[index] for index in used] for row in rows]
+    values = {"set": dataset, "scale": facts.scale, "count": len(images)}
+    return made(f"further_{dataset}", say, [columns[index] for index in used], rows, key="further", **values)
 
 
 def images_table(facts, quantity, say):
-    """Return the scores of each test image, in the longer direction the images. quantity: "psnr" or "ssim"."""
+    """Return the scores of each test image, in columns where they are few. quantity: "psnr" or "ssim"."""
     form, title = {"psnr": ("{:.2f}", "PSNR (dB)"), "ssim": ("{:.4f}", "SSIM")}[quantity]
-    names = [image["name"] for image in facts.images]
-    values = [("Bicubic", [image[quantity] for image in facts.images])]
-    values += [(name_of(network, say), list(getattr(network, f"image_{quantity}"))) for network in facts.shown]
-    best = [max(column) for column in zip(*(row for _, row in values), strict=True)]
-    cells = [
-        [
-            mark_best([value, top], [form.format(value), form.format(top)])[0]
-            for value, top in zip(row, best, strict=True)
-        ]
-        for _, row in values
-    ]
+    names, network, image = [one["name"] for one in facts.images], *say.phrase("table.images_columns")
+    labels = ["Bicubic", *(name_of(network, say) for network in facts.shown)]
+    values = [[one[quantity] for one in facts.images], *(getattr(n, f"image_{quantity}") for n in facts.shown)]
+    by_image = [mark_best(list(column), list(map(form.format, column))) for column in zip(*values, strict=True)]
     if len(names) <= 6:
-        columns = (say("网络", "network"), *names)
-        rows = [(label, *row) for (label, _), row in zip(values, cells, strict=True)]
+        columns, rows = [network, *names], zip(labels, *by_image, strict=True)
     else:
-        columns = (say("图像", "image"), *(label for label, _ in values))
-        rows = list(zip(names, *cells, strict=True))
-    caption = say(
-        f"{facts.dataset} ×{facts.scale} 逐图的 {title}", f"{title} of each image of {facts.dataset} ×{facts.scale}"
-    )
-    return Table(f"images_{quantity}", caption, columns, tuple(rows))
+        columns, rows = [image, *labels], [(name, *cells) for name, cells in zip(names, by_image, strict=True)]
+    caption = {"set": facts.dataset, "scale": facts.scale, "quantity": title}
+    return made(f"images_{quantity}", say, columns, rows, key="images", **caption)
 
 
 def costs_table(facts, say):
@@ -338,15 +269,7 @@ def costs_table(facts, say):
         )
         for network in facts.networks
     ]
-    columns = say(
-        ("网络", "参数量", "乘加次数 (G)", "每幅用时 (ms)", "设备", "PSNR (dB)"),
-        ("network", "parameters", "multiply-adds (G)", "time per image (ms)", "device", "PSNR (dB)"),
-    )
-    caption = say(
-        f"精度与代价（用时为评分时在 {facts.dataset} 上测得的平均值）",
-        f"Accuracy and costs (time: the mean measured on {facts.dataset} when it was scored)",
-    )
-    return Table("costs", caption, columns, tuple(rows), columns[4:5])
+    return made("costs", say, say.phrase("table.costs_columns"), rows, (4,), set=facts.dataset)
 
 
 # ---------------------------------------------------------------- comparisons
@@ -357,52 +280,39 @@ def option_table(members, option, name, say):
     first = members[0]
     rows = [
         (
-            f"{n.options[option]}",
-            number(n.parameters, "{:,}"),
-            number(n.giga, "{:,.1f}"),
-            number(n.trained.get("val_psnr")),
-            with_std(n, say),
-            signed(n.psnr - first.psnr),
+            f"{network.options[option]}",
+            number(network.parameters, "{:,}"),
+            number(network.giga, "{:,.1f}"),
+            number(network.trained.get("val_psnr")),
+            with_std(network),
+            signed(network.psnr - first.psnr),
         )
-        for n in members
+        for network in members
     ]
-    columns = (
-        option, say("参数量", "parameters"), say("乘加次数 (G)", "multiply-adds (G)"),
-        say("验证 PSNR (dB)", "validation PSNR (dB)"), "PSNR (dB)", say("相差 (dB)", "difference (dB)"),
-    )  # fmt: skip
-    others = {key: value for key, value in non_default(first).items() if key != option}
-    notes = "，".join(f"{key}={value}" for key, value in others.items())
-    network = MODELS[first.model].__name__ if first.model in MODELS else first.model
-    title = network + (f"（{notes}）" if notes else "")
-    caption = say(f"{title}：只改变 {option}", f"{title}: only {option} differs")
-    return Table(name, caption, columns, tuple(rows))
-
-
-def non_default(network):
-    """Return the options of a network that differ from the defaults."""
-    return non_default_options(network.model, network.options) if network.model in MODELS else network.options
+    others = non_default_options(first.model, first.options) if first.model in MODELS else first.options
+    notes = ", ".join(f"{key}={value}" for key, value in others.items() if key != option)
+    network = class_name(first.model) + (f" ({notes})" if notes else "")
+    columns = [option, *say.phrase("table.option_columns")]
+    return made(name, say, columns, rows, key="option", network=network, option=option)
 
 
 def recipe_differences(members):
     """Return the fields of recipe and data in which networks were trained differently."""
     settings = [settings_of(network) for network in members]
-    keys = dict.fromkeys(key for setting in settings for key in setting)
-    return [key for key in keys if len({json.dumps(setting.get(key)) for setting in settings}) > 1]
+    keys = dict.fromkeys(key for one in settings for key in one)
+    return [key for key in keys if len({json.dumps(one.get(key)) for one in settings}) > 1]
 
 
 def recipes_compared_table(members, name, say):
     """Return the table of one network that was trained in different ways."""
-    fields, keys = recipe_fields(say), recipe_differences(members)
+    keys, (result, *scores) = recipe_differences(members), say.phrase("table.recipes_columns")
     rows = []
     for network in members:
-        settings = settings_of(network)
-        values = [shown_field(fields, key, settings.get(key)) for key in keys]
-        rows.append((network.label, *values, number(network.trained.get("val_psnr")), with_std(network, say)))
-    heads = [fields[key][0] if key in fields else key for key in keys]
-    columns = (say("结果", "result"), *heads, say("验证 PSNR (dB)", "validation PSNR (dB)"), "PSNR (dB)")
-    label = members[0].label.partition(" [")[0].partition(" (")[0]
-    caption = say(f"{label}：同一网络，不同的训练", f"{label}: the same network, trained differently")
-    return Table(name, caption, columns, tuple(rows), tuple(heads))
+        values = [shown_value(key, settings_of(network).get(key), say) for key in keys]
+        rows.append((network.label, *values, number(network.trained.get("val_psnr")), with_std(network)))
+    columns = [result, *(field_name(key, say) for key in keys), *scores]
+    words = range(1, 1 + len(keys))
+    return made(name, say, columns, rows, words, key="recipes", network=class_name(members[0].model))
 
 
 def seeds_table(facts, say):
@@ -410,31 +320,21 @@ def seeds_table(facts, say):
     rows = [
         (
             network.label,
-            say("、", ", ").join(str(run.seed) for run in network.runs),
+            say.listed(str(run.seed) for run in network.runs),
             f"{network.recipe.get('epochs', NONE)}",
             f"{network.psnr:.2f} ± {network.std:.3f}",
             f"{network.psnrs.min():.2f}–{network.psnrs.max():.2f}",
         )
         for network in facts.repeated
     ]
-    columns = say(
-        ("网络", "种子 (seed)", "轮数", "PSNR (dB)，均值 ± 标准差", "范围 (dB)"),
-        ("network", "seeds", "epochs", "PSNR (dB), mean ± std", "range (dB)"),
-    )
-    return Table(
-        "seeds",
-        say("只换随机种子的训练", "Trainings that differ by the seed alone"),
-        columns,
-        tuple(rows),
-        columns[1:2],
-    )
+    return made("seeds", say, say.phrase("table.seeds_columns"), rows, (1,))
 
 
 # ---------------------------------------------------------------- where the numbers come from
 
 
 def commands_table(facts, kind, say):
-    """Return the table of the commands that trained the networks, or scored them; equal ones share a row.
+    """Return the table of the commands that trained or scored the networks; equal ones share a row.
 
     kind: "training" or "scoring".
     """
@@ -442,24 +342,15 @@ def commands_table(facts, kind, say):
     for network in [*facts.everything, *facts.references]:
         for run in [*network.runs, *network.ensembles, *(r for results in network.elsewhere.values() for r in results)]:
             source = run.trained if kind == "training" else run.document
-            command = source.get("command") or NONE
-            commit = (source.get("commit") or NONE)[:10] + ("" if source.get("clean", True) else "*")
+            commands = [prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]
             versions = source.get("versions") or {}
-            torch = f"torch {versions['torch']}" if "torch" in versions else ""
-            where = say("，", ", ").join(filter(None, (short_device(source.get("device")), torch)))
-            prepared = prepared_by(run) if kind == "training" else ""
-            labels = groups.setdefault((prepared, command, where, commit), {})
-            labels[name_of(network, say)] = None
-    rows = []
-    for (prepared, command, where, commit), labels in groups.items():
-        commands = "<br>".join(f"`{one}`" for one in (prepared, command) if one)
-        rows.append((say("、", ", ").join(labels), commands, where, f"`{commit}`"))
-    columns = say(("网络", "命令", "设备与版本", "代码版本"), ("networks", "command", "device and versions", "commit"))
-    captions = {
-        "training": say("训练各网络的命令", "Commands that trained the networks"),
-        "scoring": say("评分的命令", "Commands that scored them"),
-    }
-    return Table(f"commands_{kind}", captions[kind], columns, tuple(rows), columns)
+            torch = [f"torch {versions['torch']}"] if "torch" in versions else []
+            where = say("，", ", ").join([short_device(source.get("device")), *torch])
+            commit = f"`{(source.get('commit') or NONE)[:10]}{'' if source.get('clean', True) else '*'}`"
+            row = ("<br>".join(f"`{command}`" for command in commands if command), where, commit)
+            groups.setdefault(row, {})[name_of(network, say)] = None
+    rows = [(say.listed(labels), *row) for row, labels in groups.items()]
+    return made(f"commands_{kind}", say, say.phrase("table.commands_columns"), rows, (1, 2, 3))
 
 
 def prepared_by(run):

@@ -1,15 +1,14 @@
 """The report's Markdown: the user's text files, with what their placeholders stand for."""
 
 import re
-from pathlib import Path
 
 from report.comparisons import FIGURE_KINDS
 from report.content import LITERATURE
-from report.facts import docstring_of, plain_label
+from report.facts import class_name, docstring_of
+from report.words import TEMPLATES
 from support.command_line import UserError
 from support.files import written_whole
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 BLOCK = re.compile(r"[ \t]*\{\{\s*(\w+)(?:\s+(\S.*?))?\s*\}\}[ \t]*$")  # on a line of its own
 INLINE = re.compile(r"\{\{\s*(cite|psnr|ssim|gain)\s+(\S.*?)\s*\}\}|\{\{\s*(scale|test_set)\s*\}\}")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -40,7 +39,7 @@ def initial_text(name, model, language):
     if path.exists():
         return path.read_text(encoding="utf-8")
     title, paper, differences = docstring_of(model)
-    return "\n\n".join([f"### {plain_label(model, {})}", title, *filter(None, (paper, differences))]) + "\n"
+    return "\n\n".join([f"### {class_name(model)}", title, *filter(None, (paper, differences))]) + "\n"
 
 
 class Document:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -12,7 +13,7 @@ import numpy as np
 
 from data.catalog import TRAIN_SETS
 from data.patches import count_patches
-from models import MODELS, build_model, model_label, model_options
+from models import MODELS, build_model, model_options
 from models.listing import count_multiply_adds, receptive_field
 from report.result_files import read_results, training_of
 from support.command_line import ROOT, UserError
@@ -191,17 +192,17 @@ class Facts:
     experiments: list  # further ones, of report/run_experiments.py
 
     @property
-    def own(self):
-        """Return the user's networks, without reference rows."""
-        return self.networks
-
-    @property
     def shown(self):
         return [*self.networks, *self.references]
 
     @property
     def everything(self):
         return sorted([*self.networks, *self.experiments], key=order_of)
+
+    @property
+    def other_sets(self):
+        """Return the names of the further test sets that networks were scored on."""
+        return list(dict.fromkeys(name for network in self.networks for name in network.elsewhere))
 
     @property
     def by_psnr(self):
@@ -320,14 +321,14 @@ def networks_of(results, dataset, is_reference=False):
         if result.document["dataset"] == dataset and not result.document.get("self_ensemble"):
             how = [result.document.get(key) for key in ("model", "options", "precision", "tile")]
             same = json.dumps([*how, training_of(result.document), result.protocol_colour], sort_keys=True)
-            runs.setdefault(same, {})[result.weights] = result
+            runs.setdefault(same, {}).setdefault(result.weights if result.seed is None else result.seed, result)
         else:
             others.append(result)
     networks = []
     for members in runs.values():
         members = sorted(members.values(), key=lambda result: (result.seed is None, result.seed or 0, result.path.name))
         label = members[0].document["label"]
-        label = label.partition(" [")[0].partition(" (seed")[0] if len(members) > 1 else label
+        label = re.sub(r",? seed \d+| \[.*", "", label) if len(members) > 1 else label
         weights = {member.weights for member in members}
         further = [result for result in others if result.weights in weights]
         ensembles = [r for r in further if r.document.get("self_ensemble") and r.document["dataset"] == dataset]
@@ -354,6 +355,6 @@ def check_images(networks):
             )
 
 
-def plain_label(model, options):
-    """Return a network's label, also of one that the registry lacks."""
-    return model_label(model, options) if model in MODELS else model
+def class_name(model):
+    """Return a network's name without its options: VDSR; of one that the registry lacks its key."""
+    return MODELS[model].__name__ if model in MODELS else model

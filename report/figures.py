@@ -11,7 +11,7 @@ from data.degradation import degrade
 from data.images import read_image
 from models import build_model
 from report import charts, pictures
-from report.comparisons import Panel, draw_figure, picture_file
+from report.comparisons import FIGURE_KINDS, Panel, draw_figure, picture_file
 from report.diagrams import DIAGRAMS, draw_diagram
 from support.command_line import UserError
 from utils import COLOURS, calc_psnr, score, shave, to_uint8, to_y
@@ -31,27 +31,22 @@ class Figure:
 
 def chart_figures(facts, sections, bicubic, say):
     """Return {name: Figure} of those that are drawn from numbers. bicubic: dB on the held-out images, or None."""
-    where = (facts.dataset, facts.scale)
-    made = []
-    if any(network.history for network in facts.networks):
-        caption = say(
-            "训练损失与验证集上的 PSNR（标记为所选的轮次）",
-            "Training loss and PSNR on the validation images (marked: the chosen epoch)",
-        )
-        made.append(Figure("curves", caption, partial(charts.draw_curves, networks=facts.networks, bicubic=bicubic)))
-    caption = say("每幅图像上比双三次提高的 PSNR", "PSNR gained over bicubic on each image")
-    draw = partial(charts.draw_images, networks=facts.networks, images=facts.images, dataset=where[0], scale=where[1])
-    made.append(Figure("images", caption, draw))
-    if any(section.chart == "costs" for section in sections):
-        draw = partial(charts.draw_costs, networks=facts.networks, dataset=where[0], scale=where[1])
-        made.append(Figure("costs", say("PSNR 与参数量、乘加次数", "PSNR over parameters and multiply-adds"), draw))
+    networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
+    made = {}
+
+    def add(name, key, draw, **values):
+        made[name] = Figure(name, say.phrase(f"figure.{key}", **values), draw)
+
+    if any(network.history for network in networks):
+        add("curves", "curves", partial(charts.draw_curves, networks=networks, bicubic=bicubic, say=say))
+    add("images", "images", partial(charts.draw_images, networks=networks, images=facts.images, **where))
     for section in sections:
-        if section.options:
-            members, option = section.options
-            caption = say(f"PSNR 随 {option} 的变化", f"PSNR over {option}")
-            draw = partial(charts.draw_option, members=members, option=option, dataset=where[0], scale=where[1])
-            made.append(Figure(section.chart, caption, draw))
-    return {figure.name: replace(figure, draw=partial(figure.draw, say=say)) for figure in made}
+        if section.option:
+            draw = partial(charts.draw_option, members=section.members, option=section.option, **where)
+            add(section.chart, "option", draw, option=section.option)
+        elif section.chart:
+            add(section.chart, "costs", partial(charts.draw_costs, networks=networks, **where))
+    return made
 
 
 def diagram_figures(facts, say):
@@ -63,7 +58,7 @@ def diagram_figures(facts, say):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
             form = {"scale": facts.scale, "image_channels": COLOURS[network.runs[0].protocol_colour]}
             draw = partial(draw_diagram, name=network.model, say=say, **form, **network.options)
-            made[name] = Figure(name, say(f"{label} 的结构", f"The structure of {label}"), draw)
+            made[name] = Figure(name, say.phrase("figure.network", label=label), draw)
     return made
 
 
@@ -97,20 +92,13 @@ def data_figures(name, images, data, scale, say):
     if not images or "patch_size" not in data:
         return {}
     cut = {"patch_size": data["patch_size"], "stride": data["stride"], "scale": scale}
-    captions = {
-        "degradation": say(
-            "退化过程：从 HR 到 LR，再用双三次放大", "The degradation: from HR to LR, and enlarged bicubically"
-        ),
-        "patches": say("训练用的图像块对", "Patch pairs of the training"),
-        "held_out": say(f"{name} 的全部图像，带框的是验证集", f"All images of {name}; those with a frame are held out"),
-    }
     shared = {"name": name, "images": images, "say": say}
     draws = {
         "degradation": partial(pictures.draw_degradation, scale=scale, **shared),
         "patches": partial(pictures.draw_patch_pairs, cut=cut, **shared),
         "held_out": partial(pictures.draw_held_out, **shared),
     }
-    return {kind: Figure(kind, captions[kind], draw) for kind, draw in draws.items()}
+    return {kind: Figure(kind, say.phrase(f"figure.{kind}", name=name), draw) for kind, draw in draws.items()}
 
 
 # ---------------------------------------------------------------- of the test images
@@ -168,23 +156,10 @@ def example_figures(facts, examples, say):
         best = sorted(example.panels[1:], key=lambda panel: panel.psnr, reverse=True)[:MOST]
         panels = [panel for panel in example.panels if panel.baseline or panel in best]
         title = f"{facts.dataset} {name}, ×{facts.scale}"
-        captions = {
-            "comparison": say(
-                f"{title}：局部放大；图下为整幅图像的 PSNR (dB) / SSIM，最高者加粗",
-                f"{title}: a window magnified; below, PSNR (dB) / SSIM of the whole image, the best in bold",
-            ),
-            "errors": say(
-                f"{title}：亮度误差 |SR − HR|，各图共用一个色标",
-                f"{title}: error of luma |SR − HR|, one scale for all maps",
-            ),
-            "detail": say(
-                f"{title}：图中红线上的亮度剖面，与 Y 的功率谱（PSNR 最高的几个网络）",
-                f"{title}: luma along the red line, and the power spectra of Y (the networks with the best PSNR)",
-            ),
-        }
         shown = {"title": title, "hr": example.hr, "panels": panels, "zoom": zoom_of(facts, name), "scale": facts.scale}
         styles = charts.network_styles(facts.networks)
-        for kind, caption in captions.items():
+        for kind in FIGURE_KINDS:
+            caption = say.phrase(f"figure.{kind}", title=title)
             draw = partial(draw_figure, kind=kind, styles=styles, **shown)
             made[f"{kind}_{name}"] = Figure(f"{kind}_{name}", caption, draw)
     return made

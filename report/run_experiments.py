@@ -62,7 +62,9 @@ GROUPS = {
     "recursions": [Variant("drrn", {"num_recursions": count, "num_features": 32}) for count in (1, 9, 25)],
     "batch_norm": [Variant("srresnet", {"batch_norm": norm}) for norm in (True, False)],
     "skip": [Variant(name, {"bicubic_skip": skip}) for name in FAST for skip in (True, False)],
-    "seeds": [Variant(name, {}, ("--seed", str(seed)), f"seed {seed}") for name in FAST for seed in (0, 1, 2)],
+    "seeds": [
+        Variant(name, {}, ("--seed", str(seed)), f"seed {seed}" * bool(seed)) for name in FAST for seed in (0, 1, 2)
+    ],
     "plain": [Variant(name, {}, flags, note) for name in FAST for flags, note in (((), ""), (PLAIN, "plain"))],
 }
 

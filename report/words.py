@@ -1,10 +1,15 @@
-"""The report's language: a choice between Chinese and English, and numbers in words."""
+"""The report's language: its phrases, and numbers in words."""
 
+import tomllib
+from functools import cache
+from pathlib import Path
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 NONE = "—"
 
 
 class Language:
-    """Callable with a text in Chinese and the same in English; returns the one that the report is written in."""
+    """Callable with a short text in Chinese and the same in English; returns the one that the report is written in."""
 
     NAMES = ("zh", "en")
 
@@ -14,13 +19,27 @@ class Language:
     def __call__(self, zh, en):
         return zh if self.name == "zh" else en
 
+    def phrase(self, key, **values):
+        """Return a text of templates/<language>/phrases.toml with its values filled in; of a list each one."""
+        section, _, name = key.partition(".")
+        found = phrases(self.name)[section][name]
+        return [one.format(**values) for one in found] if isinstance(found, list) else found.format(**values)
+
+    def known(self, section, name, otherwise):
+        """Return what phrases.toml calls a name in a section, `otherwise` for one that it does not have."""
+        return phrases(self.name)[section].get(name, otherwise)
+
+    def listed(self, labels):
+        """Return labels one after the other: A、B、C; A, B, C."""
+        return self("、", ", ").join(labels)
+
     def joined(self, labels):
         """Return a list in words: A、B 和 C; A, B and C."""
         *first, last = labels
         if not first:
             return last
         before, after = (" " * (letter.isascii() and letter.isalnum()) for letter in (first[-1][-1], last[0]))
-        return self(f"{'、'.join(first)}{before}和{after}{last}", f"{', '.join(first)} and {last}")
+        return self.listed(first) + self(f"{before}和{after}", " and ") + last
 
     def change(self, value):
         """Return a difference in dB in words: 高 0.21 dB; 0.21 dB higher."""
@@ -32,10 +51,18 @@ class Language:
     def duration(self, seconds):
         """Return seconds in words: 52 分钟, 9.7 小时; 52 min, 9.7 h."""
         if seconds < 60:
-            return self(f"{seconds:.0f} 秒", f"{seconds:.0f} s")
-        if seconds < 5400:
-            return self(f"{seconds / 60:.0f} 分钟", f"{seconds / 60:.0f} min")
-        return self(f"{seconds / 3600:.1f} 小时", f"{seconds / 3600:.1f} h")
+            return f"{seconds:.0f}" + self(" 秒", " s")
+        return (
+            f"{seconds / 60:.0f}" + self(" 分钟", " min")
+            if seconds < 5400
+            else f"{seconds / 3600:.1f}" + self(" 小时", " h")
+        )
+
+
+@cache
+def phrases(language):
+    """Return {section: {name: text or list of texts}} of a language."""
+    return tomllib.loads((TEMPLATES / language / "phrases.toml").read_text(encoding="utf-8"))
 
 
 def number(value, form="{:.2f}"):
@@ -43,9 +70,9 @@ def number(value, form="{:.2f}"):
     return NONE if value is None else form.format(value)
 
 
-def signed(value, digits=2):
-    """Return a difference with its sign: +0.21, −0.05; a dash where there is none."""
-    return NONE if value is None else f"{value:+.{digits}f}".replace("-", "−")
+def signed(value):
+    """Return a difference with its sign: +0.21, −0.05."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def short_device(text):

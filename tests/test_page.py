@@ -12,7 +12,8 @@ from PIL import Image
 from skimage import data
 
 from report.formulas import formula_svg
-from report.page import COLUMN, MAX_WIDTH, render_page
+from report.page import COLUMN, MAX_WIDTH, render_page, write_light
+from report.words import Language
 from support.command_line import UserError
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -57,8 +58,8 @@ class Elements(HTMLParser):
 def page(tmp_path):
     """Render Markdown whose images lie in tmp_path: page(text, sliders) -> its Elements, with the HTML as .html."""
 
-    def render(text, sliders=(), title="报告"):
-        html = render_page(text, tmp_path, list(sliders), title=title)
+    def render(text, sliders=(), title="报告", language="zh"):
+        html = render_page(text, tmp_path, list(sliders), title=title, say=Language(language))
         elements = Elements(html)
         elements.html = html
         return elements
@@ -317,7 +318,7 @@ def test_slider_offers_every_result_and_starts_with_bicubic_and_the_best(page, c
     for image, result in zip(images, made["results"], strict=True):
         with Image.open(result["path"]) as pixels:  # to the last bit: the page is looked at for small differences
             assert np.array_equal(decoded(image).convert("RGB"), pixels.convert("RGB"))
-        assert image["alt"] == f"butterfly，{result['label']}"
+        assert image["alt"] == f"butterfly, {result['label']}"
     labels = ["Bicubic 22.10 dB", "SRCNN 25.40 dB", "CARN <&> 26.80 dB", "VDSR 26.50 dB", "原图"]
     options = elements.all("option")
     assert [option["text"] for option in options] == 2 * labels
@@ -343,12 +344,29 @@ def test_sliders_stand_where_the_marker_is_in_the_order_given(page, comparison):
     assert [element.get("aria-label") or element["id"] for element in order] == ["前", "baby", "<b>鸟</b>", "后"]
 
 
-def test_without_sliders_the_page_says_how_to_get_them(page):
-    elements = page("前\n\n<!-- sliders -->\n")
-    assert not elements.all("section")
-    note = elements.all("p")[-1]["text"]
-    assert "python test.py --weights weights/*.pth" in note
-    assert "python report/build.py" in note
+def test_page_in_english_has_no_chinese_word_of_its_own(page, tmp_path, comparison):
+    drawing(30, 20).save(tmp_path / "a.png")
+    text = "# Report\n\n## Data\n\n**Table 1. Sets**\n\n| a |\n|---|\n| 1 |\n\n![Figure 1](a.png)\n\n<!-- sliders -->\n"
+    elements = page(text, [comparison({"Bicubic": 22.1, "CARN": 26.8})], "Report", "en")
+    assert elements.found[0]["lang"] == "en"
+    body = elements.html.partition("<body>")[2].partition("<script>\n")[0]
+    assert not re.search("[\u4e00-\u9fff]", body)
+    assert [paragraph["class"] for paragraph in elements.all("p") if "class" in paragraph] == ["caption", "name"]
+
+
+def test_light_copy_has_small_pictures_beside_it_and_both_texts_show_them(tmp_path, comparison):
+    (tmp_path / "figures").mkdir()
+    drawing(3600, 1000).save(tmp_path / "figures" / "curves.png", dpi=(300, 300))
+    made, out = comparison({"Bicubic": 22.1, "CARN": 26.8}), tmp_path / "web"
+    text = "# 报告\n\n![图 1　曲线](figures/curves.png)\n\n<!-- sliders -->\n\n完\n"
+    size = write_light(text, tmp_path, out, [made], title="报告", say=Language("zh"))
+    there = [path for path in out.rglob("*") if path.is_file()]
+    assert size == sum(path.stat().st_size for path in there) and len(there) == 2 + 1 + 2
+    assert "![图 1　曲线](figures/curves.webp)" in (out / "report.md").read_text(encoding="utf-8")
+    with Image.open(out / "figures" / "curves.webp") as picture:
+        assert picture.width == MAX_WIDTH
+    sources = [image["src"] for image in Elements((out / "report.html").read_text(encoding="utf-8")).all("img")]
+    assert len(sources) == 3 and all((out / source).exists() for source in sources)
 
 
 def test_results_of_several_sizes_and_missing_ones_are_refused(page, comparison):

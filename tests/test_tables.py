@@ -77,8 +77,13 @@ def test_values_that_read_the_same_as_the_best_are_bold_too():
     assert [isinstance(cell, Bold) for cell in cells] == [True, True, False]
 
 
-def test_files_are_named_after_the_table():
-    assert {*TABLE.files()} == {"scores.md", "scores.csv", "scores.tex"}
+def test_each_table_has_three_forms():
+    assert {*TABLE.files()} == {".md", ".csv", ".tex"}
+
+
+def test_line_breaks_of_a_cell_are_none_in_csv_and_latex():
+    table = Table("t", "", ("a",), (("`one`<br>`two`",),))
+    assert "one; two" in table.csv() and "<br>" not in table.latex()
 
 
 @pytest.mark.parametrize(
