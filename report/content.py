@@ -88,7 +88,7 @@ def held_out_table(name, scores, say):
     rows = [(row["name"], sizes[row["name"]], f"{row['psnr']:.2f}", f"{row['ssim']:.4f}") for row in scores]
     psnr, ssim = (sum(row[key] for row in scores) / len(scores) for key in ("psnr", "ssim"))
     rows.append((say.phrase("table.mean"), "", f"{psnr:.2f}", f"{ssim:.4f}"))
-    return made("held_out", say, say.phrase("table.held_out_columns"), rows, name=name)
+    return made("held_out", say, say.phrase("table.held_out_columns"), rows, set=name)
 
 
 # ---------------------------------------------------------------- networks and training
@@ -140,7 +140,9 @@ def recipe_table(facts, say):
     """Return the table of the recipes in the results, a column for each that is different."""
     letters, groups = recipe_letters(facts), list(facts.recipes.values())
     settings = [settings_of(group[0]) | {"recipe.precision": group[0].recipe.get("precision")} for group in groups]
-    keys = dict.fromkeys(key for one in settings for key in one if any(other.get(key) for other in settings))
+    keys = dict.fromkeys(key for one in settings for key in one if any(other.get(key) is not None for other in settings))
+    if not any(one.get("recipe.freeze_bn") for one in settings):
+        keys.pop("recipe.freeze_bn", None)
     rows = [(field_name(key, say), *(shown_value(key, one.get(key), say) for one in settings)) for key in keys]
     item, value, recipe, networks = say.phrase("table.recipe_columns", letter="{letter}")
     if letters:
