@@ -25,9 +25,11 @@ def network_styles(networks):
     return styles_of((network.key, network.model, network.options) for network in networks)
 
 
-def place_legend(figure, count, **handles):
-    """Put a figure's legend above it, in as many rows as its labels need."""
-    figure.legend(loc="outside upper center", ncols=min(count, 7), **handles)
+def place_legend(figure, axes):
+    """Put the legend of one of a figure's axes above the figure, in as many rows as its labels need."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = int(figure.get_figwidth() / (0.45 + 0.068 * max(map(len, labels))))  # inches: of a mark, of a letter
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(columns, len(labels))))
 
 
 def draw_curves(path, networks, bicubic, say):
@@ -59,7 +61,7 @@ def draw_curves(path, networks, bicubic, say):
                 axes.set_xscale("log")
                 plain_log(axes.xaxis)
             axes.grid(which="major")
-        place_legend(figure, len(networks) + 1)
+        place_legend(figure, right)
 
 
 def draw_costs(path, networks, dataset, scale, say):
@@ -81,8 +83,7 @@ def draw_costs(path, networks, dataset, scale, say):
             plain_log(axes.xaxis, *([short] if cost == "parameters" else []))
             axes.grid()
         panels[0].set_ylabel(f"{dataset} ×{scale} PSNR (dB)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        place_legend(figure, len(labels), handles=handles, labels=labels)
+        place_legend(figure, panels[0])
 
 
 def draw_images(path, networks, images, dataset, scale, say):
@@ -103,7 +104,7 @@ def draw_images(path, networks, images, dataset, scale, say):
         axes.set_xlabel(say(f"{dataset} 图像与双三次插值的 PSNR", f"images of {dataset}, and bicubic's PSNR"))
         axes.axhline(0, color="0.2", linewidth=0.8)
         axes.grid(axis="y")
-        place_legend(figure, len(networks))
+        place_legend(figure, axes)
 
 
 def draw_option(path, members, option, dataset, scale, say):
@@ -126,4 +127,4 @@ def draw_option(path, members, option, dataset, scale, say):
         )
         axes.axhline(0, color="0.2", linewidth=0.8)
         axes.grid(axis="y")
-        place_legend(figure, 2)
+        place_legend(figure, axes)

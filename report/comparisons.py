@@ -184,8 +184,10 @@ def draw_comparison(path, title, hr, panels, zoom):
         show_image(axes, hr, "\n".join(heading))
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1.2))
         for index, (label, (_, image, numbers, bold)) in enumerate(zip(labels, crops, strict=True)):
-            left = 2 * GAP + whole_width + index % columns * (panel + GAP)
-            axes = place_axes(figure, left, GAP + index // columns * (panel + caption), panel, panel)
+            row, column = divmod(index, columns)
+            column += (columns - min(columns, len(crops) - row * columns)) / 2  # a shorter last row is centred
+            left = 2 * GAP + whole_width + column * (panel + GAP)
+            axes = place_axes(figure, left, GAP + row * (panel + caption), panel, panel)
             show_image(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=bold)
 
 
@@ -214,6 +216,7 @@ def draw_errors(path, title, hr, panels, border):
     cell = (PAGE_WIDTH - (columns + 1) * GAP) / columns  # inches
     panel_height = min(cell * height / width, 2.2 if rows == 1 else 1.9)
     panel_width = min(panel_height * width / height, cell)
+    cell = min(cell, max(panel_width, 1.2) + 2 * GAP)  # few maps stand close together, with room for their labels
     labels = [wrapped(panel.label, cell) for panel in panels]
     heading = wrapped(title, PAGE_WIDTH)
     caption, head, foot = LINE * (1.6 + max(map(len, labels))), 0.13 + 0.15 * len(heading), 0.5

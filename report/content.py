@@ -140,7 +140,9 @@ def recipe_table(facts, say):
     """Return the table of the recipes in the results, a column for each that is different."""
     letters, groups = recipe_letters(facts), list(facts.recipes.values())
     settings = [settings_of(group[0]) | {"recipe.precision": group[0].recipe.get("precision")} for group in groups]
-    keys = dict.fromkeys(key for one in settings for key in one if any(other.get(key) is not None for other in settings))
+    keys = dict.fromkeys(
+        key for one in settings for key in one if any(other.get(key) is not None for other in settings)
+    )
     if not any(one.get("recipe.freeze_bn") for one in settings):
         keys.pop("recipe.freeze_bn", None)
     rows = [(field_name(key, say), *(shown_value(key, one.get(key), say) for one in settings)) for key in keys]

@@ -132,9 +132,9 @@ def recipes(facts, say):
     """Return whether the networks were trained alike, and what differs."""
     if len(facts.networks) == 1:
         return ""
-    if len(facts.recipes) == 1:
+    different = recipe_differences(facts.networks)
+    if not different:
         return say.phrase("text.one_recipe")
-    different = recipe_differences([group[0] for group in facts.recipes.values()])
     return say.phrase("text.several_recipes", what=say.joined([field_name(key, say) for key in different]))
 
 

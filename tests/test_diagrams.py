@@ -34,8 +34,8 @@ VARIANTS = [
 ]
 CASES = [*((name, {}) for name in DIAGRAMS), *VARIANTS]
 NAMES = [" ".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in CASES]
-LANGUAGES = [pytest.param(case, "zh", id=name) for case, name in zip(CASES, NAMES, strict=True)]
-LANGUAGES += [pytest.param((name, {}), "en", id=f"{name} in English") for name in DIAGRAMS]
+LANGUAGES = [pytest.param((*case, "zh"), id=name) for case, name in zip(CASES, NAMES, strict=True)]
+LANGUAGES += [pytest.param((name, {}, "en"), id=f"{name} in English") for name in DIAGRAMS]
 
 
 class Drawn:
@@ -103,8 +103,7 @@ def shrunk(box):
 @pytest.fixture(params=LANGUAGES)
 def in_any_language(request, drawn):
     """The same, and the default form in English too."""
-    (name, options), language = request.param
-    return drawn(name, options, language)
+    return drawn(*request.param)
 
 
 # ---------------------------------------------------------------- legible

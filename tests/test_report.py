@@ -416,8 +416,8 @@ def test_every_variant_has_a_name_of_its_own_and_flags_that_train_knows():
     variants = {}
     for variant in (variant for members in run_experiments.GROUPS.values() for variant in members):
         variants.setdefault((variant.key(3), variant.label(3)), set()).add(
-                repr(model_options(variant.model) | variant.options)
-            )
+            repr(model_options(variant.model) | variant.options)
+        )
         assert train.parse_args(["--model", variant.model, "--epochs", "3", *variant.flags]).epochs == 3
     assert all(len(same) == 1 for same in variants.values())
     assert len({key for key, _ in variants}) == len({label for _, label in variants}) == len(variants)
