@@ -197,7 +197,8 @@ def evaluate(networks, dataset, images, zoom, out, figures):
     if drawn:
         kinds = Counter(path.suffix for path in drawn)
         print(
-            f"wrote {kinds['.png']} figures (PNG and PDF) and {kinds['.webp']} SR images (WebP) in {out / 'figures'}, "
+            f"wrote {kinds['.png']} figures (PNG and PDF) and {kinds['.webp']} HR and SR images (WebP) in "
+            f"{out / 'figures'}, "
             f"like {drawn[0].name}"
         )
 

@@ -23,7 +23,7 @@ PSNR_TIE, SSIM_TIE = 0.0005, 0.00005  # what is nearer prints as 0.000 dB or 0.0
 
 
 def parse_args(argv=None):
-    """The command line of report/compare.py."""
+    """Return the arguments of report/compare.py's command line."""
     parser = Parser(description=__doc__)
     parser.add_argument(
         "a", type=Path, nargs="+", metavar="A.json", help="result of test.py; several: one network, several seeds"
@@ -35,56 +35,28 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def minus(a, b):
-    """a - b; equal numbers, infinite ones too, differ by 0."""
-    return 0.0 if a == b else float(a - b)
-
-
-def better(difference, tie):
-    """Which side is better by a difference A - B."""
-    return "equal" if abs(difference) < tie else "A" if difference > 0 else "B"
-
-
 def compare(a, b):
-    """The comparison of two Sides as a JSON document: per image, on average, over images, over seeds, in words."""
-    images = []
-    for name, *scores in zip(a.results[0].names, a.psnr, b.psnr, a.ssim, b.ssim, strict=True):
-        images.append(row(name, *scores))
-    differences = [image["psnr_difference"] for image in images]
+    """Return the comparison of two Sides as a JSON document: per image, on average, over images, over seeds."""
+    scores = zip(a.results[0].names, a.psnr, b.psnr, a.ssim, b.ssim, strict=True)
+    images = [row(*one) for one in scores]
     known = np.isfinite([*a.psnr, *b.psnr]).all()
+    mean = row("mean", a.psnr.mean(), b.psnr.mean(), a.ssim.mean(), b.ssim.mean())
     document = {
-        "dataset": a.results[0].document["dataset"],
-        "scale": a.results[0].document["scale"],
-        "protocol": a.results[0].document["protocol"],
+        **{key: a.results[0].document[key] for key in ("dataset", "scale", "protocol")},
         "a": a.summary(),
         "b": b.summary(),
         "images": images,
-        "mean": row("mean", a.psnr.mean(), b.psnr.mean(), a.ssim.mean(), b.ssim.mean())
-        | ({} if known else {"psnr_difference": None, "better": "unknown"}),
+        "mean": mean if known else mean | {"psnr_difference": None, "better": "unknown"},
         "better": {side: sum(image["better"] == side for image in images) for side in ("A", "B", "equal")},
-        "over_images": over_images(differences) if known else None,
+        "over_images": over_images([image["psnr_difference"] for image in images]) if known else None,
         "over_seeds": seeds_of(a, b) if known and max(len(a.results), len(b.results)) > 1 else None,
     }
     return document | {"verdict": verdict(document, a, b), "notes": notes(a, b)}
 
 
-def share_weights(a, b):
-    """Whether both sides hold scores of the same weights, computed in two ways: one network with and without tiles."""
-    weights = [sorted(str(result.weights) for result in side.results) for side in (a, b)]
-    return a.is_trained and b.is_trained and weights[0] == weights[1]
-
-
-def seeds_of(a, b):
-    """over_seeds() of two Sides; of the differences within each run where both sides hold the same weights."""
-    if not share_weights(a, b):
-        return over_seeds(a.runs, b.runs, a.is_trained, b.is_trained)
-    runs = [dict(zip((result.weights for result in side.results), side.runs, strict=True)) for side in (a, b)]
-    return over_seeds([runs[0][weights] - runs[1][weights] for weights in runs[0]], [0.0], b_varies=False)
-
-
 def row(name, psnr_a, psnr_b, ssim_a, ssim_b):
-    """One line of the table; a PSNR or difference that is infinite is None."""
-    psnr, ssim = minus(psnr_a, psnr_b), minus(ssim_a, ssim_b)
+    """Return one line of the table; a PSNR or difference that is infinite is None, equal ones differ by 0."""
+    psnr, ssim = 0.0 if psnr_a == psnr_b else float(psnr_a - psnr_b), float(ssim_a - ssim_b)
     return {
         "name": name,
         "psnr_a": finite(psnr_a),
@@ -96,11 +68,30 @@ def row(name, psnr_a, psnr_b, ssim_a, ssim_b):
     }
 
 
+def better(difference, tie):
+    """Return which side is better by a difference A - B."""
+    return "equal" if abs(difference) < tie else "A" if difference > 0 else "B"
+
+
+def share_weights(a, b):
+    """Return whether both sides hold scores of the same weights, computed in two ways."""
+    weights = [sorted(str(result.weights) for result in side.results) for side in (a, b)]
+    return a.is_trained and b.is_trained and weights[0] == weights[1]
+
+
+def seeds_of(a, b):
+    """Return over_seeds() of two Sides; of the differences within each run where both hold the same weights."""
+    if not share_weights(a, b):
+        return over_seeds(a.runs, b.runs, a.is_trained, b.is_trained)
+    runs = [dict(zip((result.weights for result in side.results), side.runs, strict=True)) for side in (a, b)]
+    return over_seeds([runs[0][weights] - runs[1][weights] for weights in runs[0]], [0.0], b_varies=False)
+
+
 # ---------------------------------------------------------------- in words
 
 
 def verdict(document, a, b):
-    """What the numbers say, and what they do not, as a list of sentences."""
+    """Return what the numbers say, and what they do not, as a list of sentences."""
     counts, images, seeds = document["better"], document["over_images"], document["over_seeds"]
     n = sum(counts.values())
     tally = f"of {n} image{'s' * (n > 1)} A is better in {counts['A']}, B in {counts['B']}"
@@ -109,46 +100,43 @@ def verdict(document, a, b):
         return [f"No verdict on the mean: a PSNR is infinite, SR being HR to the last pixel; {tally}."]
     winner, where = document["mean"]["better"], "on average" if n > 1 else "on the one image"
     if winner == "equal":
-        sentences = [f"A and B are equal {where}, less than {PSNR_TIE} dB apart; {tally}."]
+        first = f"A and B are equal {where}, less than {PSNR_TIE} dB apart; {tally}."
     else:
-        label = {"A": a, "B": b}[winner].label
-        sentences = [f"{winner} ({label}) is better by {abs(images['mean']):.3f} dB {where}; {tally}."]
-    sentences += image_sentences(images)
-    if seeds:
-        return sentences + seed_sentences(winner, seeds, a, b)
-    single = [side.letter for side in (a, b) if side.is_trained]
-    if share_weights(a, b):
-        sentences.append(
-            "Both are scores of the same weights: the seed of their training has no part in the difference."
-        )
-    elif single:
-        sentences.append(
-            f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several "
-            "--seed, score each, name all files of a side."
-        )
-    return sentences
+        first = f"{winner} ({(a if winner == 'A' else b).label}) is better by {abs(images['mean']):.3f} dB {where}; {tally}."
+    return [first, image_sentence(images), *(seed_sentences(winner, seeds, a, b) if seeds else single_runs(a, b))]
 
 
-def image_sentences(images):
-    """Whether the difference stands out from its variation between images."""
+def image_sentence(images):
+    """Return whether the difference stands out from its variation between images."""
     n, p, smallest = images["n"], images["p"], images["smallest_p"]
     if n == 1:
-        return ["Over images: one image has no spread and allows no test."]
+        return "Over images: one image has no spread and allows no test."
     text = f"Over images: the difference has a standard deviation of {images['std']:.3f} dB; sign-flip test p = {p:.3g}"
     if smallest > 0.05:
-        return [f"{text}, and with {n} images it cannot fall below {smallest:.4g}: too few to show anything by it."]
-    return [f"{text}: {'more' if p < 0.05 else 'not more'} than the chance of which images are in the set."]
+        return f"{text}, and with {n} images it cannot fall below {smallest:.4g}: too few to show anything by it."
+    return f"{text}: {'more' if p < 0.05 else 'not more'} than the chance of which images are in the set."
+
+
+def single_runs(a, b):
+    """Return what one run on each side leaves open."""
+    if share_weights(a, b):
+        return ["Both are scores of the same weights: the seed of their training has no part in the difference."]
+    single = [side.letter for side in (a, b) if side.is_trained]
+    text = (
+        f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several --seed, "
+        "score each, name all files of a side."
+    )
+    return [text] if single else []
 
 
 def seed_sentences(winner, seeds, a, b):
-    """Whether the difference is larger than the spread between seeds."""
+    """Return whether the difference is larger than the spread between seeds."""
     low, high = seeds["interval_95"]
     means = []
     for side in (a, b):
-        spread = f" ± {side.runs.std(ddof=1):.3f}" if len(side.runs) > 1 else ""
-        means.append(
-            f"{side.letter} {side.runs.mean():.3f}{spread} dB ({len(side.runs)} run{'s' * (len(side.runs) > 1)})"
-        )
+        count = len(side.runs)
+        spread = f" ± {side.runs.std(ddof=1):.3f}" if count > 1 else ""
+        means.append(f"{side.letter} {side.runs.mean():.3f}{spread} dB ({count} run{'s' * (count > 1)})")
     within = ", taken within each run, both sides being of the same weights" if share_weights(a, b) else ""
     sentences = [
         f"Over seeds: {means[0]}, {means[1]}; difference {seeds['difference']:+.3f} dB{within}, standard error "
@@ -156,10 +144,9 @@ def seed_sentences(winner, seeds, a, b):
     ]
     if not seeds["larger_than_spread"]:
         sentences.append("Not larger than the spread between seeds: these runs do not show which is better.")
-    elif winner == "equal":
-        sentences.append("Larger than the spread between seeds, but too small to count.")
     else:
-        sentences.append(f"Larger than the spread between seeds: {winner} is better on these images.")
+        what = "too small to count" if winner == "equal" else f"{winner} is better on these images"
+        sentences.append(f"Larger than the spread between seeds: {what}.")
     for side, other in ((a, b), (b, a)):
         if len(side.runs) == 1 and side.is_trained:
             sentences.append(
@@ -170,14 +157,12 @@ def seed_sentences(winner, seeds, a, b):
 
 
 def notes(a, b):
-    """What a reader must know before trusting the comparison, as a list of sentences."""
+    """Return what a reader must know before trusting the comparison, as a list of sentences."""
     results = [*a.results, *b.results]
     varying = {
         "devices": {result.document["device"] for result in results},
-        "precisions": {result.document.get("precision", "unknown") for result in results},
-        "precisions of the training": {
-            str(result.recipe.get("precision", "unknown")) for result in results if result.trained
-        },
+        "precisions": {result.document["precision"] for result in results},
+        "precisions of the training": {str(one.recipe.get("precision", "unknown")) for one in results if one.trained},
     }
     found = [f"different {what}: {', '.join(sorted(values))}" for what, values in varying.items() if len(values) > 1]
     for side in (a, b):
@@ -185,13 +170,10 @@ def notes(a, b):
         if chosen:
             found.append(f"{side.letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)")
     ours, theirs = (training_of(side.results[0].document) for side in (a, b))
-    if a.is_trained and b.is_trained:
-        differing = [
-            f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}"
-            for key in ours | theirs
-            if ours.get(key) != theirs.get(key)
-        ]
-        found += [f"trained differently: {', '.join(differing)}"] if differing else []
+    different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    if a.is_trained and b.is_trained and different:
+        values = [f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}" for key in different]
+        found.append(f"trained differently: {', '.join(values)}")
     return found
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from data.catalog import TEST_SETS, TRAIN_SETS
-from data.patches import prepare_command
+from data.patch_file import prepare_command
 from models import MODELS, non_default_options
 from report.facts import class_name, enlarges_first
 from report.result_files import training_of
@@ -13,19 +13,12 @@ from report.words import NONE, number, short_device, signed
 
 LITERATURE = json.loads((Path(__file__).resolve().parent / "literature.json").read_text(encoding="utf-8"))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-HIDDEN = {
-    "started_from",
-    "data.held_out",
-    "data.manifest",
-    "data.format",
-    "data.format_version",
-    "data.scale",
-    "data.colour",
-}
+HIDDEN = {"started_from", "data.held_out", "data.manifest", "data.format", "data.format_version"}
+HIDDEN |= {"data.scale", "data.colour", "data.content"}
 
 
 def made(name, say, columns, rows, texts=(), key=None, **values):
-    """Return a Table. name: of its files. texts: numbers of the columns that are words. key: of its caption's phrase."""
+    """Return a Table. name: of its files. texts: indices of columns that hold words. key: of its caption's phrase."""
     caption = say.phrase(f"table.{key or name}", **values)
     return Table(name, caption, tuple(columns), tuple(rows), tuple(columns[index] for index in texts))
 

@@ -17,7 +17,7 @@ def build(name, scale, image_channels, options):
 
 
 def count_convolutions(model, image_channels):
-    """Return how many convolutions an image goes through or past; one with shared weights counts as often as it is used."""
+    """Return how many convolutions an image goes through or past; shared weights count as often as they are used."""
     used = []
     hooks = [
         layer.register_forward_hook(lambda layer, *_: used.append(layer))

@@ -13,9 +13,10 @@ import numpy as np
 
 from data.catalog import TRAIN_SETS
 from data.patches import count_patches
+from engine.results import read_results
 from models import MODELS, build_model, model_options
 from models.listing import count_multiply_adds, receptive_field
-from report.result_files import read_results, training_of
+from report.result_files import Result, training_of
 from support.command_line import ROOT, UserError
 from utils import COLOURS
 
@@ -36,7 +37,7 @@ class Network:
 
     @property
     def key(self):
-        return self.document.get("key") or self.runs[0].path.stem.split("_", 2)[-1]
+        return self.document["key"]
 
     @property
     def model(self):
@@ -112,10 +113,9 @@ class Network:
         return self.measured(measured_field)
 
     def measured(self, measure):
-        """Return what measure(model, scale, channels, options as JSON) gives; None where the network cannot be built."""
-        colour = self.document["protocol"].get("colour", "y")
+        """Return what measure(model, scale, channels, options as JSON) gives; None for a network that cannot be built."""
         try:
-            return measure(self.model, self.document["scale"], COLOURS[colour], json.dumps(self.options))
+            return measure(self.model, self.document["scale"], COLOURS[self.runs[0].colour], json.dumps(self.options))
         except UserError:
             return None
 
@@ -287,7 +287,7 @@ def load(folder, shipped=False):
 
     Raises UserError where there is none of a network, or where they are not of the same images.
     """
-    results = [result for result in read_results(folder) if result.weights]
+    results = trained_results(folder)
     if not results:
         raise UserError(
             f"{folder} holds no result of a network; train one (python train.py --model srcnn), then score it: "
@@ -295,8 +295,8 @@ def load(folder, shipped=False):
         )
     dataset, scale = main_set(results)
     results = [result for result in results if result.document["scale"] == scale]
-    ours = read_results(ROOT / "weights") if shipped else []
-    references = networks_of([r for r in ours if r.document["scale"] == scale and r.weights], dataset, True)
+    ours = trained_results(ROOT / "weights") if shipped else []
+    references = networks_of([result for result in ours if result.document["scale"] == scale], dataset, True)
     main = [result for result in results if not result.document.get("experiment")]
     networks = networks_of(main, dataset)
     experiments = networks_of([result for result in results if result.document.get("experiment")], dataset)
@@ -304,6 +304,12 @@ def load(folder, shipped=False):
         networks, experiments = experiments, []
     check_images([*networks, *references, *experiments])
     return Facts(dataset, scale, networks, references, experiments)
+
+
+def trained_results(folder):
+    """Return the Results of networks in a folder of result documents, without bicubic's own."""
+    named = ((f"{one['dataset']}_x{one['scale']}_{one['key']}.json", one) for one in read_results(folder))
+    return [Result(folder / name, document) for name, document in named if document.get("weights")]
 
 
 def main_set(results):
@@ -315,12 +321,12 @@ def main_set(results):
 
 
 def networks_of(results, dataset, is_reference=False):
-    """Return the Networks of Results of one scale, those that differ by the seed alone as one, in order of publication."""
+    """Return the Networks of Results of one scale in order of publication; those that differ by the seed are one."""
     runs, others = {}, []
     for result in results:
         if result.document["dataset"] == dataset and not result.document.get("self_ensemble"):
             how = [result.document.get(key) for key in ("model", "options", "precision", "tile")]
-            same = json.dumps([*how, training_of(result.document), result.protocol_colour], sort_keys=True)
+            same = json.dumps([*how, training_of(result.document), result.colour], sort_keys=True)
             runs.setdefault(same, {}).setdefault(result.weights if result.seed is None else result.seed, result)
         else:
             others.append(result)

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from data.catalog import TRAIN_SETS, find_images
+from data.catalog import TRAIN_SETS, load_images
 from data.degradation import degrade
 from data.images import read_image
 from models import build_model
@@ -56,7 +56,7 @@ def diagram_figures(facts, say):
         name = f"network_{network.model}"
         if network.model in DIAGRAMS and name not in made:
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
-            form = {"scale": facts.scale, "image_channels": COLOURS[network.runs[0].protocol_colour]}
+            form = {"scale": facts.scale, "image_channels": COLOURS[network.runs[0].colour]}
             draw = partial(draw_diagram, name=network.model, say=say, **form, **network.options)
             made[name] = Figure(name, say.phrase("figure.network", label=label), draw)
     return made
@@ -70,10 +70,9 @@ def training_images(name, data_dir, source):
     if name not in TRAIN_SETS:
         return {}
     try:
-        paths = find_images(replace(TRAIN_SETS[name], mirrors=()), data_dir, source, say=lambda line: None)
+        return load_images(replace(TRAIN_SETS[name], mirrors=()), data_dir, source, say=lambda line: None)
     except UserError:
         return {}
-    return {image: read_image(path) for image, path in paths.items()}
 
 
 def score_held_out(name, images, scale):
@@ -150,7 +149,7 @@ def fits(picture, hr, scale, psnr):
 
 
 def example_figures(facts, examples, say):
-    """Return {name: Figure} of the comparison, the error maps and the profile of each Example. examples: {image: it}."""
+    """Return {name: Figure} of the comparison, the error maps and the profile of {image: Example}."""
     made = {}
     for name, example in examples.items():
         best = sorted(example.panels[1:], key=lambda panel: panel.psnr, reverse=True)[:MOST]

@@ -89,7 +89,8 @@ class PageRenderer(mistune.HTMLRenderer):
         names = (f"{slug}-{number}" if number else slug for number in count())
         anchor = next(name for name in names if name not in taken)
         self.headings.append((level, anchor, re.sub(r"</?a\b[^>]*>", "", text)))
-        link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="{self.say("本节的链接", "link to this section")}">#</a>'
+        name = self.say("本节的链接", "link to this section")
+        link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="{name}">#</a>'
         return f'<h{level} id="{escape(anchor)}">{text}{link}</h{level}>\n'
 
     def paragraph(self, text):
@@ -158,7 +159,7 @@ def plain(html):
 
 
 def join_lines(text):
-    """Return text without the line ends inside Chinese and beside its punctuation, which browsers would show as spaces."""
+    """Return text without the line ends in Chinese and beside its punctuation, which browsers would show as spaces."""
     return BREAK_IN_CHINESE.sub("", text)
 
 
@@ -166,7 +167,7 @@ def join_lines(text):
 
 
 def opened(path):
-    """Return (RGB or RGBA image, its dots per inch or None) of a file; raises UserError where there is none to be read."""
+    """Return (RGB or RGBA image, its dots per inch or None) of a file; raises UserError for one that cannot be read."""
     try:
         with Image.open(path) as image:
             dpi = image.info.get("dpi", (None,))[0]
@@ -242,7 +243,7 @@ def data_uri(content):
 
 
 def slider(comparison, say, pictures):
-    """Return the HTML of one comparison: all results on one stage, two of them chosen, which page.js lets wipe each other.
+    """Return the HTML of one comparison: all results on one stage, two of them chosen, which page.js lets wipe.
 
     As it stands it is bicubic and the best result side by side, for print and for browsers without script.
     """
@@ -262,11 +263,12 @@ def slider(comparison, say, pictures):
         for number, (result, image) in enumerate(zip(results, images, strict=True))
     )
     shown = width * max(1, round(SLIDER_WIDTH / width))
+    place = say("分界线的位置（百分比）", "place of the dividing line (percent)")
     return (
         f'<section class="slider" aria-label="{name}">\n<p class="name">{name}</p>\n'
         f'<div class="sides">{choice(say("左", "left"), results, 0)}{choice(say("右", "right"), results, best)}</div>\n'
         f'<div class="stage" style="--width:{shown}px;--ratio:{width}/{height}">\n{panes}'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{name}: {say("分界线的位置（百分比）", "place of the dividing line (percent)")}">\n'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{name}: {place}">\n'
         "</div>\n</section>\n"
     )
 

@@ -57,7 +57,7 @@ def colour(facts, say):
     """Return on which channels the networks work, and what Y is."""
     kinds = {"y": [], "rgb": []}
     for network in facts.networks:
-        kinds[network.runs[0].protocol_colour].append(network.label)
+        kinds[network.runs[0].colour].append(network.label)
     if all(kinds.values()):
         work = say.phrase("text.some_rgb", **{kind: say.joined(labels) for kind, labels in kinds.items()})
     else:

@@ -126,7 +126,7 @@ def _latex(text):
 
 
 def mark_best(values, texts, best=max):
-    """Return the texts of a column, in bold that of its best value and all that read the same; a value of None has no part."""
+    """Return the texts of a column, in bold that of its best value and all that read the same; None has no part."""
     texts = list(texts)
     shown = {value: text for value, text in zip(values, texts, strict=True) if value is not None}
     return [Bold(text) if shown and text == shown[best(shown)] else text for text in texts]

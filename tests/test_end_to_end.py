@@ -45,7 +45,7 @@ def test_sample_is_prepared_trained_on_and_scored_with_no_download(shell, workpl
     assert means[1][-3] == f"{result['mean']['psnr']:.2f}"
     assert result["parameters"] == 57281 and result["trained"]["data"]["dataset"] == "sample"
     figures = sorted(path.suffix for path in (workplace / "report" / "figures").iterdir())
-    assert figures == [".pdf"] * 6 + [".png"] * 6 + [".webp"] * 4
+    assert figures == [".pdf"] * 6 + [".png"] * 6 + [".webp"] * 6
     assert sorted(path.name for path in workplace.iterdir()) == ["best.pth", "data", "report", "runs"]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,12 +13,12 @@ from skimage import data
 
 import models
 import train
+from engine.results import SCORES, read_results
 from models import MODELS, model_options
 from report import run_experiments
 from report.build import build, parse_args
 from report.comparisons import Panel, draw_image
 from report.facts import load
-from report.result_files import read_results
 from report.words import Language
 from support.files import write_json
 from utils import calc_psnr, shave, to_y
@@ -63,6 +64,8 @@ def document(model="srcnn", psnr=30.0, key=None, label=None, **changes):
         "dataset_manifest": MANIFEST,
         "protocol": {"colour": "y"},
         "images": images,
+        "mean": {"psnr": psnr, "ssim": 0.85, "bicubic_psnr": 27.75, "bicubic_ssim": 0.8},
+        "precision": "fp32",
         "history": history,
         "command": "python test.py --weights best.pth",
         "device": "cpu: My Laptop",
@@ -222,7 +225,7 @@ def test_results_are_in_order_of_publication_with_the_best_in_bold_and_what_goes
     carn, vdsr = document("carn", 31.5), document("vdsr", 31.0)
     ensemble = again(document("carn", 31.7), key="carn_ensemble", self_ensemble=True, weights=carn["weights"])
     other = again(document("vdsr", 29.0), dataset="more", weights=vdsr["weights"])
-    stray = again(document("carn", 40.0), dataset="more", weights={"sha256": "of other weights"})
+    stray = again(document("carn", 40.0), dataset="more", weights={"path": "x", "sha256": "of other weights"})
     text = made(carn, vdsr, ensemble, other, stray)
     assert [row[:1] + row[2:] for row in rows(text, "平均 PSNR 与 SSIM")] == [
         ["Bicubic", "27.75", "0.8000", "—", "—"],
@@ -292,25 +295,15 @@ def test_seeds_are_one_row_with_their_spread_and_decide_what_counts(made):
     assert [row[2] for row in rows(text, "平均 PSNR")] == ["27.75", "30.10 ± 0.10", "**31.50**", "30.20"]
     assert rows(text, "只换随机种子")[0][1:4] == ["0、1、2", "3", "30.10 ± 0.100"]
     assert "相差 1.30 dB，超出随机波动的界限 0.28 dB" in text
-    facts = load_of(runs + [document("carn", 30.2)])
+    facts = load_of([*runs, document("carn", 30.2)])
     assert facts.threshold(*facts.networks) == pytest.approx(2 * np.sqrt(0.01 / 3 + 0.01))
 
 
 def load_of(documents, **flags):
     """The Facts of documents."""
     with pytest.MonkeyPatch.context() as patch:
-        results = [result_of(one) for one in documents]
-        patch.setattr("report.facts.read_results", lambda folder: results)
-        return load("results", **flags)
-
-
-def result_of(one):
-    """A document as a Result."""
-    from pathlib import Path
-
-    from report.result_files import checked
-
-    return checked(Path(f"{one['dataset']}_x4_{one['key']}.json"), one)
+        patch.setattr("report.facts.read_results", lambda folder: documents)
+        return load(Path("results"), **flags)
 
 
 def test_one_network_trained_in_two_ways_is_compared_by_what_differs(made):
@@ -334,15 +327,13 @@ def test_experiments_are_in_the_analysis_and_not_among_the_results(made):
 def test_shipped_scores_are_marked_and_there_only_if_asked_for(made, tmp_path, monkeypatch):
     monkeypatch.setattr("report.facts.ROOT", tmp_path)
     shared = document("carn", 31.5)
-    scores = [
-        {key: shared.pop(key) for key in ("dataset", "dataset_manifest", "protocol", "images", "device", "command")}
-    ]
+    scores = [{key: shared.pop(key) for key in SCORES if key in shared}]
     scores.append(scores[0] | {"self_ensemble": True})
     write_json(tmp_path / "weights" / "carn_x4.json", shared | {"scores": scores})
-    (tmp_path / "weights" / "carn_x4.csv").write_text("epoch,loss,val_psnr\n1,0.5,20\n", encoding="utf-8")
+    (tmp_path / "weights" / "carn_x4.csv").write_text("epoch,loss,val_psnr\n3,0.5,27.8\n", encoding="utf-8")
     found = read_results(tmp_path / "weights")
-    assert [result.document["label"] for result in found] == ["CARN", "CARN+"]
-    assert found[0].document["history"] == [{"epoch": 1, "loss": 0.5, "val_psnr": 20}]
+    assert [document["label"] for document in found] == ["CARN", "CARN+"]
+    assert found[0]["history"] == [{"epoch": 3, "loss": 0.5, "val_psnr": 27.8}]
     assert "CARN" not in made(document("srcnn"))
     text = made("--shipped")
     assert [row[0] for row in rows(text, "平均 PSNR")] == ["Bicubic", "SRCNN", "CARN（随附）"]

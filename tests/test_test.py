@@ -99,12 +99,12 @@ def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(evaluati
 
 def test_each_image_has_figures_and_the_picture_of_each_network(evaluation):
     files = {path.name for path in (evaluation.place / "out" / "figures").iterdir()}
-    assert len(files) == 2 * (2 * 3 + 5)
+    assert len(files) == 2 * (2 * 3 + 6)
     for image in ("coat", "face"):
-        assert sum(name.startswith(f"shots_x4_{image}_") for name in files) == 11
-        for key in ("bicubic", "bicubic_rgb", f"{KEY}_first-best", f"{KEY}_second-best", f"{KEY}_rgb"):
+        assert sum(name.startswith(f"shots_x4_{image}_") for name in files) == 12
+        for key in ("hr", "bicubic", "bicubic_rgb", f"{KEY}_first-best", f"{KEY}_second-best", f"{KEY}_rgb"):
             assert f"shots_x4_{image}_{key}.webp" in files
-    assert "wrote 6 figures (PNG and PDF) and 10 SR images (WebP)" in evaluation.out
+    assert "wrote 6 figures (PNG and PDF) and 12 HR and SR images (WebP)" in evaluation.out
 
 
 def test_a_tree_is_clean_in_which_only_this_run_has_drawn_figures(script, workplace, monkeypatch):
