@@ -198,8 +198,7 @@ def evaluate(networks, dataset, images, zoom, out, figures):
         kinds = Counter(path.suffix for path in drawn)
         print(
             f"wrote {kinds['.png']} figures (PNG and PDF) and {kinds['.webp']} HR and SR images (WebP) in "
-            f"{out / 'figures'}, "
-            f"like {drawn[0].name}"
+            f"{out / 'figures'}, like {drawn[0].name}"
         )
 
 

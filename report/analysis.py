@@ -10,7 +10,7 @@ from report.words import signed
 
 @dataclass
 class Section:
-    """A subsection of the analysis: a table, and where it is named a chart. members: networks that differ in `option`."""
+    """A subsection of the analysis: a table, and where it is named a chart. members: networks that differ in option."""
 
     title: str
     table: object

@@ -102,7 +102,8 @@ def verdict(document, a, b):
     if winner == "equal":
         first = f"A and B are equal {where}, less than {PSNR_TIE} dB apart; {tally}."
     else:
-        first = f"{winner} ({(a if winner == 'A' else b).label}) is better by {abs(images['mean']):.3f} dB {where}; {tally}."
+        label = (a if winner == "A" else b).label
+        first = f"{winner} ({label}) is better by {abs(images['mean']):.3f} dB {where}; {tally}."
     return [first, image_sentence(images), *(seed_sentences(winner, seeds, a, b) if seeds else single_runs(a, b))]
 
 
@@ -144,9 +145,10 @@ def seed_sentences(winner, seeds, a, b):
     ]
     if not seeds["larger_than_spread"]:
         sentences.append("Not larger than the spread between seeds: these runs do not show which is better.")
+    elif winner == "equal":
+        sentences.append("Larger than the spread between seeds, but too small to count.")
     else:
-        what = "too small to count" if winner == "equal" else f"{winner} is better on these images"
-        sentences.append(f"Larger than the spread between seeds: {what}.")
+        sentences.append(f"Larger than the spread between seeds: {winner} is better on these images.")
     for side, other in ((a, b), (b, a)):
         if len(side.runs) == 1 and side.is_trained:
             sentences.append(

@@ -113,7 +113,9 @@ class Network:
         return self.measured(measured_field)
 
     def measured(self, measure):
-        """Return what measure(model, scale, channels, options as JSON) gives; None for a network that cannot be built."""
+        """Return what measure(model, scale, channels, options) gives; None for a network that cannot be built."""
+        if self.model not in MODELS:
+            return None
         try:
             return measure(self.model, self.document["scale"], COLOURS[self.runs[0].colour], json.dumps(self.options))
         except UserError:
@@ -123,6 +125,11 @@ class Network:
     def training(self):
         """Return how it was trained but for seed and precision, as text that can be compared."""
         return json.dumps(training_of(self.document), sort_keys=True)
+
+    @property
+    def computed(self):
+        """Return in which precision and in which tiles it was scored."""
+        return self.document["precision"], self.document.get("tile")
 
     @property
     def steps_per_epoch(self):
@@ -151,11 +158,16 @@ def measured_field(model, scale, channels, options):
     )
 
 
+@cache
+def measured_parts(model, scale, channels, options):
+    """Return the names of a network's outermost parts. options: as JSON."""
+    return {name for name, _ in build_model(model, scale, channels, **json.loads(options)).named_children()}
+
+
 def enlarges_first(network):
     """Return whether a network works on the bicubic image, on scale^2 times as many pixels; None: not known."""
-    if network.model not in MODELS:
-        return None
-    return "upsample" in {name for name, _ in build_model(network.model, 4, **network.options).named_children()}
+    parts = network.measured(measured_parts)
+    return None if parts is None else "upsample" in parts
 
 
 def docstring_of(model):
@@ -174,11 +186,6 @@ def order_of(network):
     place = [*MODELS].index(network.model) if network.model in MODELS else len(MODELS)
     options = [int(value) for value in network.options.values() if isinstance(value, int)]
     return network.is_reference, place, not network.has_default_options, options, network.recipe.get("epochs", 0)
-
-
-def different_in(groups):
-    """Return the groups that hold two networks or more."""
-    return {key: members for key, members in groups.items() if len(members) > 1}
 
 
 @dataclass
@@ -241,20 +248,20 @@ class Facts:
         for network in self.everything:
             for option in network.options:
                 others = {name: value for name, value in network.options.items() if name != option}
-                key = (network.model, option, json.dumps(others, sort_keys=True), network.training)
+                key = (network.model, option, json.dumps(others, sort_keys=True), network.training, network.computed)
                 groups.setdefault(key, []).append(network)
-        return {
-            key: sorted(members, key=lambda network: network.options[key[1]])
-            for key, members in different_in(groups).items()
-        }
+        groups = {key: sorted(members, key=lambda network: network.options[key[1]]) for key, members in groups.items()}
+        ends = {key: (members[0].options[key[1]], members[-1].options[key[1]]) for key, members in groups.items()}
+        return {key: members for key, members in groups.items() if ends[key][0] != ends[key][1]}
 
     @cached_property
     def recipe_groups(self):
         """Return {(model, options): networks} that are alike and were trained in different ways."""
         groups = {}
         for network in self.everything:
-            groups.setdefault((network.model, json.dumps(network.options, sort_keys=True)), []).append(network)
-        return different_in(groups)
+            key = (network.model, json.dumps(network.options, sort_keys=True), network.computed)
+            groups.setdefault(key, []).append(network)
+        return {key: members for key, members in groups.items() if len({n.training for n in members}) > 1}
 
     @property
     def repeated(self):

@@ -25,6 +25,7 @@ from utils import calc_psnr, shave, to_y
 
 IMAGES = {"face": data.astronaut()[:64, 200:272], "cup": data.coffee()[100:164, 200:264]}
 MANIFEST = "0123456789abcdef"
+DATA_FIGURES = ("degradation", "patches", "held_out")
 RECIPE = {
     "loss": "mse", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "schedule": "constant", "warmup": 0,
     "clip": 0.5, "average": 0.0, "augment": False, "precision": "fp32", "seed": 0, "val_set": "held-out",
@@ -314,6 +315,19 @@ def test_one_network_trained_in_two_ways_is_compared_by_what_differs(made):
     assert "训练在 2 项上不同" in text
 
 
+def test_one_network_computed_in_two_ways_is_no_comparison(made):
+    carn = document("carn", 31.0)
+    text = made(carn, again(document("carn", 30.9), key="carn_bf16", label="CARN bf16", precision="bf16"))
+    assert [row[0] for row in rows(text, "平均 PSNR")] == ["Bicubic", "CARN", "CARN bf16"]
+    assert "目前的结果中没有可以相互比较的网络" in section(text, "对比分析")
+
+
+def test_result_of_a_network_that_the_registry_has_no_more_is_shown_as_far_as_it_is_known(made):
+    text = made(document("srcnn"), again(document("carn", 31.0), model="gone", key="gone", label="Gone"))
+    assert rows(text, "网络的规模")[1][:5] == ["Gone", "1,234", "—", "—", "—"]
+    assert rows(text, "平均 PSNR")[-1][0] == "Gone"
+
+
 def test_experiments_are_in_the_analysis_and_not_among_the_results(made):
     short = [
         document("vdsr", 29 + n / 10, f"vdsr{n}", options={"depth": n}, recipe={"epochs": 1}, experiment="depth")
@@ -373,14 +387,16 @@ def section_of_sliders(page):
 
 
 def test_figures_are_drawn(tmp_path):
-    """One real build, of three small networks."""
+    """One real build, of three small networks trained on the built-in photographs."""
     small = {"num_features": 2}
     sizes = [document("vdsr", 30 + n, f"vdsr{n}", options={"depth": n} | small) for n in (2, 3)]
     for one in (*sizes, document("srcnn", 30.0, options=small)):
+        one["trained"]["data"] |= {"dataset": "sample", "held_out": ["coins"]}
         write_json(tmp_path / "results" / f"{one['key']}.json", one)
     build(parse_args(["--out", str(tmp_path), "--lang", "en"]))
+    assert (tmp_path / "tables" / "held_out.csv").exists()
     names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert names == {"curves", "images", "costs", "option_vdsr_depth", "network_srcnn", "network_vdsr"}
+    assert names == {"curves", "images", "costs", "option_vdsr_depth", "network_srcnn", "network_vdsr", *DATA_FIGURES}
     assert all(path.with_suffix(".pdf").exists() for path in (tmp_path / "figures").glob("*.png"))
 
 
