@@ -60,6 +60,8 @@ def draw_curves(path, networks, bicubic, say):
             if longest > 9:
                 axes.set_xscale("log")
                 plain_log(axes.xaxis)
+            else:
+                axes.set_xticks(range(1, longest + 1))
             axes.grid(which="major")
         place_legend(figure, right)
 

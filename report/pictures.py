@@ -69,7 +69,7 @@ def draw_patch_pairs(path, name, images, cut, say):
     head = 0.28
     tops = (head, head + true + 0.1, head + true + cell + 0.2)
     height = tops[2] + cell + 0.32
-    with figure_file(path, PAGE_WIDTH, height, pdf=True) as figure:
+    with figure_file(path, margin + len(pairs) * (cell + GAP), height, pdf=True) as figure:
         title = f"{name}: LR {small}×{small} → HR {large}×{large}, Y"
         figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontweight="bold")
         names = (
@@ -78,7 +78,7 @@ def draw_patch_pairs(path, name, images, cut, say):
             f"HR {large}×{large}",
         )
         for top, side, row in zip(tops, (true, cell, cell), names, strict=True):
-            figure.text(0.02, 1 - (top + side / 2) / height, row, va="center")
+            figure.text(0.14 / figure.get_figwidth(), 1 - (top + side / 2) / height, row, va="center")
         for number, pair in enumerate(pairs):
             left = margin + number * (cell + GAP)
             for top, side, plane in zip(tops, (true, cell, cell), (pair.lr, pair.lr, pair.hr), strict=True):
