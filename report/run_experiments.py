@@ -1,4 +1,4 @@
-"""Train and score networks that differ in one thing, for the report's analysis: python report/run_experiments.py depth.
+"""Train and score networks that differ in one thing, for the report's analysis: report/run_experiments.py --groups depth.
 
 Each is an ordinary run of train.py and test.py; its result file is named after it. What has one is not trained again,
 and a run that was interrupted goes on where it stopped. Patches are those that prepare.py has made.
@@ -72,9 +72,7 @@ GROUPS = {
 def parse_args(argv=None):
     """Return the arguments of report/run_experiments.py's command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "groups", choices=GROUPS, nargs="+", metavar="GROUP", help=f"what is asked: {', '.join(GROUPS)}"
-    )
+    parser.add_argument("--groups", choices=GROUPS, nargs="+", default=list(GROUPS), help="what is asked")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="only these networks (default: all of the group)")
     parser.add_argument("--epochs", type=positive_int, default=3, help="passes over the patches, the same for all")
     parser.add_argument("--dataset", default="T91", help="training set, as in train.py")

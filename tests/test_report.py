@@ -442,7 +442,20 @@ def test_within_a_group_and_network_one_thing_differs(group):
 def test_experiments_are_trained_scored_named_and_not_trained_again(script, datasets, workplace, tiny, monkeypatch):
     small = run_experiments.Variant("srcnn", {"num_features": 2, "num_mapped": 2})
     monkeypatch.setitem(run_experiments.GROUPS, "depth", [small])
-    flags = ["depth", "--dataset", "tiny", "--epochs", 1, "--out", workplace, "--data-dir", tiny, "--source", datasets]
+    flags = [
+        "--groups",
+        "depth",
+        "--dataset",
+        "tiny",
+        "--epochs",
+        1,
+        "--out",
+        workplace,
+        "--data-dir",
+        tiny,
+        "--source",
+        datasets,
+    ]
     first = script("report.run_experiments", *flags, "--device", "cpu")
     assert (first.status, first.err) == (0, "")
     result = read_json(workplace / "results" / "Set5_x4_srcnn_num_features2_num_mapped2_1epochs.json")
