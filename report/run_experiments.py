@@ -1,4 +1,4 @@
-"""Train and score networks that differ in one thing, for the report's analysis: report/run_experiments.py --groups depth.
+"""Train and score networks that differ in one thing, for the report: report/run_experiments.py --groups depth.
 
 Each is an ordinary run of train.py and test.py; its result file is named after it. What has one is not trained again,
 and a run that was interrupted goes on where it stopped. Patches are those that prepare.py has made.
