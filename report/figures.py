@@ -121,7 +121,8 @@ def load_example(facts, folder, name):
     hr, base = read_picture(place("hr")), facts.images[index]
     if hr is None:
         return None
-    found = [("Bicubic", "bicubic", base["psnr"], base["ssim"], None)]
+    colours = {network.runs[0].colour for network in facts.networks}
+    found = [("Bicubic", "bicubic" if "y" in colours else "bicubic_rgb", base["psnr"], base["ssim"], None)]
     for network in facts.networks:
         found.append((network.label, network.key, network.runs[0].psnr[index], network.runs[0].ssim[index], network))
     panels, networks, sides = [], [], []
@@ -138,8 +139,11 @@ def load_example(facts, folder, name):
 
 
 def read_picture(path):
-    """Return the pixels of a picture of test.py, None where there is none."""
-    return read_image(path) if path.exists() else None
+    """Return the pixels of a picture of test.py, (H, W) of a grey one, None where there is none."""
+    if not path.exists():
+        return None
+    pixels = read_image(path)
+    return pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels
 
 
 def fits(picture, hr, scale, psnr):

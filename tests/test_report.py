@@ -23,7 +23,7 @@ from report.words import Language
 from support.files import write_json
 from utils import calc_psnr, shave, to_y
 
-IMAGES = {"face": data.astronaut()[:64, 200:272], "cup": data.coffee()[100:164, 200:264]}
+IMAGES = {"face": data.astronaut()[:64, 200:272], "cup": data.coffee()[100:164, 200:264, 1]}  # the second grey
 MANIFEST = "0123456789abcdef"
 DATA_FIGURES = ("degradation", "patches", "held_out")
 RECIPE = {
@@ -371,6 +371,7 @@ def test_pictures_are_shown_where_they_are_those_of_the_results(folder, made):
         panels = [Panel(key, key, to_y(image), image, psnr, 0.8, key == "bicubic") for key, image, psnr in keys]
         draw_image(folder / "figures", {"srcnn": result, "carn": wrong}, name, hr, panels, None)
     text = made(result, wrong)
+    assert "figures/comparison_cup.png" in text
     assert {f"{kind}_face.png" for kind in ("comparison", "errors", "detail")} <= {
         *re.findall(r"figures/(\w+\.png)", text)
     }
