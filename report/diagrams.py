@@ -337,6 +337,13 @@ DIAGRAMS = {  # how to draw a network, and the figure's height in inches
     "drrn": (drrn, 3.25),
     "carn": (carn, 3.5),
 }
+UNDRAWN = {"carn": {"groups": 1, "shared": False}}  # options whose other values no diagram shows
+
+
+def has_diagram(name, options):
+    """Return whether there is a diagram of a network with these options."""
+    fixed = UNDRAWN.get(name, {})
+    return name in DIAGRAMS and all(options.get(option, value) == value for option, value in fixed.items())
 
 
 def draw_diagram(path, name, say, scale=4, image_channels=1, **options):

@@ -12,7 +12,7 @@ from data.images import read_image
 from models import build_model
 from report import charts, pictures
 from report.comparisons import FIGURE_KINDS, Panel, draw_figure, picture_file
-from report.diagrams import DIAGRAMS, draw_diagram
+from report.diagrams import draw_diagram, has_diagram
 from support.command_line import UserError
 from utils import COLOURS, calc_psnr, score, shave, to_uint8, to_y
 
@@ -54,7 +54,7 @@ def diagram_figures(facts, say):
     made = {}
     for network in facts.networks:
         name = f"network_{network.model}"
-        if network.model in DIAGRAMS and name not in made:
+        if name not in made and has_diagram(network.model, network.options):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
             form = {"scale": facts.scale, "image_channels": COLOURS[network.runs[0].colour]}
             draw = partial(draw_diagram, name=network.model, say=say, **form, **network.options)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from models import build_model, count_parameters, model_options
-from report.diagrams import DIAGRAMS, draw_diagram
+from report.diagrams import DIAGRAMS, draw_diagram, has_diagram
 from report.drawing import ORANGE
 from report.words import Language
 
@@ -225,6 +225,11 @@ def test_additions_are_those_of_the_network(diagram):
     inside = {"srresnet": 2, "drrn": 1, "carn": 1}.get(diagram.name, 0)
     count = inside + diagram.options.get("bicubic_skip", model_options(diagram.name)["bicubic_skip"])
     assert diagram.plus_arms == 2 * (count + (count > 0))
+
+
+def test_network_that_no_diagram_is_true_of_has_none():
+    assert has_diagram("carn", {"num_blocks": 2}) and not has_diagram("bicubic", {})
+    assert not has_diagram("carn", {"groups": 4}) and not has_diagram("carn", {"shared": True})
 
 
 @pytest.mark.parametrize("name", DIAGRAMS)
