@@ -22,8 +22,8 @@ from support.provenance import provenance
 from utils import SCALES
 
 
-def parse_args(argv=None):
-    """Return the checked command line of test.py; what contradicts itself ends in a UserError."""
+def make_parser():
+    """Return the parser of test.py's command line."""
     parser = Parser(description=__doc__)
     parser.add_argument(
         "--weights",
@@ -69,13 +69,13 @@ def parse_args(argv=None):
     own = parser.add_argument_group("your own images")
     own.add_argument("--input", type=Path, metavar="FILE|DIR", help="enlarge these images instead of scoring")
     own.add_argument("--output", type=Path, metavar="DIR", help="folder for the enlarged images (default: enlarged)")
+    return parser
+
+
+def parse_args(argv=None):
+    """Return the checked command line of test.py; what contradicts itself ends in a UserError."""
+    parser = make_parser()
     args = parser.parse_args(argv)
-    check_flags(parser, args, argv)
-    return args
-
-
-def check_flags(parser, args, argv):
-    """Bring patterns and windows of a command line into form; end in parser.error() where flags contradict."""
     args.weights = [file for path in args.weights for file in matching(path)]
     args.zoom = dict(map(parse_zoom, args.zoom))
     if args.input:
@@ -89,6 +89,7 @@ def check_flags(parser, args, argv):
         parser.error("--zoom magnifies in figures, which --no-figures leaves out; drop one of the two")
     if not args.weights and (args.self_ensemble or args.tile or args.precision):
         parser.error("--self-ensemble, --tile and --precision apply to networks; name some with --weights")
+    return args
 
 
 def matching(path):

@@ -25,7 +25,7 @@ def print_registry(name, assignments, scale, colour):
         ROW.format("model", "parameters", "multiply-adds", "sees", "framework", "design", "year", "weights", "options")
     )
     for name in names:
-        network, options = MODELS[name], parse_options(name, assignments)
+        options = parse_options(name, assignments)
         parameters = count_parameters(build_model(name, scale, channels, **options))
         side = receptive_field(name, scale, **options)
         default = channels == 1 and not non_default_options(name, model_options(name) | options)
@@ -35,9 +35,7 @@ def print_registry(name, assignments, scale, colour):
             f"{parameters:,}",
             f"{count_multiply_adds(name, scale, channels, **options) / 1e9:,.1f} G",
             f"{side}x{side}" if side else "whole image",
-            network.framework,
-            network.design,
-            network.year,
+            *kind_of(name),
             "yes" if shipped else "no",
             " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items()),
         )
@@ -46,8 +44,13 @@ def print_registry(name, assignments, scale, colour):
 
 def by_framework():
     """Return the names of the registry's networks, those of a framework together, else in the registry's order."""
-    frameworks = list(dict.fromkeys(network.framework for network in MODELS.values()))
-    return sorted(MODELS, key=lambda name: frameworks.index(MODELS[name].framework))
+    frameworks = list(dict.fromkeys(kind_of(name)[0] for name in MODELS))
+    return sorted(MODELS, key=lambda name: frameworks.index(kind_of(name)[0]))
+
+
+def kind_of(name):
+    """Return (framework, design, year) of a network, as its class says them; "" for what it leaves out."""
+    return tuple(str(getattr(MODELS[name], word, "")) for word in ("framework", "design", "year"))
 
 
 def count_multiply_adds(name, scale=4, channels=1, **options):

@@ -125,13 +125,13 @@ class Training:
         return sum(row["psnr"] for row in self.held_out) / len(self.held_out) if self.held_out else None
 
 
-def training_of(facts, args):
+def training_of(facts, data_dir, source):
     """Return the Training of the networks' first training set."""
     sets, _ = content.sets_of(facts)
     if not sets:
         return Training("", {}, {}, [])
     name, data = next(iter(sets.items()))
-    images = training_images(name, args.data_dir, args.source)
+    images = training_images(name, data_dir, source)
     return Training(name, images, data, score_held_out(name, images, facts.scale) if images else [])
 
 
@@ -185,15 +185,20 @@ def draw(figures, folder):
         figure.draw(path=folder / f"{figure.name}.png")
 
 
-def build(args):
-    """Make the report; returns lines for the user."""
-    check_writable(args.out)
-    about, say = read_about(args.out / "about.toml", args.lang)
-    facts = load(args.results, args.shipped)
-    training = training_of(facts, args)
+def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT / "data", source=None):
+    """Make the report; returns lines for the user.
+
+    out, results: folders of the report and of the result files. language: "zh", "en", or None for about.toml's.
+    shipped: whether the scores of the shipped weights are added. web: folder of the light copy, None for none.
+    data_dir, source: where the training set's images are looked for.
+    """
+    check_writable(out)
+    about, say = read_about(out / "about.toml", language)
+    facts = load(results, shipped)
+    training = training_of(facts, data_dir, source)
     sections = analysis.sections(facts, say)
     tables = all_tables(facts, training, sections, say)
-    pictures = args.out / "figures"
+    pictures = out / "figures"
     every = {image["name"]: load_example(facts, pictures, image["name"]) for image in facts.images}
     every = {name: example for name, example in every.items() if example}
     examples = {name: every[name] for name in sentences.example_images(facts) if name in every}
@@ -201,29 +206,31 @@ def build(args):
     figures |= data_figures(training.name, training.images, training.data, facts.scale, say)
     figures |= example_figures(facts, every, say)
 
-    files = text_files(args.out / "text", facts, say)
-    texts = all_texts(facts, sections, examples, args.out / "text", say)
+    files = text_files(out / "text", facts, say)
+    texts = all_texts(facts, sections, examples, out / "text", say)
     document = Document(facts, say, tables, figures, texts)
     title, head = front_matter(about, say)
     markdown = head + document.render(files)  # before anything is drawn: a misspelt placeholder ends here
     draw([figures[name] for name in dict.fromkeys(document.shown)], pictures)
     for name, table in tables.items():
         for suffix, text in table.files().items():
-            write(args.out / "tables" / f"{name}{suffix}", text)
+            write(out / "tables" / f"{name}{suffix}", text)
     sliders = [{"name": f"{facts.dataset} {name}", "results": example.sides} for name, example in examples.items()]
-    write(args.out / "report.md", markdown.replace(f"{SLIDERS}\n\n", ""))
-    write(args.out / "report.html", render_page(markdown, args.out, sliders, title=title, say=say))
-    lines = [f"wrote {args.out / 'report.md'}, report.html, {len(tables)} tables, {len(set(document.shown))} figures"]
-    lines.append(f"yours to edit: {args.out / 'about.toml'} and {args.out / 'text'}/*.md; then build again")
-    if args.web:
-        size = write_light(markdown, args.out, args.web, sliders, title=title, say=say)
-        lines.append(f"wrote a light copy of {size / 1e6:.1f} MB to {args.web}")
+    write(out / "report.md", markdown.replace(f"{SLIDERS}\n\n", ""))
+    write(out / "report.html", render_page(markdown, out, sliders, title=title, say=say))
+    lines = [f"wrote {out / 'report.md'}, report.html, {len(tables)} tables, {len(set(document.shown))} figures"]
+    lines.append(f"yours to edit: {out / 'about.toml'} and {out / 'text'}/*.md; then build again")
+    if web:
+        size = write_light(markdown, out, web, sliders, title=title, say=say)
+        lines.append(f"wrote a light copy of {size / 1e6:.1f} MB to {web}")
     return lines
 
 
 def main(argv=None):
     """Build the report, and say where it is."""
-    for line in build(parse_args(argv)):
+    args = parse_args(argv)
+    images = {"data_dir": args.data_dir, "source": args.source}
+    for line in build(args.out, args.results, args.lang, shipped=args.shipped, web=args.web, **images):
         print(line)
 
 

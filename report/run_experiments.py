@@ -96,19 +96,20 @@ def run(script, *arguments):
         raise UserError(f"{script} ended with status {status}; its own line above says why")
 
 
-def train_and_score(variant, args):
-    """Return the result document of test.py on Set5 for one Variant."""
-    folder = args.runs / variant.key(args.epochs)
+def train_and_score(variant, folder, epochs, dataset, device, where):
+    """Return the result document of test.py on Set5 for one Variant.
+
+    folder: of its run. dataset: the training set. where: flags that say where images are.
+    """
     if (folder / "last.pth").exists():
         how = ["--resume", folder / "last.pth"]
     else:
         options = [word for option, value in variant.options.items() for word in ("--set", f"{option}={value}")]
-        how = ["--model", variant.model, *options, *variant.flags, "--epochs", args.epochs]
-        how += ["--dataset", args.dataset, "--out", folder]
-    run("train.py", *how, "--data-dir", args.data_dir, "--device", args.device)
+        how = ["--model", variant.model, *options, *variant.flags, "--epochs", epochs]
+        how += ["--dataset", dataset, "--out", folder]
+    run("train.py", *how, "--device", device, *where)
     with TemporaryDirectory() as out:
-        where = ["--data-dir", args.data_dir, *(["--source", args.source] if args.source else [])]
-        run("test.py", "--weights", folder / "best.pth", "--no-figures", "--out", out, "--device", args.device, *where)
+        run("test.py", "--weights", folder / "best.pth", "--no-figures", "--out", out, "--device", device, *where)
         (path,) = Path(out, "results").iterdir()
         return json.loads(path.read_text(encoding="utf-8"))
 
@@ -126,10 +127,11 @@ def main(argv=None):
         )
     paths = {key: args.out / "results" / f"Set5_x4_{key}.json" for key in wanted}
     missing = [key for key in wanted if not paths[key].exists()]
+    where = ["--data-dir", args.data_dir, *(["--source", args.source] if args.source else [])]
     for number, key in enumerate(missing, start=1):
         group, variant = wanted[key]
         print(f"\nexperiment {number} of {len(missing)}: {key}", flush=True)
-        document = train_and_score(variant, args)
+        document = train_and_score(variant, args.runs / key, args.epochs, args.dataset, args.device, where)
         own = {"label": variant.label(args.epochs), "key": key, "experiment": group}
         write_json(paths[key], document | own)
     print(f"{len(missing)} trained, {len(wanted) - len(missing)} were there: {args.out / 'results'}")

@@ -11,18 +11,6 @@ from helpers import read_json
 
 from support.command_line import ROOT
 
-# At merge: what other branches mend, to be deleted here when they are in. The tests say so when an entry is stale.
-NOT_YET_IMPORTS = set()  # (file, module that it should not import)
-NOT_YET_SHORT = set()  # (file, function of more than LONGEST lines)
-NOT_YET_WITHOUT_ARGS = {  # (file, function below main() that takes args): branches testing and report
-    ("report/build.py", "t91_images"),
-    ("report/run_experiments.py", "prepare"),
-    ("report/run_experiments.py", "train_and_score"),
-    ("test.py", "check_flags"),
-}
-# At merge: True once report/build.py reports whatever networks have results: the toy network is looked for in it.
-REPORT_IS_THE_USERS = False
-
 BELOW = {  # package: what it may import beside itself and third parties
     "utils": set(),
     "support": set(),
@@ -45,7 +33,7 @@ def sources():
 
 def scripts():
     """The files that are run: those with a line of `if __name__ == "__main__"`."""
-    return [path for path, tree in sources().items() if any("__main__" in ast.unparse(node) for node in tree.body[-1:])]
+    return [path for path in sources() if 'if __name__ == "__main__":' in (ROOT / path).read_text(encoding="utf-8")]
 
 
 def module_of(path):
@@ -86,7 +74,7 @@ def test_no_import_runs_up():
             allowed = tops if path in scripts() else BELOW.get(top, set()) | {top}
             if other in tops and (other not in allowed or module in running):
                 wrong.add((path, module))
-    assert wrong == NOT_YET_IMPORTS
+    assert wrong == set()
     assert {"train", "test", "prepare", "report.build"} <= running and tops >= BELOW.keys()
 
 
@@ -97,7 +85,7 @@ def test_training_draws_without_loading_the_report_first():
 
 def test_no_function_is_long():
     long = {(path, node.name) for path, node in functions() if node.end_lineno - node.lineno + 1 > LONGEST}
-    assert long == NOT_YET_SHORT
+    assert long == set()
 
 
 def test_args_stop_at_main():
@@ -107,7 +95,7 @@ def test_args_stop_at_main():
         if "args" in [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
         and not (path in scripts() and node.name in ("main", "parse_args"))
     }
-    assert found - READS_ARGS == NOT_YET_WITHOUT_ARGS
+    assert found == READS_ARGS
 
 
 IMPORTED = """
@@ -184,7 +172,6 @@ def test_network_of_one_file_is_listed_trained_scored_and_drawn(tree):
     assert figures, "no figure is named for it"
 
 
-@pytest.mark.skipif(not REPORT_IS_THE_USERS, reason="switched on when the rewritten report is merged")
 def test_network_of_one_file_is_in_the_report(tree):
     """After the test above, whose results it reports."""
     run_in_tree(tree, "report/build.py")
