@@ -16,7 +16,7 @@ import train
 from engine.results import SCORES, read_results
 from models import MODELS, model_options
 from report import run_experiments
-from report.build import build, parse_args
+from report.build import main
 from report.comparisons import Panel, draw_image
 from report.facts import load
 from report.words import Language
@@ -100,7 +100,7 @@ def made(folder):
         for number, one in enumerate(documents):
             write_json(folder / "results" / f"{one['dataset']}_x{one['scale']}_{one['key']}{number}.json", one)
         flags = [one for one in given if not isinstance(one, dict)]
-        build(parse_args(["--out", str(folder), "--data-dir", str(folder / "none"), *flags]))
+        main(["--out", str(folder), "--data-dir", str(folder / "none"), *flags])
         return (folder / "report.md").read_text(encoding="utf-8")
 
     return run
@@ -378,7 +378,7 @@ def test_pictures_are_shown_where_they_are_those_of_the_results(folder, made):
     assert "缺少 CARN 的图像" in text
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count(">HR</option>") == 4 and ">CARN" not in section_of_sliders(page)
-    build(parse_args(["--out", str(folder), "--web", str(folder.parent / "web")]))
+    main(["--out", str(folder), "--web", str(folder.parent / "web")])
     assert (folder.parent / "web" / "figures" / "comparison_face.webp").exists()
 
 
@@ -394,7 +394,7 @@ def test_figures_are_drawn(tmp_path):
     for one in (*sizes, document("srcnn", 30.0, options=small)):
         one["trained"]["data"] |= {"dataset": "sample", "held_out": ["coins"]}
         write_json(tmp_path / "results" / f"{one['key']}.json", one)
-    build(parse_args(["--out", str(tmp_path), "--lang", "en"]))
+    main(["--out", str(tmp_path), "--lang", "en"])
     assert (tmp_path / "tables" / "held_out.csv").exists()
     names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert names == {"curves", "images", "costs", "option_vdsr_depth", "network_srcnn", "network_vdsr", *DATA_FIGURES}
