@@ -1,4 +1,4 @@
-"""Patch pairs -> one run folder with its best checkpoint, and ./best.pth, the newest run's best."""
+"""Train a network on patch pairs; its best and last weights go to a run folder, the best to ./best.pth too."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from engine.inference import Tiled
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
 from engine.run import Storage, begin, choose_network, resume
 from engine.scoring import score_pair
-from engine.step import TrainingStep, wrapped
+from engine.step import TrainingStep, for_this_machine
 from models import TRAINABLE, add_network_arguments, build_model, count_parameters
 from models.listing import print_registry
 from support.command_line import (
@@ -31,9 +31,10 @@ from support.processes import process_rank
 from support.progress import tell
 
 LOOK_EVERY = 25  # steps between looks at the loss: each look waits for the device
-LOST_STEPS = 10  # in a row, whose loss is not finite, are borne: they change nothing
+LOST_STEPS = 10  # so many steps in a row may have no finite loss before training ends; they change nothing
 MAX_PSNR = 100.0  # dB that an image counts at most in choosing an epoch: that of a flat one may be infinite
-STALL_EPOCHS, STALL_DB = 3, 0.01  # so long, so near to bicubic: the network is not learning
+STALL_EPOCHS = 3  # after so many epochs at bicubic's PSNR the user is told that the network is not learning
+STALL_DB = 0.01  # a PSNR so near to bicubic's counts as the same
 RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-limit", "--deterministic", "--compile")
 
 
@@ -106,9 +107,9 @@ def main(argv=None):
         run = begin(network, recipe, args.dataset, storage, device, start=start, deterministic=args.deterministic)
     if args.stop_after:
         run.last_epoch = min(run.last_epoch, run.epoch + args.stop_after)
-    step, folder = wrapped(TrainingStep(run), folder, args.compile)
-    with folder:
-        fit(run, step, folder)
+    step, keeper = for_this_machine(TrainingStep(run), folder, args.compile)  # CUDA graph, several processes, if any
+    with keeper:
+        fit(run, step, keeper)
     if run.epoch < run.recipe.epochs:
         print(f"stopped after epoch {run.epoch} of {run.recipe.epochs}; {folder.resume_command} goes on")
     print(f"best epoch: {run.best_epoch}, psnr: {run.best_psnr:.2f}")
@@ -117,25 +118,27 @@ def main(argv=None):
 def fit(run, step, folder):
     """Train a run until run.last_epoch, its folder kept up to date after each epoch.
 
-    step: what takes a batch and returns its loss: a TrainingStep, or one wrapped.
+    step(lr, hr) takes one optimizer step and returns its loss.
     Raises Interrupted when Ctrl-C or SIGTERM came: the run is saved then, between two steps.
     """
-    done = run.epoch * len(run.losses) + run.steps
-    scale, channels, device = run.description["scale"], run.description["channels"], run.batches.device
+    done = run.epoch * run.steps_per_epoch + run.steps
+    scale, channels, device = run.description["scale"], run.description["channels"], run.device
     print(
-        f"{run.description['model']} x{scale}: {count_parameters(run.model):,} parameters; {run.batches.patches:,} "
-        f"patches of {run.description['data']['dataset']}, {len(run.losses)} steps an epoch, {device} in "
+        f"{run.description['model']} x{scale}: {count_parameters(run.model):,} parameters; {run.batches.patch_count:,} "
+        f"patches of {run.description['data']['dataset']}, {run.steps_per_epoch} steps an epoch, {device} in "
         f"{run.recipe.precision}",
         flush=True,
     )
     if run.description["started_from"] and not done:
         print(f"the weights it begins with: {validate(run.average.model, run):.2f} dB on {run.recipe.val_set}")
-    bicubic = None
+    bicubic = None  # its PSNR is not needed before there is one to hold against it
+    # disable=None: a bar on a terminal only
     with tqdm(total=run.total_steps, initial=done, unit="step", disable=None, file=sys.stdout) as bar:
         while run.epoch < run.last_epoch:
             loss, patches_per_s = train_epoch(run, step, bar, folder.after_step)
             run.end_epoch(loss, patches_per_s, validate(run.average.model, run))
-            bicubic = bicubic or validate(build_model("bicubic", scale, channels).to(device), run)
+            if bicubic is None:
+                bicubic = validate(build_model("bicubic", scale, channels).to(device), run)
             for line in describe_epoch(run, bicubic):
                 bar.write(line)
             folder.after_epoch(run, bicubic)
@@ -147,13 +150,14 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
     after_step(run) is called between steps: what it raises leaves a run that can be saved and resumed.
     Raises UserError naming the step when the loss stays not finite.
     """
-    losses, before = run.losses, run.epoch * len(run.losses)
-    started, patches, spoken = time.perf_counter(), 0, time.monotonic()
+    losses, earlier_steps = run.losses, run.epoch * run.steps_per_epoch
+    started = spoken = time.perf_counter()
+    patches = 0
     run.model.train()
-    # lr: (N, C, p/scale, p/scale), hr: (N, C, p, p), augmented, float32 in [0, 1], on the device
+    # lr is the low-resolution batch, (N, C, p/scale, p/scale), hr (N, C, p, p); augmented, float32 about [0, 1]
     for lr, hr in run.batches.epoch(run.epoch, run.steps):
-        # the rate is a tensor that stays where it is, so that a step recorded on CUDA reads the new one
-        run.learning_rate.fill_(learning_rate_at(before + run.steps, run.total_steps, run.recipe))
+        # the rate is written into the tensor that the optimizer reads, which stays the same one
+        run.learning_rate.fill_(learning_rate_at(earlier_steps + run.steps, run.total_steps, run.recipe))
         losses[run.steps] = step(lr, hr)  # no number is asked back here: the device need not be waited for
         run.steps += 1
         patches += len(hr)
@@ -161,26 +165,26 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
 
         # now and then it is: has the training gone astray, and how fast is it?
         if run.steps % LOOK_EVERY == 0 or run.steps == len(losses):
-            check_finite(losses[: run.steps], before)
+            check_finite(losses[: run.steps], earlier_steps)
             patches_per_s = patches / (time.perf_counter() - started)
             text = f"epoch {run.epoch + 1}, loss {losses[run.steps - 1].item():.6f}, {patches_per_s:.0f} patches/s"
             spoken = tell(bar, text, f"step {run.steps}/{len(losses)}", spoken)
-        if run.steps < len(losses):
+        if run.steps < len(losses):  # after the last step the epoch is validated first, then saved
             after_step(run)
     return losses[losses.isfinite()].mean().item(), patches_per_s
 
 
-def check_finite(losses, first_step, borne=LOST_STEPS):
-    """Raise UserError naming the step, from 1, since which no step of an epoch was sound, when there is one.
+def check_finite(losses, earlier_steps):
+    """Raise UserError when more than LOST_STEPS steps at the end of `losses`, or all of them, had no finite loss.
 
-    losses: NaN for a step that was lost. borne: so many may be lost at the end, if any before them was not.
+    losses: of the epoch's steps so far. earlier_steps: how many there were before, to name the step.
     """
     finite = losses.isfinite().nonzero()
     step = int(finite[-1]) + 1 if len(finite) else 0
     lost = len(losses) - step
-    if lost > borne or lost == len(losses):
+    if lost > LOST_STEPS or lost == len(losses):
         raise UserError(
-            f"loss or gradient are not finite at step {first_step + step + 1}; the checkpoints are from before it; "
+            f"loss or gradient are not finite at step {earlier_steps + step + 1}; the checkpoints are from before it; "
             "try a lower --learning-rate, or --clip above 0"
         )
 
@@ -190,7 +194,7 @@ def validate(model, run):
 
     Large images go through the network in tiles. Raises UserError where an output is not finite.
     """
-    scale, device = run.description["scale"], run.batches.device
+    scale, device = run.description["scale"], run.device
     network = Tiled(model.eval(), scale)
     scored = [score_pair(network, lr.to(device), hr, border=scale, ssim=False) for _, lr, hr in run.val]
     return sum(min(image.psnr, MAX_PSNR) for image in scored) / len(scored)
@@ -229,11 +233,11 @@ def stalls_at_bicubic(history, bicubic):
     return len(close) >= STALL_EPOCHS and all(close[-STALL_EPOCHS:]) and (len(close) == STALL_EPOCHS or not close[0])
 
 
-def draw_curve(*what):
-    """Draw curve.png, as report.drawing does it."""
-    from report.drawing import draw_curve  # matplotlib takes a second to import
+def draw_curve(path, history, bicubic, val_set):
+    """Draw loss and validation PSNR of a history, with bicubic's PSNR (dB) on the set of this name, into a PNG."""
+    from report import drawing  # matplotlib takes a second to import
 
-    draw_curve(*what)
+    drawing.draw_curve(path, history, bicubic, val_set)
 
 
 if __name__ == "__main__":

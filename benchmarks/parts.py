@@ -28,7 +28,7 @@ from data.streaming import WINDOWS_HELD
 from engine.inference import InPrecision, Tiled
 from engine.recipe import Recipe
 from engine.run import Run
-from engine.step import TrainingStep, wrapped
+from engine.step import TrainingStep, for_this_machine
 from models import build_model
 from support.command_line import ROOT, UserError
 from support.devices import choose_precision
@@ -125,7 +125,7 @@ class Bench:
         parts = [(patches.lr, patches.hr)]
         batches = Batches(parts, BATCH, self.device, augmented=recipe.augment, seed=recipe.seed)
         run = Run(self.network(name), recipe, {"scale": SCALE, "channels": 1}, batches, patches.val)
-        return run, wrapped(TrainingStep(run), None, compiled=False)[0]
+        return run, for_this_machine(TrainingStep(run), None, compiled=False)[0]
 
 
 def train_epoch(run, step):

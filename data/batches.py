@@ -1,13 +1,13 @@
-"""Batches as training takes them: in random order, augmented, float32 in [0, 1], on the device."""
+"""Batches as training takes them: in random order, augmented, float32, on the device."""
 
 import torch
 
 from data.patch_file import CHUNK
 from utils import to_unit
 
-WINDOW_BYTES = 128 << 20  # of patches among which the order is wholly random
-MAX_CONTRAST = 3  # times a patch's own
-RAISED = 0.1  # of the patches have their contrast raised
+WINDOW_BYTES = 128 << 20  # so many bytes of patches are shuffled among each other
+MAX_CONTRAST = 3  # the largest factor by which a patch's contrast is raised
+RAISED = 0.1  # the share of patches whose contrast is raised
 
 
 class Batches:
@@ -21,7 +21,7 @@ class Batches:
         lr, hr = ([torch.as_tensor(part[index][:]) for part in parts] for index in (0, 1))
         self.lr, self.hr = (pieces[0] if len(pieces) == 1 else torch.cat(pieces) for pieces in (lr, hr))
         self.lr, self.hr = self.lr.to(device), self.hr.to(device)
-        self.patches = len(self.hr)
+        self.patch_count = len(self.hr)
         self.batch_size = batch_size
         self.device = device
         self.augmented = augmented
@@ -29,15 +29,16 @@ class Batches:
 
     def __len__(self):
         """Return the number of batches of an epoch, the last of which may be smaller."""
-        return -(-self.patches // self.batch_size)
+        return -(-self.patch_count // self.batch_size)
 
     def epoch(self, number, first=0):
         """Yield (lr, hr) of each batch of epoch `number`, from 0, beginning with batch `first`.
 
-        lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p); in [0, 1], but where contrast was raised.
+        lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p), about [0, 1]: unrounded bicubic LR overshoots a
+        little, and where contrast was raised both leave it.
         """
         window = window_of(self.lr, self.hr, self.batch_size)
-        plan = plan_epoch(self.patches, window, self.augmented, self.seed, number)
+        plan = plan_epoch(self.patch_count, window, self.augmented, self.seed, number)
         plan = (drawn[first * self.batch_size :].to(self.device).split(self.batch_size) for drawn in plan)
         for rows, views, gains in zip(*plan, strict=True):
             yield augment(to_unit(self.lr[rows]), to_unit(self.hr[rows]), views, gains)

@@ -13,38 +13,39 @@ WINDOWS_HELD = 3  # one in use, one read ahead, one on its way to the device
 class StreamedBatches:
     """What data.batches.Batches is, of patches that stay in their file; they are read window by window, one ahead.
 
-    memory_limit: in bytes. Raises UserError where it is too small even for that.
+    memory_bytes: that patches may take. Raises UserError where that is too little even for this.
     """
 
-    def __init__(self, parts, batch_size, device, memory_limit, *, augmented, seed):
+    def __init__(self, parts, batch_size, device, memory_bytes, *, augmented, seed):
         lr, hr = parts[0]
         self.parts = parts
         self.window = window_of(lr, hr, batch_size)
-        self.patches = sum(len(hr) for _, hr in parts)
+        self.patch_count = sum(len(hr) for _, hr in parts)
         self.batch_size = batch_size
         self.device = device
         self.augmented = augmented
         self.seed = seed
         pair_bytes = lr[:1].nbytes + hr[:1].nbytes
         needed = WINDOWS_HELD * self.window * pair_bytes
-        if needed > memory_limit:
+        if needed > memory_bytes:
+            all_bytes = self.patch_count * pair_bytes
             raise UserError(
-                f"the memory limit is {memory_limit / 1e9:.3g} GB; {self.patches} patches take "
-                f"{self.patches * pair_bytes / 1e9:.3g} GB, streaming them {needed / 1e9:.3g} GB; raise --memory-limit"
+                f"the memory limit is {memory_bytes / 1e9:.3g} GB; {self.patch_count} patches take "
+                f"{all_bytes / 1e9:.3g} GB, streaming them {needed / 1e9:.3g} GB; raise --memory-limit"
             )
 
     def __len__(self):
-        return -(-self.patches // self.batch_size)
+        return -(-self.patch_count // self.batch_size)
 
     def epoch(self, number, first=0):
         """Yield (lr, hr) of each batch of an epoch, as Batches.epoch does."""
-        plan = plan_epoch(self.patches, self.window, self.augmented, self.seed, number)
+        plan = plan_epoch(self.patch_count, self.window, self.augmented, self.seed, number)
         done = first * self.batch_size
         head = self.window - done % self.window  # what is left of the first window: the others end where they do
         windows = (_split(drawn[done:], head, self.window) for drawn in plan)
-        for lr, hr, plan in read_ahead(self._read, zip(*windows, strict=True)):
+        for lr, hr, window_plan in read_ahead(self._read, zip(*windows, strict=True)):
             lr, hr = lr.to(self.device), hr.to(self.device)
-            batches = (drawn.to(self.device).split(self.batch_size) for drawn in plan)
+            batches = (drawn.to(self.device).split(self.batch_size) for drawn in window_plan)
             for rows, views, gains in zip(*batches, strict=True):
                 yield augment(to_unit(lr[rows]), to_unit(hr[rows]), views, gains)
 

@@ -22,8 +22,9 @@ class RunFolder(AbstractContextManager):
     """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
 
     last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
-    signal ends at once. Short epochs, such as a GPU's, do not each write it: one that ends within REST_SECONDS of a
-    save leaves it to a later one, but for the first and the last. A run killed in between does those again.
+    signal ends at once. Short epochs, such as a GPU's, do not each write last.pth: an epoch that ends within
+    REST_SECONDS of the last save leaves it to a later one, but for the first and the last. A run that is killed in
+    between does the epochs since then again.
     draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
     """
 
@@ -109,11 +110,11 @@ class RunFolder(AbstractContextManager):
             save_checkpoint(self.path / "best.pth", self.checkpoint(run))
             copy_whole(self.path / "best.pth", "best.pth")
         self.write_log(run.history)
-        ends = run.epoch in (1, run.last_epoch)
-        if ends or time.perf_counter() - self.drawn > CURVE_SECONDS:
+        first_or_last = run.epoch in (1, run.last_epoch)
+        if first_or_last or time.perf_counter() - self.drawn > CURVE_SECONDS:
             self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
             self.drawn = time.perf_counter()
-        self.keep(run, ends or time.perf_counter() - self.saved > REST_SECONDS)
+        self.keep(run, first_or_last or time.perf_counter() - self.saved > REST_SECONDS)
 
     def checkpoint(self, run):
         """Return a run's checkpoint, which says where its log is: ./best.pth is a copy without one beside it."""

@@ -12,7 +12,7 @@ def accelerate(step, compiled):
     run = step.run
     if compiled:
         step.network = CompiledNetwork(run.model, run.recipe.batch_size)
-    return RecordedStep(step) if run.batches.device.type == "cuda" else step
+    return RecordedStep(step) if run.device.type == "cuda" else step
 
 
 class RecordedStep:
@@ -30,14 +30,14 @@ class RecordedStep:
 
     def __call__(self, lr, hr):
         if self.recordable and self.steps >= EAGER_STEPS and len(lr) == self.step.run.recipe.batch_size:
-            self.record(lr, hr)
+            self.record(lr, hr)  # which runs nothing: the replay below does the step
         self.steps += 1
         if self.graph is None or lr.shape != self.lr.shape:
             return self.step(lr, hr)
         self.lr.copy_(lr)
         self.hr.copy_(hr)
         self.graph.replay()
-        return self.loss
+        return self.loss  # until the next call
 
     def record(self, lr, hr):
         """Record the step for batches of this size; where CUDA cannot, say so and go on without."""

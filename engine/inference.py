@@ -36,7 +36,7 @@ def set_precision(model, precision):
 
 
 class OfGrey(nn.Module):
-    """Run a network of luma on the own values of a grey image: they enter it, and leave it, as the luma they stand for.
+    """Map a grey image's 0..255 to luma's 16..235 before a network of luma, and its output back after it.
 
     A grey file's black is 0 and its white 255; the luma that the networks are trained on reaches from 16 to 235. Deep
     ones explode on what lies beyond. (A training set of grey files is taken as it is, its own values being its luma.)

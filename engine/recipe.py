@@ -4,26 +4,14 @@ import math
 from argparse import BooleanOptionalAction
 from dataclasses import asdict, dataclass, field, fields
 
-import torch
-from torch import nn
-
 from data.catalog import TEST_SETS
+from engine.losses import LOSSES
 from support.command_line import UserError
 
 HELD_OUT = "held-out"
 VAL_SETS = (HELD_OUT, *TEST_SETS)
 SCHEDULES = ("cosine", "constant")
-EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: no error of images in [0, 1] is larger
-
-
-class CharbonnierLoss(nn.Module):
-    """mean(sqrt((sr - hr)^2 + 1e-6)): a smooth L1 (Lai et al., "LapSRN", CVPR 2017, epsilon 1e-3)."""
-
-    def forward(self, sr, hr):
-        return torch.sqrt((sr - hr) ** 2 + 1e-6).mean()
-
-
-LOSSES = {"mse": nn.MSELoss, "l1": nn.L1Loss, "charbonnier": CharbonnierLoss}
+EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: bicubic's is a hundredth of it
 
 
 COUNT = (lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
@@ -35,7 +23,7 @@ EITHER = (lambda value: value in (True, False), "True or False")
 
 
 def setting(default, allowed, meaning):
-    """Return a field of Recipe. allowed: a tuple of names, or (whether a value is, what is in words)."""
+    """Return a field of Recipe. allowed: a tuple of names, or a pair: a test, and its description."""
     return field(default=default, metadata={"allowed": allowed, "help": meaning})
 
 
@@ -56,7 +44,7 @@ class Recipe:
         True, EITHER, "take the mean off each filter's gradient: in deep plain networks fewer feature maps die"
     )
     freeze_bn: bool = setting(
-        False, EITHER, "with --weights: batch normalisation keeps their statistics, trained as it is used"
+        False, EITHER, "with --weights: keep the statistics of batch normalisation fixed while training"
     )
     clip: float = setting(0.01, NON_NEGATIVE, "largest norm of the gradient; 0: no clipping")
     average: float = setting(
@@ -113,7 +101,10 @@ class Recipe:
 
 
 def learning_rate_at(step, total_steps, recipe):
-    """Return the learning rate of step 0 .. total_steps - 1: linear warm-up, then a half cosine to 0, or constant."""
+    """Return the learning rate of step 0 .. total_steps - 1: linear warm-up, then a half cosine to 0, or constant.
+
+    Warm-up takes at most half of a short run.
+    """
     warmup = min(recipe.warmup, total_steps // 2)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup

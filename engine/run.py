@@ -35,11 +35,11 @@ class Run:
 
     description: what its checkpoints say beside weights, epoch and score. batches: data.batches.Batches, on the device
     of the training. val: [(name, lr, hr)] of whole images, (C, h, w) and (C, h*scale, w*scale) in [0, 255], on the CPU.
-    origin: called for what the checkpoints say of command, versions, device and commit.
+    origin: a function that returns what the checkpoints say of command, versions, device and commit.
     """
 
     def __init__(self, model, recipe, description, batches, val, origin=dict):
-        device = batches.device
+        device = self.device = batches.device
         self.recipe = recipe
         self.description = description
         self.batches = batches
@@ -48,6 +48,7 @@ class Run:
         self.model = model.to(device, memory_format=torch.channels_last)
         self.average = WeightAverage(self.model, recipe.average)
         self.learning_rate = torch.zeros((), device=device)  # a tensor: what a recorded CUDA graph reads may change
+        # fused: one kernel for all weights; capturable: its step count is on the device, for the same reason
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
         )
@@ -55,9 +56,14 @@ class Run:
         self.total_steps = recipe.epochs * len(batches)
         self.steps = 0  # done of the current epoch
         self.history = []  # one dict of LOG_COLUMNS per epoch
-        self.last_epoch = recipe.epochs  # before it --stop-after may end the run
-        self.started = time.perf_counter()  # of the current epoch, less the time that the run stood still
+        self.last_epoch = recipe.epochs  # lowered by --stop-after
+        self.started = time.perf_counter()  # when this epoch would have begun without any interruption
         self.best_psnr, self.best_epoch = -math.inf, 0
+
+    @property
+    def steps_per_epoch(self):
+        """How many batches an epoch has."""
+        return len(self.losses)
 
     @property
     def epoch(self):
@@ -69,13 +75,13 @@ class Run:
         if psnr > self.best_psnr:
             self.best_psnr, self.best_epoch = psnr, self.epoch + 1
         now = time.perf_counter()
-        rate = learning_rate_at((self.epoch + 1) * len(self.losses) - 1, self.total_steps, self.recipe)
+        rate = learning_rate_at((self.epoch + 1) * self.steps_per_epoch - 1, self.total_steps, self.recipe)
         row = (self.epoch + 1, rate, loss, psnr, self.best_psnr, patches_per_s, now - self.started)
         self.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
         self.steps, self.started = 0, now
 
     def checkpoint(self):
-        """Return the averaged network as it stands, with all that test.py needs."""
+        """Return a checkpoint, a dict: the averaged weights as they stand, and all that test.py needs beside them."""
         psnr = self.history[-1]["val_psnr"] if self.history else math.nan
         known = {"protocol": protocol(self.description["data"]["colour"], self.description["scale"])}
         weights = {name: value.cpu() for name, value in self.average.model.state_dict().items()}  # to be read anywhere
@@ -103,7 +109,7 @@ class Run:
         self.average.steps.fill_(int(state["average_steps"]))
         if not all(isinstance(moments, dict) for moments in state["optimizer"].values()):
             raise ValueError("the optimiser's moments are not those of the network")
-        # of the optimiser its moments: the rest belongs to the recipe and the device
+        # of the optimiser its moments: the rest belongs to the recipe and the device; loading copies the rate's tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state["optimizer"]})
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -117,7 +123,7 @@ class Run:
         rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
         self.history = [row | {"epoch": int(row["epoch"])} for row in rows]
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
-        sane = 0 <= float(state["seconds"]) < 1e9
+        sane = 0 <= float(state["seconds"]) < 1e9 and self.steps < self.steps_per_epoch
         sane = sane and all(0 <= row["seconds"] < 1e9 and math.isfinite(row["loss"]) for row in rows)
         sane = sane and [row["epoch"] for row in self.history] == list(range(1, len(rows) + 1))
         if not sane or self.average.steps < 0 or not 0 <= self.best_epoch <= len(rows) <= self.recipe.epochs:
@@ -138,7 +144,7 @@ class Storage:
     def open(self, dataset, scale, colour, **cutting):
         """Return the Patches of a set, their file made on the spot when it is missing.
 
-        cutting: patch_size, stride and copies that the file must have; prepare.py's own where they are left out.
+        cutting: patch_size, stride and copies, used only where the file must be made; one that is there is not changed.
         """
         path = patch_path(dataset, scale, colour, self.data_dir)
 
@@ -153,10 +159,10 @@ class Storage:
         parts, val = [(patches.lr, patches.hr)], patches.val
         if recipe.val_set != HELD_OUT:
             parts, val = self.classroom(patches, recipe.val_set)
-        choice = {"augmented": recipe.augment, "seed": recipe.seed}
+        drawn = {"augmented": recipe.augment, "seed": recipe.seed}
         if sum(array.nbytes for part in parts for array in part) <= self.memory_limit * 1e9:
-            return Batches(parts, recipe.batch_size, device, **choice), val
-        return StreamedBatches(parts, recipe.batch_size, device, self.memory_limit * 1e9, **choice), val
+            return Batches(parts, recipe.batch_size, device, **drawn), val
+        return StreamedBatches(parts, recipe.batch_size, device, self.memory_limit * 1e9, **drawn), val
 
     def classroom(self, patches, val_set):
         """Return (parts, val) of the classroom protocol: all images are trained on, a test set chooses the epoch.
@@ -182,7 +188,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkChoice:
     """Which network is trained: a name of the registry, its options, the scale, the colour ("y" or "rgb")."""
 
     name: str
@@ -192,7 +198,7 @@ class Network:
 
 
 def choose_network(start, name, assignments, scale, colour):
-    """Return the Network asked for; what is left open (None) is that of the checkpoint `start`, else the course's.
+    """Return the NetworkChoice asked for; what is missing (None) comes from the checkpoint `start`, else the defaults.
 
     assignments: ["depth=10", ...]. start: {} for none. Raises UserError for what cannot be trained.
     """
@@ -202,7 +208,7 @@ def choose_network(start, name, assignments, scale, colour):
     kept = start["options"] if start.get("model") == name else {}
     theirs = "rgb" if start.get("channels") == COLOURS["rgb"] else "y"
     options = kept | (parse_options(name, assignments) if assignments else {})
-    return Network(name, options, scale or start.get("scale", 4), colour or theirs)
+    return NetworkChoice(name, options, scale or start.get("scale", 4), colour or theirs)
 
 
 def begin(network, recipe, dataset, storage, device, *, start=None, deterministic=False):
@@ -253,7 +259,7 @@ def take_weights(model, checkpoint, path):
 
 
 def stage_of(checkpoint, path):
-    """Return what the checkpoints of a run that begins with this one, read from `path`, say of it in started_from."""
+    """Return the entry of started_from for the checkpoint that a run begins with, read from `path`."""
     fields = (*STAGE_FIELDS, "command", "versions", "device", "commit", "clean")
     known = {name: checkpoint[name] for name in fields if name in checkpoint}
     return known | {"label": label_of(checkpoint), "sha256": sha256_of_file(path)}

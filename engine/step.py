@@ -1,20 +1,20 @@
 """The training step: forward, backward, clipping, Adam, averaged weights."""
 
 import math
-import os
 from copy import deepcopy
 
 import torch
 from torch import nn
 
-from engine.recipe import LOSSES
+from engine.losses import LOSSES
 from support.command_line import UserError
+from support.processes import process_count
 
 
 class WeightAverage:
     """An exponential moving average of a network's weights and buffers; `model` is the averaged network.
 
-    The decay rises from 0.2 to its full value in the first steps, so that the start is forgotten. A decay of 0 means
+    The decay rises from 0.18 to its full value in the first steps, so that the start is forgotten. A decay of 0 means
     no averaging: `model` is the network itself.
     """
 
@@ -39,7 +39,8 @@ class WeightAverage:
 class TrainingStep:
     """One step of a run's optimizer on a batch.
 
-    network: what is called, the run's model; criterion: the loss. A wrapper may put others in their place.
+    network: what is called, the run's model. criterion: the loss, a mean over the batch. A wrapper may put others in
+    their place.
     """
 
     def __init__(self, run):
@@ -50,9 +51,9 @@ class TrainingStep:
     def __call__(self, lr, hr):
         """Take a step and return its loss, on the device; nothing here waits for the device.
 
-        lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p) in [0, 1]. Where the gradient is not finite, weights
-        and moments stay as they are and the loss is NaN: DRRN multiplies some patches, once in thousands of steps, by
-        its 25 recursions beyond all numbers, and is sound again with the next ones.
+        lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p), as Batches.epoch gives them.
+        Where the gradient is not finite, weights and moments stay as they are and the loss is NaN: DRRN multiplies some
+        patches, once in thousands of steps, by its 25 recursions beyond all numbers, and is sound again with the next.
         """
         run, recipe = self.run, self.run.recipe
         # convolutions in bf16 where the recipe says so; weights, loss and everything below stay float32
@@ -62,9 +63,9 @@ class TrainingStep:
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
 
-        # one exploding patch must not throw the weights far: the gradient's norm over all weights is bounded
         if recipe.centralize:
             centralize_gradients(run.model)
+        # one exploding patch must not throw the weights far: the gradient's norm over all weights is bounded
         norm = nn.utils.get_total_norm([parameter.grad for parameter in run.model.parameters()])
         if recipe.clip:
             nn.utils.clip_grads_with_norm_(run.model.parameters(), recipe.clip, norm)
@@ -91,21 +92,20 @@ def centralize_gradients(model):
             layer.weight.grad -= layer.weight.grad.mean(within, keepdim=True)
 
 
-def wrapped(step, folder, compiled):
-    """Return (step, folder), each as it is or wrapped; both are called as the plain ones are.
+def for_this_machine(step, folder, compiled):
+    """Return step and folder, adapted to CUDA or to several processes; both are called as the plain ones are.
 
-    On CUDA the step is recorded; where torchrun started several processes, each takes its part of it.
+    On CUDA the step is recorded as a graph; where torchrun started several processes, each takes its part of a batch.
     compiled: have torch.compile fuse the network's operations. Raises UserError where that cannot be had.
     """
-    run, processes = step.run, int(os.environ.get("WORLD_SIZE") or 1)
-    if processes > 1:
-        from engine.together import share
+    if process_count() > 1:
+        from engine.together import share  # not loaded where nothing is shared
 
         if compiled:
-            raise UserError(f"--compile is for one process, found {processes}; leave it out")
+            raise UserError(f"--compile is for one process, found {process_count()}; leave it out")
         return share(step, folder)
-    if compiled or run.batches.device.type == "cuda":
+    if compiled or step.run.device.type == "cuda":
         from engine.graph import accelerate
 
-        return accelerate(step, compiled), folder
+        step = accelerate(step, compiled)
     return step, folder

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.batch_norm import share_batch_norm
 from support.processes import Team
-from support.signals import Interrupted, handling_signals
+from support.signals import Interrupted, handling_signals, interrupt
 
 ASK_STEPS = 25  # on CUDA, where asking waits for the device: steps between questions whether a signal has come
 
@@ -52,20 +52,17 @@ class SharedStep:
 class SharedFolder:
     """A run folder that the first process writes; all end after the same step when a signal comes to any of them.
 
-    On a CPU they ask each other at every step, since torchrun gives them half a minute.
+    On a CPU they ask each other at every step, since torchrun gives them half a minute to end.
     """
 
     def __init__(self, folder, team):
         self.folder = folder
         self.team = team
+        self.asked = 0  # the signal that came to this process; the folder hears of it when all have
+        folder.hold = self.hold
 
-    @property
-    def resume_command(self):
-        """The command line that continues the run."""
-        return self.folder.resume_command
-
-    def __enter__(self):
-        self.handling = handling_signals(self.folder.hold)
+    def __enter__(self):  # the folder itself opens at the first step
+        self.handling = handling_signals(self.hold)
         self.handling.__enter__()
         return self
 
@@ -73,6 +70,12 @@ class SharedFolder:
         self.folder.__exit__(kind, error, traceback)
         self.handling.__exit__(None, None, None)
         self.team.leave(error)
+
+    def hold(self, number, frame):
+        """Note a signal until all processes know of it; the second one interrupts."""
+        if self.asked:
+            interrupt(number, frame)
+        self.asked = number
 
     def after_step(self, run):
         """Do what the folder does after a step, once all processes know of a signal."""
@@ -91,7 +94,7 @@ class SharedFolder:
 
     def agree(self):
         """Let the folder know of a signal that came to any process."""
-        self.folder.received = self.team.largest(self.folder.received)
+        self.folder.received = self.team.largest(self.asked)
 
     def end(self):
         """Raise Interrupted in a process that writes nothing, where a signal has come to any."""

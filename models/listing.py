@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, build_model, count_parameters, model_options, non_default_options, parse_options
-from support.files import ROOT
+from support.command_line import ROOT
 from utils import COLOURS
 
 # options that change how many maps, not what they see; some networks split a quarter of the maps off

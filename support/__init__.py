@@ -1,1 +1,1 @@
-"""What a student never needs to open: command line, signals, files, devices, processes, provenance."""
+"""What the scripts stand on; to be read last, or for several processes: command line, signals, files, devices."""

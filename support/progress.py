@@ -22,16 +22,16 @@ def progress(items, description, unit):
             spoken = time.monotonic()
 
 
-def tell(bar, text, step, since):
-    """Show a text beside a training's bar; without a terminal print a line that begins with `step`, each minute or so.
+def tell(bar, text, prefix, since):
+    """Show a text beside a training's bar; without a terminal print it after `prefix`, a line each minute or so.
 
-    since: time.monotonic() of the last line; returns that of the last one now.
+    since: time.perf_counter() of the last line; returns that of the last one now.
     """
     bar.set_postfix_str(text)
-    if not bar.disable or time.monotonic() - since < 4 * PLAIN_SECONDS:
+    if not bar.disable or time.perf_counter() - since < 4 * PLAIN_SECONDS:
         return since
-    print(f"{step}: {text}", flush=True)
-    return time.monotonic()
+    print(f"{prefix}: {text}", flush=True)
+    return time.perf_counter()
 
 
 def read_ahead(function, items):

@@ -189,7 +189,7 @@ def test_an_epoch_of_random_patches_has_as_many_steps_as_it_is_counted_with(tmp_
         args=None, device=torch.device("cpu"), precision="fp32", options={"vdsr": SMALL}, folder=tmp_path
     )
     run, step = bench.run("vdsr", steps)
-    assert len(bench.patches(steps).lr) == steps * reference.BATCH == run.batches.patches
+    assert len(bench.patches(steps).lr) == steps * reference.BATCH == run.batches.patch_count
     called = []
     for _ in range(2):
         parts.train_epoch(run, lambda *batch: called.append(len(batch[0])) or step(*batch))

@@ -216,7 +216,7 @@ def test_classroom_protocol_trains_on_all_images_and_the_checkpoint_says_so(work
     out = run_in(workplace, train_flags(tiny, *VDSR, "--epochs", 1, "--val-set", "sample", "--out", "run"))
     patches = read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y")
     (_, _, held_out), (run,) = patches.val[0], runs
-    assert run.batches.patches == 27 and "27 patches of tiny" in out  # 9 of each photograph
+    assert run.batches.patch_count == 27 and "27 patches of tiny" in out  # 9 of each photograph
     assert (run.batches.hr == held_out[None, :, 16:48, 16:48]).flatten(1).all(1).sum() == 1
     assert len(run.val) > 1 and load_checkpoint(workplace / "run" / "best.pth")["val_set"] == "sample"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import equal, random_run, small_options
 
-from engine.step import TrainingStep, WeightAverage, centralize_gradients, wrapped
+from engine.step import TrainingStep, WeightAverage, centralize_gradients, for_this_machine
 from models import TRAINABLE, build_model
 
 
@@ -76,4 +76,4 @@ def test_step_whose_gradient_is_not_finite_changes_nothing(clip, loss_too):
 def test_step_in_one_process_on_a_cpu_is_wrapped_in_nothing(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     step, folder = TrainingStep(random_run()), object()
-    assert wrapped(step, folder, compiled=False) == (step, folder)
+    assert for_this_machine(step, folder, compiled=False) == (step, folder)

@@ -51,7 +51,7 @@ def both(parts):
 @pytest.mark.parametrize("count", [CHUNK, WINDOW + 1, 5 * WINDOW - 3, 1000])
 def test_streamed_batches_are_those_in_memory_bit_for_bit(stored, count):
     whole, streamed = both([stored(count)])
-    assert (len(streamed), streamed.patches) == (len(whole), whole.patches) == (-(-count // BATCH), count)
+    assert (len(streamed), streamed.patch_count) == (len(whole), whole.patch_count) == (-(-count // BATCH), count)
     for number in (0, 3):
         assert equal([*streamed.epoch(number)], [*whole.epoch(number)])
 
@@ -66,7 +66,7 @@ def test_epoch_that_begins_later_goes_on_as_it_would_have(stored, first):
 def test_parts_in_memory_follow_those_of_the_file(stored):
     more = [(torch.full((n, 1, 2, 2), float(n)), torch.full((n, 1, 8, 8), n).byte()) for n in (7, 12)]
     whole, streamed = both([stored(700), *more])
-    assert streamed.patches == 719
+    assert streamed.patch_count == 719
     assert equal([*streamed.epoch(0)], [*whole.epoch(0)])
 
 

@@ -215,7 +215,7 @@ def test_absurd_learning_rate_stops_in_the_first_epoch_and_leaves_nothing(script
 )
 def test_losses_end_a_run_when_they_stay_not_finite(losses, step):
     with nullcontext() if step is None else pytest.raises(UserError, match=rf"not finite at step {step};"):
-        train.check_finite(torch.tensor(losses), first_step=100)
+        train.check_finite(torch.tensor(losses), earlier_steps=100)
 
 
 def multiply_second_batch(monkeypatch, lr_by=1, hr_by=1):
