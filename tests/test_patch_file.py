@@ -60,7 +60,7 @@ def test_patch_file_holds_crops_of_each_whole_images_lr_and_hr_and_the_held_out_
         lr = imresize(hr.astype(np.float32) if colour == "y" else hr, 1 / scale)
         expected[image.name] = {"lr": lr.transpose(2, 0, 1), "hr": hr.transpose(2, 0, 1)}
 
-    with h5py.File(path) as file:
+    with h5py.File(path, locking=False) as file:
         attributes = dict(file.attrs)
         assert {key: attributes[key] for key in ("format", "format_version", "dataset", "scale", "colour")} == {
             "format": "sr-patches",
@@ -91,7 +91,7 @@ def test_patch_file_holds_crops_of_each_whole_images_lr_and_hr_and_the_held_out_
 def test_file_reads_back_as_it_was_written(build, colour):
     path = build(4, colour)
     read = read_patches(path, dataset="mine", scale=4, colour=colour)
-    with h5py.File(path) as file:
+    with h5py.File(path, locking=False) as file:
         np.testing.assert_array_equal(read.lr, file["lr"])
         np.testing.assert_array_equal(read.hr, file["hr"])
         assert [name for name, *_ in read.val] == list(file["val"])
@@ -105,7 +105,7 @@ def test_file_reads_back_as_it_was_written(build, colour):
 @pytest.mark.parametrize(("scale", "patch_size"), [(4, 40), (8, None), (3, None)])
 def test_without_a_stride_patches_lie_side_by_side(build, scale, patch_size):
     path = build(scale, patch_size=patch_size, stride=None)
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         assert file.attrs["stride"] == file.attrs["patch_size"] == (patch_size or 76 // scale * scale)
 
 

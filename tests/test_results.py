@@ -96,4 +96,5 @@ def test_file_that_is_no_json_is_refused(tmp_path):
 )
 def test_log_that_a_spreadsheet_has_changed_is_none(tmp_path, text):
     (tmp_path / "log.csv").write_text(text)
-    assert read_log(tmp_path / "log.csv") == read_log(tmp_path / "missing.csv") == []
+    trained = {"epoch": 1, "val_psnr": 2.0}
+    assert read_log(tmp_path / "log.csv", trained) == read_log(tmp_path / "missing.csv", trained) == []

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from hashlib import sha256
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from helpers import (
     PHOTOGRAPH,
     cases,
     clean_run,
+    edited,
     read_json,
     refused,
     run_in,
@@ -201,10 +203,25 @@ def test_scores_lie_beside_the_run_too_with_its_log_and_never_beside_shipped_wei
     for document in (*written, plain, ensemble):
         assert [row["val_psnr"] for row in document["history"]] == [29.0, 29.5, 30.0]
     assert sorted(path.name for path in weights.iterdir()) == ["vdsr_x4.csv", "vdsr_x4.pth"]
-    with open(runs / "log.csv", "w") as file:  # of another run
+    with open(runs / "log.csv", "w") as file:  # of another run: nothing of this one is put beside it
         file.write("epoch,loss,val_psnr\n3,0.2,31.0\n")
-    scored(script, workplace, runs / "best.pth")
-    assert read_json(runs / "scores_shots.json")["history"] == []
+    (runs / "scores_shots.json").unlink()
+    (document,) = scored(script, workplace, runs / "best.pth")[1].values()
+    assert document["history"] == [] and not (runs / "scores_shots.json").exists()
+
+
+def test_copy_of_a_best_checkpoint_finds_its_log_and_leaves_its_scores_in_the_run_folder(script, workplace):
+    """./best.pth is what the course's command scores."""
+    run = workplace / "runs" / "vdsr_x4"
+    small_set(workplace / "shots")
+    small_checkpoint(run / "best.pth")
+    with edited(run / "best.pth") as checkpoint:
+        checkpoint["run"] = "runs/vdsr_x4"
+    (run / "log.csv").write_text("epoch,loss,val_psnr\n1,0.5,29.0\n3,0.2,30.0\n")
+    shutil.copy(run / "best.pth", workplace / "best.pth")
+    (document,) = scored(script, workplace, workplace / "best.pth")[1].values()
+    assert [row["val_psnr"] for row in document["history"]] == [29.0, 30.0]
+    assert (run / "scores_shots.json").exists()
 
 
 def test_sample_set_is_scored_under_its_own_name(script, workplace):
