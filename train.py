@@ -93,17 +93,22 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list:
         return print_registry(args.model, args.assignments, args.scale or 4, args.colour or "y")
-    device = choose_device(args.device)
+    device, first = choose_device(args.device), process_rank() == 0  # of several processes the first one writes
     prepare_for_training(args.deterministic)
     storage = Storage(args.data_dir, args.source, args.memory_limit)
     if args.resume:
         run = resume(args.resume, storage, device, args.deterministic)
         folder = RunFolder.for_resumed(args.resume, run, draw_curve)
+        if first:
+            folder.check()
+        print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
     else:
         start = (load_checkpoint(args.weights), args.weights) if args.weights else None
         network = choose_network(start[0] if start else {}, args.model, args.assignments, args.scale, args.colour)
         folder = RunFolder.for_new(args.out, network, draw_curve)
         recipe = Recipe.of(args)
+        if first:
+            folder.check()
         run = begin(network, recipe, args.dataset, storage, device, start=start, deterministic=args.deterministic)
     if args.stop_after:
         run.last_epoch = min(run.last_epoch, run.epoch + args.stop_after)
@@ -129,7 +134,7 @@ def fit(run, step, folder):
         f"{run.recipe.precision}",
         flush=True,
     )
-    if run.description["started_from"] and not done:
+    if run.description.get("started_from") and not done:
         print(f"the weights it begins with: {validate(run.average.model, run):.2f} dB on {run.recipe.val_set}")
     bicubic = None  # its PSNR is not needed before there is one to hold against it
     # disable=None: a bar on a terminal only
@@ -169,8 +174,7 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
             patches_per_s = patches / (time.perf_counter() - started)
             text = f"epoch {run.epoch + 1}, loss {losses[run.steps - 1].item():.6f}, {patches_per_s:.0f} patches/s"
             spoken = tell(bar, text, f"step {run.steps}/{len(losses)}", spoken)
-        if run.steps < len(losses):  # after the last step the epoch is validated first, then saved
-            after_step(run)
+        after_step(run)
     return losses[losses.isfinite()].mean().item(), patches_per_s
 
 

@@ -3,13 +3,13 @@
 import csv
 import shlex
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 from engine.checkpoint import save_checkpoint
 from engine.run import LOG_COLUMNS
-from support.command_line import UserError, describe_os_error
+from support.command_line import UserError, describe_os_error, is_plain_text
 from support.files import check_writable, copy_whole, held_by_one, written_whole
 from support.signals import Interrupted, handling_signals, interrupt
 
@@ -18,7 +18,7 @@ REST_SECONDS = 10  # after a save: epochs that end within it leave last.pth to a
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 
 
-class RunFolder(AbstractContextManager):
+class RunFolder:
     """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
 
     last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
@@ -28,43 +28,45 @@ class RunFolder(AbstractContextManager):
     draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
     """
 
-    def __init__(self, path, draw, numbered=False):
-        """Check that the folder can be used; nothing is made yet. numbered: a taken name gets a number."""
+    def __init__(self, path, draw, *, numbered=False, resumed=None):
+        """Nothing is made yet. numbered: a taken name gets a number. resumed: the Run that goes on."""
         self.path = Path(path)
         self.draw = draw
         self.numbered = numbered
+        self.resumed = resumed
         self.received = 0  # the signal that asked to end
         self.saved = self.drawn = time.perf_counter()
         self.held = ExitStack()
         self.is_open = False
-        check_writable(self.path)
-        check_writable(Path("."))  # for ./best.pth
 
     @classmethod
     def for_new(cls, out, network, draw):
-        """Return the folder of a new run: `out`, or runs/<model>_x<scale>, numbered where that is taken.
-
-        Raises UserError where `out` holds a run already.
-        """
-        if out and (out / "last.pth").exists():
-            raise UserError(f"{out} holds a run; choose another --out, or continue it with --resume {out}/last.pth")
+        """Return the folder of a new run: `out`, or runs/<model>_x<scale>, numbered where that is taken."""
         name = f"{network.name}_x{network.scale}{'' if network.colour == 'y' else '_' + network.colour}"
         return cls(out or Path("runs") / name, draw, numbered=not out)
 
     @classmethod
     def for_resumed(cls, path, run, draw):
-        """Return the folder in which a run goes on; ./best.pth, the newest run's, is that run's again."""
-        folder = cls(path.parent, draw)
-        best = folder.path / "best.pth"
-        if run.best_epoch and not best.exists():
+        """Return the folder in which the run of a last.pth goes on."""
+        return cls(path.parent, draw, resumed=run)
+
+    def check(self):
+        """Raise UserError where the folder cannot be used; nothing is made yet."""
+        check_writable(self.path.parent if self.numbered else self.path)
+        check_writable(Path("."))  # for ./best.pth
+        best, last = self.path / "best.pth", self.path / "last.pth"
+        if not (self.resumed or self.numbered) and last.exists():
+            raise UserError(f"{self.path} holds a run; choose another --out, or continue it with --resume {last}")
+        if self.resumed and self.resumed.best_epoch and not best.exists():
             raise UserError(
-                f"{folder.path}: best.pth, the weights of epoch {run.best_epoch}, is missing beside {path.name}; copy "
-                f"it there too, or begin a new run with --weights {path}"
+                f"{best}, the weights of epoch {self.resumed.best_epoch}, is missing beside last.pth; copy it there, "
+                f"too, or begin a new run with --weights {last}"
             )
-        if run.best_epoch:
-            copy_whole(best, "best.pth")
-        print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
-        return folder
+
+    def __enter__(self):
+        if self.resumed and self.resumed.best_epoch:  # ./best.pth is the newest run's, which is this one again
+            copy_whole(self.path / "best.pth", "best.pth")
+        return self
 
     def __exit__(self, *error):
         self.held.close()
@@ -96,7 +98,10 @@ class RunFolder(AbstractContextManager):
 
     def after_step(self, run):
         """Save the run where that is due; raise Interrupted where a signal has asked to end."""
-        self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
+        if not self.is_open:
+            self.open()
+        if run.steps < len(run.losses):  # after its last step an epoch is validated first, then saved
+            self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self, run, bicubic):
         """Write best.pth when the epoch was the best, log.csv, curve.png and last.pth where they are due.
@@ -112,13 +117,17 @@ class RunFolder(AbstractContextManager):
         self.write_log(run.history)
         first_or_last = run.epoch in (1, run.last_epoch)
         if first_or_last or time.perf_counter() - self.drawn > CURVE_SECONDS:
-            self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
+            try:
+                self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
+            except PermissionError as error:  # on Windows, where a viewer shows it
+                print(f"note: {describe_os_error(error)}; close it elsewhere", flush=True)
             self.drawn = time.perf_counter()
         self.keep(run, first_or_last or time.perf_counter() - self.saved > REST_SECONDS)
 
     def checkpoint(self, run):
         """Return a run's checkpoint, which says where its log is: ./best.pth is a copy without one beside it."""
-        return run.checkpoint() | {"run": self.path.as_posix()}
+        path = self.path.as_posix()
+        return run.checkpoint() | {"run": path if is_plain_text(path) else ""}  # other text no checkpoint may hold
 
     def write_log(self, history):
         """Write log.csv, a row per epoch."""
@@ -132,14 +141,13 @@ class RunFolder(AbstractContextManager):
 
     def keep(self, run, due):
         """Write last.pth if it is due or a signal has come, and raise Interrupted in the latter case."""
-        if not self.is_open:
-            self.open()
-        if due or self.received:
+        received = self.received  # read once: what comes while this is going on waits for the next step
+        if due or received:
             save_checkpoint(self.path / "last.pth", self.checkpoint(run) | {"training": run.state()})
             self.saved = time.perf_counter()
-        if self.received:
+        if received:
             where = f"step {run.steps} of epoch {run.epoch + 1}" if run.steps else f"epoch {run.epoch}"
-            raise Interrupted(self.received, f"stopped after {where}; {self.resume_command} goes on")
+            raise Interrupted(received, f"stopped after {where}; {self.resume_command} goes on")
 
     @property
     def resume_command(self):

@@ -12,6 +12,7 @@ def accelerate(step, compiled):
     run = step.run
     if compiled:
         step.network = CompiledNetwork(run.model, run.recipe.batch_size)
+        step = CompiledStep(step)
     return RecordedStep(step) if run.device.type == "cuda" else step
 
 
@@ -64,8 +65,19 @@ class CompiledNetwork:
     def __call__(self, lr):
         if len(lr) != self.batch_size:
             return self.network(lr)
+        return self.compiled(lr)
+
+
+class CompiledStep:
+    """A training step whose network is compiled: forward in its first call, backward in loss.backward()."""
+
+    def __init__(self, step):
+        self.step = step
+        self.run = step.run
+
+    def __call__(self, lr, hr):
         try:
-            return self.compiled(lr)
+            return self.step(lr, hr)
         except RuntimeError as error:
             if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise UserError(

@@ -141,21 +141,27 @@ def run_folder(weights, trained):
 
     It is where the checkpoint lies, or for a copy of it, such as ./best.pth, where the checkpoint says.
     """
-    for folder in (weights.parent, weights.parent / trained.get("run", "")):
+    named = trained.get("run")
+    if not isinstance(named, str) or named.replace("\\", "/").startswith("//"):  # Windows would ask another machine
+        named = ""
+    for folder in (weights.parent, weights.parent / named):
         if read_log(folder / "log.csv", trained):
             return folder
     return None
 
 
 def read_log(path, trained):
-    """Return the rows of a log.csv as numbers; [] where the file is missing, no such log, or that of another run."""
+    """Return the rows of a log.csv as numbers; [] where the file is missing, no such log, or that of another run.
+
+    A spreadsheet may have been at it.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
         rows = [row | {"epoch": int(row["epoch"]), "val_psnr": row["val_psnr"]} for row in rows]
         scored = {row["epoch"]: row["val_psnr"] for row in rows}
         return rows if scored.get(trained["epoch"]) == trained["val_psnr"] else []
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error):  # a spreadsheet may have been at it
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, csv.Error):
         return []
 
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from data.batches import Batches
 from data.catalog import TEST_SETS, load_images
 from data.degradation import degrade, shrink
-from data.patch_file import patch_path, prepare_patches, read_patches
+from data.patch_file import patch_path, prepare_command, prepare_patches, read_patches
 from data.patches import copies_of, cut_patches
 from data.streaming import StreamedBatches
 from engine.batch_norm import freeze_batch_norm
@@ -24,7 +23,7 @@ from support.command_line import UserError
 from support.devices import choose_precision
 from support.files import sha256_of_file
 from support.processes import first_makes
-from support.provenance import provenance
+from support.provenance import ask_provenance, provenance
 from utils import COLOURS, protocol
 
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
@@ -217,7 +216,7 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
     start: (checkpoint, path) of trained weights to begin with instead of random ones.
     """
     # asked in a thread: git may take a while, and the answer is not needed before the first checkpoint
-    origin = ThreadPoolExecutor(max_workers=1).submit(provenance, device)
+    origin = ask_provenance(device)
     recipe = replace(recipe, precision=choose_precision(recipe.precision, device))
     torch.manual_seed(recipe.seed)
     channels = COLOURS[network.colour]
@@ -243,7 +242,7 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
         "deterministic": deterministic,
         "started_from": [*start[0].get("started_from", []), stage_of(*start)] if start else [],
     }
-    return Run(model, recipe, description, *storage.batches(patches, recipe, device), origin.result)
+    return Run(model, recipe, description, *storage.batches(patches, recipe, device), origin)
 
 
 def take_weights(model, checkpoint, path):
@@ -288,7 +287,10 @@ def resume(path, storage, device, deterministic=False):
         cutting = {name: data[name] for name in ("patch_size", "stride", "copies")}
         patches = storage.open(data["dataset"], data["scale"], data["colour"], **cutting)
         if patches.attributes != data:
-            raise UserError(f"{path}: the run was trained on other patches than the present file's; rebuild that")
+            build = prepare_command(data["dataset"], data["scale"], data["colour"], **cutting)
+            raise UserError(
+                f"{path}: the run was trained on other patches than the present file's; rebuild that with: {build}"
+            )
         description["deterministic"] = deterministic and description["deterministic"]
         note_changes(description, provenance(device), len(state["history"]))
         if recipe.freeze_bn:

@@ -73,7 +73,8 @@ class TrainingStep:
         # found_inf is how torch's GradScaler tells fused Adam to do nothing, without waiting for the device
         lost = ~norm.isfinite()
         run.optimizer.found_inf = lost.float()
-        run.optimizer.step()
+        if lr.device.type != "mps" or not lost:  # Apple's kernel does not look at found_inf
+            run.optimizer.step()
         run.average.update()
         return loss.detach().masked_fill(lost, math.nan)
 

@@ -64,6 +64,8 @@ class SharedFolder:
     def __enter__(self):  # the folder itself opens at the first step
         self.handling = handling_signals(self.hold)
         self.handling.__enter__()
+        if self.team.rank == 0:
+            self.folder.__enter__()
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -79,7 +81,8 @@ class SharedFolder:
 
     def after_step(self, run):
         """Do what the folder does after a step, once all processes know of a signal."""
-        if self.team.device.type == "cpu" or run.steps % ASK_STEPS == 0:
+        last = run.steps == len(run.losses)
+        if not last and (self.team.device.type == "cpu" or run.steps % ASK_STEPS == 0):
             self.agree()
         if self.team.rank == 0:
             self.folder.after_step(run)

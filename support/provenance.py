@@ -5,6 +5,8 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +36,28 @@ def provenance(device):
     }
 
 
+def ask_provenance(device):
+    """Return a function that returns provenance(), asked in a thread that no end of the script waits for."""
+    answer = Future()
+
+    def ask():
+        try:
+            answer.set_result(provenance(device))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer.result
+
+
 def git_state():
     """Return (commit, whether no tracked file differs from it) of this code, (None, None) where git cannot say."""
     answers = []
     for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:
-            asked = subprocess.run(["git", "-C", ROOT, *question], capture_output=True, text=True, timeout=10)
+            # in a session of its own: Ctrl-C is for the script, which may be waiting for the answer
+            how = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "start_new_session": True}
+            asked = subprocess.run(["git", "-C", ROOT, *question], timeout=10, **how)
         except (OSError, subprocess.TimeoutExpired):
             return None, None
         if asked.returncode:

@@ -152,8 +152,7 @@ def test_best_moves_only_on_strict_improvement_and_survives_a_resume(workplace, 
 def validated(model, *images):
     """The validation PSNR of a network on images (C, H, W) in [0, 255], whose LR images are every fourth pixel."""
     val = [("image", hr[:, ::4, ::4].float(), hr.to(torch.uint8)) for hr in images]
-    batches = SimpleNamespace(device=torch.device("cpu"))
-    return train.validate(model, SimpleNamespace(description={"scale": 4}, batches=batches, val=val))
+    return train.validate(model, SimpleNamespace(description={"scale": 4}, device=torch.device("cpu"), val=val))
 
 
 def test_image_without_any_error_leaves_the_choice_of_the_epoch_to_the_others():
