@@ -3,7 +3,6 @@
 import resource
 import tracemalloc
 
-import hubconf
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from helpers import (
 from PIL import Image, ImageCms
 from torchvision.io import ImageReadMode, decode_image, read_file
 
+import hubconf
 from data.images import read_photo, split_alpha, write_png
 from engine import enlarging
 from engine.inference import InPrecision, Tiled
