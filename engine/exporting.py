@@ -6,7 +6,9 @@ bicubic chroma of a network of luma, luma's range for grey images, clipping.
 
 import importlib
 import json
+import logging
 import warnings
+from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
@@ -130,8 +132,7 @@ def to_onnx(graph, grey, label, metadata):
     example = torch.rand(1, 1 if grey else 3, 12, 14)
     height, width = torch.export.Dim("h"), torch.export.Dim("w")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own code
+        with silence():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -146,6 +147,19 @@ def to_onnx(graph, grey, label, metadata):
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise UserError(f"{label} cannot be converted to ONNX by torch {torch.__version__}: {reason:.200}") from error
     return without_traces(program.model_proto, metadata).SerializeToString()
+
+
+@contextmanager
+def silence():
+    """Keep what torch says of its own code, in warnings and logs, from the terminal: what is wrong is raised too."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def without_traces(model, metadata):

@@ -67,15 +67,12 @@ def onnx_pixels(path, pixels):
     return np.round(sr[0].transpose(1, 2, 0) * 255).astype(np.uint8).squeeze()
 
 
-def test_pixels(script, folder, weights, pixels):
+def pixels_of_test_py(script, folder, weights, pixels):
     """Return what test.py --input writes of an image."""
     Image.fromarray(pixels).save(folder / "a.png")
     clean_run(script, "--weights", weights, "--input", "a.png", "--output", "out", "--precision", "fp32")
     (written,) = (folder / "out").glob("a_x*.png")
     return np.array(Image.open(written))
-
-
-test_pixels.__test__ = False
 
 
 def apart(one, other):
@@ -94,7 +91,7 @@ def test_exported_network_gives_the_pixels_of_test_py(onnx_packages, script, wor
     out = exported(script, "--weights", weights, "--output", "net.onnx", *["--grey"] * grey)
     assert out.count("\n") == 1 and "wrote net.onnx" in out
     pixels = COLOUR[..., 0].copy() if grey else COLOUR
-    wanted = test_pixels(script, workplace, weights, pixels)
+    wanted = pixels_of_test_py(script, workplace, weights, pixels)
     bicubic = np.array(Image.fromarray(pixels).resize(wanted.shape[1::-1], Image.Resampling.BICUBIC))
     assert apart(onnx_pixels("net.onnx", pixels), wanted) <= 1 < 8 < apart(bicubic, wanted)
     for height, width in ((1, 1), (1, 9), (7, 2)):  # any size at all
@@ -110,7 +107,7 @@ def test_shipped_network_exports_with_operators_that_every_runtime_has(
     monkeypatch.setattr(exporting, "CHECKED_SIZES", ((9, 13),))
     exported(script, "--weights", weights, "--output", "net.onnx")
     pixels = COLOUR[:9, :13]
-    assert apart(onnx_pixels("net.onnx", pixels), test_pixels(script, workplace, weights, pixels)) <= 1
+    assert apart(onnx_pixels("net.onnx", pixels), pixels_of_test_py(script, workplace, weights, pixels)) <= 1
     model = onnx.load("net.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert {node.op_type for node in model.graph.node} <= OPERATORS
