@@ -1,6 +1,10 @@
-"""Enlarging the user's own images a few rows at a time, whatever their mode, bits, alpha and size."""
+"""Enlarging the user's own images, in files and in memory, whatever their mode, bits, alpha and size.
+
+A few rows at a time. In a notebook: load_network("weights/carn_x4.pth").enlarge(image).
+"""
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,33 +13,80 @@ from tqdm import tqdm
 from data.degradation import network_planes
 from data.images import list_images, png_writer, read_photo, split_alpha
 from engine.inference import set_precision
-from engine.scoring import distinct_names, enlarge
+from engine.scoring import distinct_names, enlarge, load_networks
 from support.command_line import UserError
-from support.devices import choose_precision
+from support.devices import choose_device, choose_precision
 from support.files import check_lengths, check_names, check_writable
 from support.progress import progress, read_ahead, write_behind
 from utils import imresize, rgb_to_ycbcr, ycbcr_to_rgb
 
 PIXELS_AT_ONCE = 2**19  # pixels of enlarged rows whose colours are computed at a time
 BICUBIC_REACH = 2  # rows above and below that a bicubic row depends on
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def load_network(path, *, device="auto", tile=None, self_ensemble=False, precision="auto"):
+    """Return the Enlarger of a checkpoint, which does in memory what `test.py --input` does with files.
+
+    path: of a .pth that train.py wrote. device, tile, self_ensemble, precision: as the flags of test.py.
+    Raises UserError for what is no checkpoint, a device that is not there and an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision {precision!r:.100}; allowed are {', '.join(PRECISIONS)}")
+    (network,) = load_networks([Path(path)], None, choose_device(device), self_ensemble=self_ensemble, tile=tile)
+    return Enlarger(network, precision)
+
+
+class Enlarger:
+    """A network that enlarges photographs. network: scoring.Network.
+
+    precision: "fp32", "bf16", or "auto": bf16 where the hardware computes in it, but for 16-bit images.
+    """
+
+    def __init__(self, network, precision="auto"):
+        self.network = network
+        self.precisions = {
+            "uint8": choose_precision(precision, network.device),
+            "uint16": "bf16" if precision == "bf16" else "fp32",  # bf16 has too few digits for 16 bits
+        }
+
+    def enlarge(self, image):
+        """Return an image enlarged by network.scale, of the same dtype and channels; the image itself stays as it is.
+
+        image: uint8 or uint16, (H, W) or (H, W, C) with 1 to 4 channels: grey, grey + alpha, RGB, RGBA.
+        Large ones go through the network in tiles. Raises TypeError for another dtype, ValueError for another shape.
+        """
+        image = np.asarray(image)
+        if image.dtype.name not in self.precisions:
+            raise TypeError(f"enlarge takes uint8 or uint16 images, not {image.dtype}; scale to 0..255 and round first")
+        if image.ndim not in (2, 3) or 0 in image.shape or image.shape[2:] > (4,):
+            raise ValueError(f"enlarge takes an (H, W) or (H, W, 1 to 4) image, not one of shape {image.shape}")
+        pixels = image[..., 0].copy() if image.shape[2:] == (1,) else image.copy()
+        fill_hidden_colour(pixels)
+        sr = np.concatenate(list(self.rows(pixels)))  # (H*scale, W*scale, C)
+        return sr.reshape(*sr.shape[:2], *image.shape[2:])
+
+    def rows(self, pixels):
+        """Yield enlarged_rows(), in the precision for the dtype of the pixels."""
+        set_precision(self.network.model, self.precisions[pixels.dtype.name])
+        yield from enlarged_rows(self.network, pixels)
+
+
+# ---------------------------------------------------------------- files
 
 
 def enlarge_photos(source, output, network, precision):
     """Enlarge an image or a folder of them to PNG files <name>_x4.png; one that cannot be read does not stop the rest.
 
     source: Path of a file or folder. output: Path of a folder. network: scoring.Network.
-    precision: "fp32", "bf16", or "auto": bf16 where the hardware computes in it, but for 16-bit images.
+    precision: as Enlarger takes it.
     Raises UserError where nothing can be done, and after the others for images that could not be read.
     The next image is read, and the rows last computed are written, in threads beside the computation.
     """
     targets = output_paths(source, output, network.scale)
-    precisions = {
-        "uint8": choose_precision(precision, network.device),
-        "uint16": "bf16" if precision == "bf16" else "fp32",  # bf16 has too few digits for 16 bits
-    }
-    failures = []
+    enlarger, failures = Enlarger(network, precision), []
     with ExitStack() as unfinished:  # outside the writing thread: files are given up when no one writes to them
-        write_behind(write_rows, computed_rows(targets, network, precisions, failures, unfinished))
+        write_behind(write_rows, computed_rows(targets, enlarger, failures, unfinished))
     if failures:
         others = f" ({len(failures) - 1} more: {'; '.join(failures[1:])})" if len(failures) > 1 else ""
         raise UserError(failures[0] + others)
@@ -60,10 +111,10 @@ def output_paths(source, output, scale):
     return dict(zip(inputs, targets, strict=True))
 
 
-def computed_rows(targets, network, precisions, failures, unfinished):
+def computed_rows(targets, enlarger, failures, unfinished):
     """Yield (PNG writer, rows for it, what to say after its last ones), image after image.
 
-    targets: {image: file to write}. precisions: {dtype of the pixels: precision}.
+    targets: {image: file to write}.
     failures: a list to which goes why an image cannot be read. unfinished: an ExitStack that closes the writers.
     """
     photos = read_ahead(photo_or_error, targets)
@@ -72,12 +123,11 @@ def computed_rows(targets, network, precisions, failures, unfinished):
             failures.append(str(photo))
             continue
         height, width, channels = (*photo.pixels.shape, 1)[:3]
-        height, width = height * network.scale, width * network.scale
+        height, width = height * enlarger.network.scale, width * enlarger.network.scale
         writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.icc_profile)
         unfinished.callback(writer.close)
         next(writer)
-        set_precision(network.model, precisions[photo.pixels.dtype.name])
-        for rows in enlarged_rows(network, photo.pixels):
+        for rows in enlarger.rows(photo.pixels):
             yield writer, rows, f"{source} -> {target} ({width}x{height})"
 
 
@@ -96,6 +146,9 @@ def photo_or_error(path):
         return photo
     except (UserError, OSError) as error:
         return error
+
+
+# ---------------------------------------------------------------- pixels
 
 
 def fill_hidden_colour(pixels):

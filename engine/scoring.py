@@ -103,7 +103,7 @@ def load_networks(paths, scale, device, *, self_ensemble=False, tile=None, preci
     precision: "fp32" or "bf16". Raises UserError for a file that is no checkpoint and for scales that differ.
     """
     check_names([*paths, *(path.resolve().parent for path in paths)])
-    networks = [load_network(path, device, self_ensemble, tile, precision) for path in paths]
+    networks = [read_network(path, device, self_ensemble, tile, precision) for path in paths]
     for network in networks:
         if scale and network.scale != scale:
             raise UserError(f"{network.path} is of scale {network.scale}, asked for is {scale}; leave --scale out")
@@ -114,7 +114,7 @@ def load_networks(paths, scale, device, *, self_ensemble=False, tile=None, preci
     return networks
 
 
-def load_network(path, device, self_ensemble, tile, precision):
+def read_network(path, device, self_ensemble, tile, precision):
     """Return the Network of a checkpoint; self_ensemble, tile and precision as in load_networks()."""
     checkpoint = load_checkpoint(path)
     model = model_from_checkpoint(checkpoint, path).to(device)

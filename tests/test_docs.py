@@ -48,7 +48,15 @@ def test_command_of_a_page_is_accepted_by_its_script(command):
 
 def test_flags_named_in_running_text_are_those_of_the_scripts(capsys):
     known = set()
-    for script in ("train.py", "test.py", "prepare.py", "report/build.py", "report/compare.py", "benchmarks/speed.py"):
+    for script in (
+        "train.py",
+        "test.py",
+        "prepare.py",
+        "export.py",
+        "report/build.py",
+        "report/compare.py",
+        "benchmarks/speed.py",
+    ):
         with pytest.raises(SystemExit):
             parser_of(script)(["--help"])
         known |= {*re.findall(r"--[a-z-]+", capsys.readouterr().out)}
@@ -123,7 +131,6 @@ def test_repository_holds_at_its_top_level_what_was_agreed_and_nothing_that_was_
         pytest.skip("not a git checkout: nothing says which files are the repository's")
     tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     agreed = ".ci .gitignore CITATION.cff LICENSE README.md README.zh.md benchmarks data docs engine models prepare.py"
-    agreed += (
-        " pyproject.toml report requirements.txt requirements-dev.txt support test.py tests train.py utils.py weights"
-    )
+    agreed += " pyproject.toml report requirements.txt requirements-dev.txt requirements-export.txt support test.py"
+    agreed += " tests train.py utils.py weights export.py hubconf.py"
     assert {path.split("/")[0] for path in tracked} <= set(agreed.split())

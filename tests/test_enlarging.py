@@ -9,6 +9,7 @@ import torch
 from helpers import (
     PHOTOGRAPH,
     clean_run,
+    refusal,
     refused,
     small_checkpoint,
     small_options,
@@ -18,12 +19,14 @@ from helpers import (
 from PIL import Image, ImageCms
 from torchvision.io import ImageReadMode, decode_image, read_file
 
-from data.images import split_alpha, write_png
+import hubconf
+from data.images import read_photo, split_alpha, write_png
 from engine import enlarging
 from engine.inference import InPrecision, Tiled
 from engine.scoring import Network
 from models import build_model
 from models.vdsr import VDSR
+from support.command_line import ROOT
 from utils import imresize, rgb_to_ycbcr, ycbcr_to_rgb
 
 GREY = PHOTOGRAPH[60:73, 60:69, 0]
@@ -313,6 +316,72 @@ def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monke
     result = script("test", "--weights", weights, "--input", "a.png", "--output", "out", "--tile", 32)
     assert (result.status, result.err) == (130, "test.py: error: interrupted\n")
     assert list((workplace / "out").iterdir()) == []
+
+
+# ---------------------------------------------------------------- in memory
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", OWN_IMAGES)
+def test_image_in_memory_becomes_what_test_py_writes_of_its_file(script, workplace, kind, channels):
+    name, write, _ = OWN_IMAGES[kind]
+    write(workplace / name)
+    weights = small_checkpoint(workplace / "best.pth", strength=40, channels=channels)
+    clean_run(script, "--weights", weights, "--input", name, "--output", "out")
+    written = read_photo(workplace / "out" / "a_x4.png").pixels
+    image = read_photo(workplace / name).pixels
+    before = image.copy()
+    sr = enlarging.load_network(weights, device="cpu").enlarge(image)
+    assert sr.dtype == written.dtype
+    np.testing.assert_array_equal(sr, written)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_large_image_in_memory_goes_in_tiles_as_its_file_does(script, workplace):
+    write_png(workplace / "a.png", PHOTOGRAPH[:70, :90])
+    weights = small_checkpoint(workplace / "best.pth", strength=40)
+    clean_run(script, "--weights", weights, "--input", "a.png", "--output", "out", "--tile", 32, "--self-ensemble")
+    network = enlarging.load_network(str(weights), device="cpu", tile=32, self_ensemble=True)
+    sr = network.enlarge(PHOTOGRAPH[:70, :90])
+    np.testing.assert_array_equal(sr, read_photo(workplace / "out" / "a_x4.png").pixels)
+
+
+def test_array_of_one_channel_keeps_its_axis_and_a_pil_image_is_taken(workplace):
+    network = enlarging.load_network(small_checkpoint(workplace / "best.pth"), device="cpu")
+    sr = network.enlarge(GREY)
+    np.testing.assert_array_equal(network.enlarge(GREY[..., None]), sr[..., None])
+    np.testing.assert_array_equal(network.enlarge(Image.fromarray(GREY)), sr)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (COLOUR / 255, TypeError),
+        (COLOUR > 9, TypeError),
+        (COLOUR[0, 0], ValueError),
+        (COLOUR[None], ValueError),
+        (COLOUR[:0], ValueError),
+        (np.dstack([COLOUR, COLOUR]), ValueError),
+    ],
+)
+def test_what_is_no_image_in_memory_is_refused(workplace, image, error):
+    network = enlarging.load_network(small_checkpoint(workplace / "best.pth"), device="cpu")
+    with pytest.raises(error, match="enlarge takes"):
+        network.enlarge(image)
+
+
+def test_unknown_precision_in_memory_is_refused(workplace):
+    weights = small_checkpoint(workplace / "best.pth")
+    assert "allowed are auto, fp32, bf16" in refusal(lambda: enlarging.load_network(weights, precision="half"))
+
+
+def test_torch_hub_offers_the_networks_of_weights():
+    names = {path.stem.removesuffix("_x4") for path in ROOT.glob("weights/*.pth")}
+    public = {name: value for name, value in vars(hubconf).items() if callable(value) and not name.startswith("_")}
+    assert public.keys() == names and all("enlarge" in entry.__doc__ for entry in public.values())
+    sr = torch.hub.load(str(ROOT), "srcnn", source="local", device="cpu").enlarge(COLOUR)
+    network = enlarging.load_network(ROOT / "weights" / "srcnn_x4.pth", device="cpu")
+    np.testing.assert_array_equal(sr, network.enlarge(COLOUR))
 
 
 # ---------------------------------------------------------------- what is refused
