@@ -17,7 +17,19 @@ IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".g
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 ORIENTATION = 0x0112  # EXIF tag: how a camera was held, 1 to 8
-PHOTOMETRIC = 262  # TIFF tag: 0 where the value 0 is white
+SUBFILE, OLD_SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANES, COLOUR_MAP, SAMPLE_FORMAT = (
+    254, 255, 258, 262, 277, 284, 320, 339,
+)  # fmt: skip
+TIFF_BITS = {  # what a TIFF's values stand for: bits of each that Pillow is known to read right
+    0: (1, 2, 4, 8, 16),  # grey, 0 is white
+    1: (1, 2, 4, 8, 16),  # grey, 0 is black
+    2: (8, 16),  # RGB
+    3: (1, 2, 4, 8),  # palette
+    5: (8,),  # CMYK
+    6: (8,),  # YCbCr
+    8: (8,),  # Lab
+}
+RLE4 = 2  # a compression of BMP
 
 
 def list_images(folder):
@@ -176,6 +188,26 @@ def check_header(path, image):
         raise UserError(
             f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first"
         )
+    if image.format == "TIFF" and (found := odd_tiff(image.tag_v2)):
+        raise UserError(f"{path}: {found}; Pillow is not known to read such a TIFF right; save it as PNG")
+    if image.format == "BMP" and image.info.get("compression") == RLE4:
+        raise UserError(f"{path}: a BMP compressed with RLE4, which Pillow before 13 garbles; save it as PNG")
+
+
+def odd_tiff(tags):
+    """Return what in a TIFF's tags, {number: value}, is beyond the kinds that are known to be read right, or ""."""
+    photometric, bits = tags.get(PHOTOMETRIC), {*tags.get(BITS, (1,))}
+    if tags.get(SUBFILE, 0) & 5 or tags.get(OLD_SUBFILE, 1) != 1:
+        return "its first image is a thumbnail or mask, as in a camera's raw file"
+    if len(bits) > 1 or not bits <= {*TIFF_BITS.get(photometric, ())}:
+        return f"{sorted(bits)} bits per value, of photometric kind {photometric}"
+    if {*tags.get(SAMPLE_FORMAT, (1,))} != {1}:
+        return "its values are not unsigned whole numbers"
+    if tags.get(PLANES, 1) != 1 and tags.get(SAMPLES, 1) > 1 and (tags[SAMPLES], bits) != (3, {8}):
+        return "its colour planes lie one behind the other"
+    if photometric == 3 and max(tags[COLOUR_MAP]) < 256:
+        return "its colour map has 8 bits instead of 16"
+    return ""
 
 
 def match_transparency(image):

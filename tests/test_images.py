@@ -8,6 +8,7 @@ import os
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from torchvision.io import ImageReadMode, decode_image
 
 from data.images import list_images, png_writer, read_image, read_photo, split_alpha, write_png
 
+CASES = Path(__file__).parent / "cases"  # small files that were once read wrong, or refused though they are good
 PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
 DEEP = (
     PIXELS.astype(np.uint16) * 251 + np.arange(20, dtype=np.uint16)[:, None]
@@ -110,6 +112,54 @@ def test_unreadable_image_is_refused_in_one_line_with_no_warning_beside_it(reade
     assert word in message
     assert not recwarn.list
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("planar16.tif", "planes lie one behind the other"),
+        ("grey12.tif", "[12] bits"),
+        ("palette_8bit_map.tif", "colour map has 8 bits"),
+        ("raw_thumbnail_first.tif", "thumbnail"),
+        ("rle4_odd.bmp", "RLE4"),
+    ],
+)
+def test_file_that_pillow_would_read_wrong_is_refused(reader, name, words):
+    message = refusal(reader, CASES / name)
+    assert words in message and message.endswith("save it as PNG")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(
+    ("pixels", "options", "words"),
+    [
+        (PIXELS[..., 0].view(np.int8), {}, "not unsigned"),
+        (PIXELS[..., :2].transpose(2, 0, 1), {"extrasamples": ["unassalpha"], "compression": "zlib"}, "planes lie"),
+        (DEEP.transpose(2, 0, 1), {"photometric": "rgb"}, "planes lie"),
+        (PIXELS, {"photometric": "rgb", "subfiletype": 1}, "thumbnail"),
+    ],
+    ids=["signed", "planar grey + alpha", "planar 16 bits", "thumbnail"],
+)
+def test_tiff_of_a_kind_that_pillow_reads_wrong_is_refused(reader, tmp_path, pixels, options, words):
+    planar = {"planarconfig": "separate"} if pixels.shape[0] < 4 else {}
+    tifffile.imwrite(tmp_path / "x.tif", pixels, **planar, **options)
+    assert words in refusal(reader, tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_rgb_tiff_of_8_bits_is_read_in_both_orders_of_its_planes(tmp_path, planar, compression):
+    pixels = PIXELS if planar == "contig" else PIXELS.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", planarconfig=planar, compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), PIXELS)
+
+
+@pytest.mark.parametrize(("image", "options"), [(palette_image(), {}), (RGB, {"compression": "jpeg"})])
+def test_palette_and_jpeg_tiff_are_read(tmp_path, image, options):
+    image.save(tmp_path / "x.tif", **options)
+    expected = np.array(image.convert("RGB")).astype(int)
+    assert np.abs(read_image(tmp_path / "x.tif") - expected).max() <= (50 if options else 0)
 
 
 @pytest.mark.parametrize("reader", [read_image, read_photo])
