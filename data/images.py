@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from support.command_line import UserError
 from support.files import written_whole
@@ -29,6 +29,7 @@ TIFF_BITS = {  # what a TIFF's values stand for: bits of each that Pillow is kno
     6: (8,),  # YCbCr
     8: (8,),  # Lab
 }
+COLOUR_CHUNKS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"mDCV": 24, b"cLLI": 8}  # of PNG: their sizes
 RLE4 = 2  # a compression of BMP
 
 
@@ -67,8 +68,7 @@ def read_image(path):
             raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
         if has_alpha(image) and image.convert("RGBA").getextrema()[3][0] < 255:
             raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.array(image.convert("L" if is_grey(image) else "RGB"))
+        return turned_upright(np.array(image.convert("L" if is_grey(image) else "RGB")), image)
 
 
 # ---------------------------------------------------------------- a user's own images
@@ -76,10 +76,13 @@ def read_image(path):
 
 @dataclass
 class Photo:
-    """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png."""
+    """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png.
+
+    meaning: {PNG chunk: content} of what says how its colours are meant, and of its EXIF data.
+    """
 
     pixels: np.ndarray
-    icc_profile: bytes | None
+    meaning: dict
 
 
 def read_photo(path):
@@ -88,24 +91,24 @@ def read_photo(path):
     Raises UserError for what opened() refuses (missing, broken, gigantic, animated, CMYK, 32-bit).
     """
     with opened(path) as image:
-        profile = image.info.get("icc_profile")
         if not is_16_bit(image):
             mode = "L" if is_grey(image) else "RGB"
             mode = {"L": "LA", "RGB": "RGBA"}[mode] if has_alpha(image) else mode
-            pixels = np.array(ImageOps.exif_transpose(image).convert(mode))
+            pixels = np.array(image.convert(mode))
         elif image.format == "PNG":
             pixels = read_png_16(path, image)
         elif image.mode.startswith("I;16"):
-            pixels = np.array(ImageOps.exif_transpose(image)).astype(np.uint16)
+            pixels = np.array(image).astype(np.uint16)
             if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # with 8 bits Pillow turns it
                 pixels = 65535 - pixels
         else:
             raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
-    return Photo(pixels, profile)
+        is_colour = pixels.ndim == 3 and pixels.shape[2] > 2
+        return Photo(turned_upright(pixels, image), meaning_of(path, image, is_colour))
 
 
 def read_png_16(path, image):
-    """Return a 16-bit PNG as uint16 (H, W[, C]), upright, through torchvision: Pillow drops the lower bits of colour.
+    """Return a 16-bit PNG as uint16 (H, W[, C]) through torchvision: Pillow drops the lower bits of colour.
 
     image: the same file as Pillow has opened it. A colour that it calls transparent (its tRNS chunk) becomes alpha.
     """
@@ -116,19 +119,60 @@ def read_png_16(path, image):
     if (clear := image.info.get("transparency")) is not None:
         alpha = np.where((pixels == clear).all(axis=2), 0, 65535)
         pixels = np.dstack([pixels, alpha.astype(np.uint16)])
-    pixels = pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
-    return turned_upright(pixels, image.getexif().get(ORIENTATION, 1))
+    return pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
 
 
-def turned_upright(pixels, orientation):
-    """Return an (H, W[, C]) array turned as its EXIF orientation, 1 to 8, says."""
+def meaning_of(path, image, is_colour):
+    """Return Photo.meaning of a file that Pillow has opened and read. is_colour: whether its pixels are.
+
+    A profile of other colours than the pixels have is left out, as PNG asks for.
+    """
+    meaning = {}
+    if image.format == "PNG":
+        with open(path, "rb") as file:
+            file.seek(8)
+            while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+                size, kind = struct.unpack(">I4s", head)
+                end = file.tell() + size + 4  # behind the checksum, which Pillow has looked at
+                if COLOUR_CHUNKS.get(kind) == size:
+                    meaning[kind] = file.read(size)
+                file.seek(end)
+    profile = image.info.get("icc_profile") or b""
+    if profile[16:20] == (b"RGB " if is_colour else b"GRAY"):
+        meaning[b"iCCP"] = b"icc\0\0" + zlib.compress(profile)
+    if exif := upright_exif(image.info.get("exif") or b""):
+        meaning[b"eXIf"] = exif
+    return meaning
+
+
+def upright_exif(exif):
+    """Return EXIF data with the orientation 1, the pixels having been turned, as a PNG has it; b"" where it is none.
+
+    The other bytes stay as they are: Pillow cannot write back all that cameras write.
+    """
+    exif = bytearray(exif.removeprefix(b"Exif\0\0"))
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[bytes(exif[:4])]
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}H", exif, entry) == (ORIENTATION,):
+                struct.pack_into(f"{order}HIHH", exif, entry + 2, 3, 1, 1, 0)
+    except (KeyError, struct.error):
+        return b""
+    return bytes(exif)
+
+
+def turned_upright(pixels, image):
+    """Return an (H, W[, C]) array turned as the EXIF orientation, 1 to 8, of the PIL image it was read from says."""
+    orientation = image.getexif().get(ORIENTATION)  # alone: ImageOps.exif_transpose() would write all tags back
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return pixels
+    return np.ascontiguousarray(pixels)
 
 
 def split_alpha(pixels):
@@ -238,18 +282,19 @@ def has_alpha(image):
 # ---------------------------------------------------------------- writing
 
 
-def write_png(path, image, icc_profile=None):
+def write_png(path, image, chunks=None):
     """Write an image as PNG, whole or not at all: uint8 or uint16, (H, W[, C]) of grey, grey + alpha, RGB or RGBA."""
-    with closing(png_writer(path, image.shape, image.dtype, icc_profile)) as writer:
+    with closing(png_writer(path, image.shape, image.dtype, chunks)) as writer:
         next(writer)
         writer.send(image)
 
 
-def png_writer(path, shape, dtype, icc_profile=None):
+def png_writer(path, shape, dtype, chunks=None):
     """Return a generator that is sent the rows of an image from top to bottom and writes them as PNG.
 
     shape: (H, W) or (H, W, C), C from 1 to 4 as in write_png.
     dtype: uint8 or uint16.
+    chunks: {kind: content} of further chunks, such as Photo.meaning.
     After next(), which writes nothing but the header, send() takes (rows, W[, C]) arrays and gives the number of rows
     still missing: at 0 the file is in its place. Closed before, the generator leaves nothing.
     Pillow would want all rows at once, and writes 16 bits of grey only.
@@ -265,8 +310,8 @@ def png_writer(path, shape, dtype, icc_profile=None):
 
         file.write(b"\x89PNG\r\n\x1a\n")
         write_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * depth.itemsize, colour_type, 0, 0, 0))
-        if icc_profile:
-            write_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc_profile))
+        for kind, content in (chunks or {}).items():
+            write_chunk(kind, content)
         compressor = zlib.compressobj()
         above = np.zeros((1, width * channels * depth.itemsize), np.uint8)
         while height:

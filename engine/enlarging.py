@@ -73,7 +73,7 @@ def computed_rows(targets, network, precisions, failures, unfinished):
             continue
         height, width, channels = (*photo.pixels.shape, 1)[:3]
         height, width = height * network.scale, width * network.scale
-        writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.icc_profile)
+        writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.meaning)
         unfinished.callback(writer.close)
         next(writer)
         set_precision(network.model, precisions[photo.pixels.dtype.name])

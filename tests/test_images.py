@@ -288,13 +288,62 @@ def test_colour_that_a_16_bit_png_calls_transparent_becomes_alpha(tmp_path, colo
     assert alpha[3, 5] == 0 and {*np.unique(alpha)} == {0, 65535}
 
 
+def copied(path, tmp_path):
+    """The photo in a file, written as a PNG: Pillow's image of it."""
+    photo = read_photo(path)
+    write_png(tmp_path / "copy.png", photo.pixels, photo.meaning)
+    with Image.open(tmp_path / "copy.png") as written:
+        written.load()
+    return written
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
 def test_colour_profile_is_kept(tmp_path, pixels):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    write_png(tmp_path / "in.png", pixels, profile)
-    assert read_photo(tmp_path / "in.png").icc_profile == profile
-    with Image.open(tmp_path / "in.png") as written:
-        assert written.info["icc_profile"] == profile
+    write_png(tmp_path / "in.png", pixels)
+    insert_chunk(tmp_path / "in.png", b"iCCP", b"a name\0\0" + zlib.compress(SRGB))
+    assert copied(tmp_path / "in.png", tmp_path).info["icc_profile"] == SRGB
+
+
+def test_profile_of_other_colours_than_the_pixels_is_left_out(tmp_path):
+    """PNG forbids it; the profile of the file is RGB's, its pixels are grey."""
+    with Image.open(CASES / "grey_rgb_profile.jpg") as image:
+        assert image.info["icc_profile"][16:20] == b"RGB " and image.mode == "L"
+    assert "icc_profile" not in copied(CASES / "grey_rgb_profile.jpg", tmp_path).info
+    grey = SRGB[:16] + b"GRAY" + SRGB[20:]
+    Image.fromarray(PIXELS[..., 0]).save(tmp_path / "grey.jpg", icc_profile=grey)
+    assert copied(tmp_path / "grey.jpg", tmp_path).info["icc_profile"] == grey
+
+
+@pytest.mark.parametrize("name", ["gama_linear.png", "chrm_wide.png"])
+def test_gamma_and_chromaticities_are_kept(tmp_path, name):
+    with Image.open(CASES / name) as image:
+        known = {key: value for key, value in image.info.items() if key in ("gamma", "chromaticity")}
+        assert known and copied(CASES / name, tmp_path).info == known
+
+
+@pytest.mark.parametrize(("kind", "content"), [(b"cICP", b"\x09\x10\0\1"), (b"sRGB", b"\0")])
+def test_chunk_that_says_how_colours_are_meant_is_copied_where_it_is_of_its_size(tmp_path, kind, content):
+    write_png(tmp_path / "x.png", PIXELS)
+    insert_chunk(tmp_path / "x.png", kind, content)
+    assert read_photo(tmp_path / "x.png").meaning == {kind: content}
+    write_png(tmp_path / "x.png", PIXELS)
+    insert_chunk(tmp_path / "x.png", kind, content * 5)
+    assert outcome(read_photo, tmp_path / "x.png") != "read" or read_photo(tmp_path / "x.png").meaning == {}
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_date_and_camera_are_kept_and_the_orientation_is_upright(tmp_path, file_format, order):
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x0110], exif[0x0132], exif[0x0112] = "a camera", "2026:11:28 12:00:00", 6
+    RGB.save(tmp_path / "x", file_format, exif=exif)
+    written = copied(tmp_path / "x", tmp_path)
+    assert written.size == RGB.size[::-1]
+    assert dict(written.getexif()) == {0x0110: "a camera", 0x0132: "2026:11:28 12:00:00", 0x0112: 1}
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
