@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from support.command_line import UserError
 from support.files import written_whole
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
+ANIMATIONS = ("PNG", "GIF", "WEBP")  # formats of several frames, the first of which stands for the whole
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 ORIENTATION = 0x0112  # EXIF tag: how a camera was held, 1 to 8
@@ -30,6 +31,7 @@ TIFF_BITS = {  # what a TIFF's values stand for: bits of each that Pillow is kno
     8: (8,),  # Lab
 }
 COLOUR_CHUNKS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"mDCV": 24, b"cLLI": 8}  # of PNG: their sizes
+PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # bytes: Pillow would refuse a good PNG for a text or profile of more than 2^20
 RLE4 = 2  # a compression of BMP
 
 
@@ -79,18 +81,21 @@ class Photo:
     """A user's own image: `pixels` uint8 or uint16 (H, W[, C]), channels as in write_png.
 
     meaning: {PNG chunk: content} of what says how its colours are meant, and of its EXIF data.
+    note: what the user must know of it, "" for nothing.
     """
 
     pixels: np.ndarray
     meaning: dict
+    note: str
 
 
 def read_photo(path):
     """Read any image a user may have, upright: grey, RGB, with alpha, palette; 8 or 16 bits are kept. Returns a Photo.
 
-    Raises UserError for what opened() refuses (missing, broken, gigantic, animated, CMYK, 32-bit).
+    Of an animation it is the first frame. Raises UserError for what opened() refuses (missing, broken, gigantic,
+    multi-page, CMYK, 32-bit).
     """
-    with opened(path) as image:
+    with opened(path, first_frame=True) as image:
         if not is_16_bit(image):
             mode = "L" if is_grey(image) else "RGB"
             mode = {"L": "LA", "RGB": "RGBA"}[mode] if has_alpha(image) else mode
@@ -104,7 +109,8 @@ def read_photo(path):
         else:
             raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
         is_colour = pixels.ndim == 3 and pixels.shape[2] > 2
-        return Photo(turned_upright(pixels, image), meaning_of(path, image, is_colour))
+        note = "the first frame of its animation" if image.format in ANIMATIONS and image.is_animated else ""
+        return Photo(turned_upright(pixels, image), meaning_of(path, image, is_colour), note)
 
 
 def read_png_16(path, image):
@@ -187,8 +193,11 @@ def split_alpha(pixels):
 
 
 @contextmanager
-def opened(path):
-    """Yield the PIL image in a file, header checked; raise UserError in one line whatever is wrong, then or later."""
+def opened(path, first_frame=False):
+    """Yield the PIL image in a file, header checked; raise UserError in one line whatever is wrong, then or later.
+
+    first_frame: whether an animation is its first frame, or refused.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file")
@@ -200,7 +209,7 @@ def opened(path):
             warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
             # opened by name, Pillow 13 misreads turned grey TIFFs
             with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-                check_header(path, image)
+                check_header(path, image, first_frame)
                 match_transparency(image)
                 yield image
     except (UserError, PermissionError):
@@ -213,10 +222,11 @@ def opened(path):
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow and torchvision raise many kinds for damaged files
-        raise UserError(f"{path}: the image is broken or cut short ({error}); supply a whole copy") from error
+        wrong = "of a kind that is not supported" if "upported" in str(error) else "broken or cut short"
+        raise UserError(f"{path}: the image is {wrong} ({error}); supply a whole copy, or save it as PNG") from error
 
 
-def check_header(path, image):
+def check_header(path, image, first_frame):
     """Raise UserError for a PIL image whose header tells that it is not to be decoded."""
     width, height = image.size
     if width * height == 0:
@@ -224,7 +234,8 @@ def check_header(path, image):
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first")
     # looked for, not counted: a small TIFF can name millions. MPO: a telephone's JPEG with a smaller picture behind it
-    if getattr(image, "is_animated", False) and image.format != "MPO":
+    still = image.format == "MPO" or (first_frame and image.format in ANIMATIONS)
+    if not still and getattr(image, "is_animated", False):
         raise UserError(f"{path}: animated or multi-page (several frames); save the one frame you want as PNG")
     if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
         raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")

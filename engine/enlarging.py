@@ -78,7 +78,7 @@ def computed_rows(targets, network, precisions, failures, unfinished):
         next(writer)
         set_precision(network.model, precisions[photo.pixels.dtype.name])
         for rows in enlarged_rows(network, photo.pixels):
-            yield writer, rows, f"{source} -> {target} ({width}x{height})"
+            yield writer, rows, f"{source} -> {target} ({width}x{height})" + f", {photo.note}" * bool(photo.note)
 
 
 def write_rows(task):

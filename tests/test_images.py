@@ -91,8 +91,6 @@ UNREADABLE = {  # what is wrong: (the file's bytes, a word that the message must
     "PNG of 50,000 x 50,000": (png_claiming(50_000, 50_000), "100,000,000 pixels"),
     "PNG of 10,001 x 10,000": (png_claiming(10_001, 10_000), "100,000,000 pixels"),
     "CMYK": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
-    "animated GIF": (saved(RGB, "GIF", save_all=True, append_images=[RGB.rotate(180)]), "several frames"),
-    "animated PNG": (saved(RGB, "PNG", save_all=True, append_images=[RGB.rotate(180)]), "several frames"),
     "TIFF of two pages": (saved(RGB, "TIFF", save_all=True, append_images=[RGB]), "several frames"),
     "32-bit integer TIFF": (saved(Image.new("I", (20, 24)), "TIFF"), "32 bits"),
     "32-bit float TIFF": (saved(Image.new("F", (20, 24)), "TIFF"), "32 bits"),
@@ -160,6 +158,44 @@ def test_palette_and_jpeg_tiff_are_read(tmp_path, image, options):
     image.save(tmp_path / "x.tif", **options)
     expected = np.array(image.convert("RGB")).astype(int)
     assert np.abs(read_image(tmp_path / "x.tif") - expected).max() <= (50 if options else 0)
+
+
+ANIMATED = {"save_all": True, "append_images": [RGB.rotate(180)]}
+
+
+@pytest.mark.parametrize(("file_format", "options"), [("PNG", {}), ("GIF", {}), ("WEBP", {"lossless": True})])
+def test_animation_is_its_first_frame_as_a_photo_and_refused_in_a_set(tmp_path, file_format, options):
+    RGB.save(tmp_path / "still", file_format, **options)
+    RGB.save(tmp_path / "moving", file_format, **ANIMATED, **options)
+    still, moving = read_photo(tmp_path / "still"), read_photo(tmp_path / "moving")
+    np.testing.assert_array_equal(moving.pixels[..., :3], still.pixels[..., :3])
+    assert (still.note, moving.note) == ("", "the first frame of its animation")
+    assert "several frames" in refusal(read_image, tmp_path / "moving")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(
+    "name", ["exif_negative_bits.jpg", "exif_negative_rational.jpg", "icc_over_1MB.png", "ztxt_over_1MB.png"]
+)
+def test_good_file_is_read_whatever_its_text_profile_or_exif_data(reader, name):
+    pixels = reader(CASES / name)
+    assert (pixels if reader is read_image else pixels.pixels).shape == (
+        (40, 24, 3) if "exif" in name else (24, 40, 3)
+    )  # those are turned
+
+
+@pytest.mark.parametrize(("name", "words"), [("no_eoi.jpg", "cut short"), ("bad_crc_gama.png", "not an image")])
+def test_file_whose_end_or_checksum_is_missing_is_refused(name, words):
+    """Nobody can tell whether what is missing would have mattered."""
+    assert words in refusal(read_photo, CASES / name)
+
+
+def test_kind_that_is_not_supported_is_not_called_broken(tmp_path):
+    bmp = bytearray(saved(RGB, "BMP"))
+    bmp[30:34] = struct.pack("<I", 6)  # a compression that Pillow has not
+    (tmp_path / "x.bmp").write_bytes(bmp)
+    message = refusal(read_photo, tmp_path / "x.bmp")
+    assert "not supported" in message and "broken" not in message
 
 
 @pytest.mark.parametrize("reader", [read_image, read_photo])
