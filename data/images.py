@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from support.command_line import UserError
-from support.files import written_whole
+from support.files import check_names, written_whole
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_SUFFIXES = (".png", ".bmp", ".dib", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".gif")
 ANIMATIONS = ("PNG", "GIF", "WEBP")  # formats of several frames, the first of which stands for the whole
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
@@ -43,6 +43,19 @@ def list_images(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     return sorted(images, key=lambda path: path.name)  # of paths the order differs between systems
+
+
+def own_images(folder, say=print):
+    """Return list_images() of a user's folder, and say(line) how much else is in it.
+
+    Raises UserError for a name that cannot be shown.
+    """
+    paths = list_images(folder)
+    check_names(paths)
+    if others := len([path for path in Path(folder).iterdir() if not path.name.startswith(".")]) - len(paths):
+        kinds = f"images are *{', *'.join(IMAGE_SUFFIXES)}"
+        say(f"note: {others} other files or folders beside the images are passed over; {kinds}")
+    return paths
 
 
 def image_size(path):

@@ -19,7 +19,7 @@ import torch
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, is_taken, load_images, manifest_hash
 from data.degradation import degrade
 from data.hdf5 import new_hdf5
-from data.images import MAX_PIXELS, image_size, list_images, read_image
+from data.images import MAX_PIXELS, image_size, own_images, read_image
 from data.patches import (
     DEFAULT_COPIES,
     DEFAULT_PATCH,
@@ -30,7 +30,7 @@ from data.patches import (
     cut_patches,
 )
 from support.command_line import UserError, is_plain_text
-from support.files import check_names, check_writable, written_whole
+from support.files import check_writable, written_whole
 from support.progress import progress, read_ahead
 from utils import COLOURS
 
@@ -93,6 +93,7 @@ def prepare_patches(
     stride=None,
     copies=DEFAULT_COPIES,
     images=None,
+    skip_bad=False,
     data_dir=DATA_DIR,
     source=None,
     say=print,
@@ -103,6 +104,7 @@ def prepare_patches(
     patch_size, stride: in HR pixels; without a stride patches lie side by side.
     copies: sizes at which each training image is taken, as factors in (0, 1] that begin with 1; a copy smaller than a
         patch is left out.
+    skip_bad: whether images of the folder that cannot be used are left out, or refused.
     data_dir, source, say: as in load_images().
     A folder is read image by image, so that memory does not grow with their number.
     Raises UserError for settings or images that cannot be used.
@@ -122,8 +124,8 @@ def prepare_patches(
         found, held_out = load_images(TRAIN_SETS[dataset], data_dir, source, say), TRAIN_SETS[dataset].held_out
         pixels = found.values()
     else:
-        found = find_own_images(Path(images), patch_size, scale)
-        held_out, pixels = choose_held_out(list(found)), read_ahead(read_image, found.values())
+        found = find_own_images(Path(images), patch_size, scale, skip_bad, say)
+        held_out, pixels = choose_held_out(list(found)), read_all(found.values())
     named = zip(progress(list(found), target.name, "images"), pixels, strict=True)
     settings = {"scale": scale, "patch_size": patch_size, "stride": stride, "copies": list(copies), "colour": colour}
     count = write_patches(target, named, {"dataset": dataset, "held_out": list(held_out)} | settings)
@@ -160,18 +162,48 @@ def write_patches(path, images, settings):
     return count
 
 
-def find_own_images(folder, patch_size, scale):
-    """Return the images in a user's folder, {file name: path}; raise UserError unless they can be trained on."""
+def find_own_images(folder, patch_size, scale, skip_bad, say):
+    """Return the images in a user's folder, {file name: path}; raise UserError unless they can be trained on.
+
+    skip_bad: those that cannot be used are left out, and named to say(line); each file is read once more for that.
+    """
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder; name a folder with at least two images")
-    paths = list_images(folder)
-    check_names(paths)
+    paths = own_images(folder, say)
+    small, found = small_images({str(path): image_size(path) for path in paths}, patch_size, scale)
+    if small and not skip_bad:
+        raise UserError(f"{found}; remove such images, lower --patch-size, or leave them out with --skip-bad")
+    if skip_bad:
+        bad = [(path, pixels) for path in paths if isinstance(pixels := image_or_error(path), UserError)]
+        left_out = {*small, *(str(path) for path, _ in bad)}
+        if left_out:
+            reasons = "; ".join([found] * bool(small) + [str(error) for _, error in bad])
+            say(f"note: {len(left_out)} of {len(paths)} images are left out: {reasons}")
+        paths = [path for path in paths if str(path) not in left_out]
     if len(paths) < 2:
         raise UserError(f"--images {folder}: found {len(paths)} images; needed are two or more, one to hold out")
-    small, found = small_images({str(path): image_size(path) for path in paths}, patch_size, scale)
-    if small:
-        raise UserError(f"{found}; remove such images or lower --patch-size")
     return {path.name: path for path in paths}
+
+
+def read_all(paths):
+    """Yield the pixels of images; those that cannot be read are all named in one UserError, raised at the end."""
+    failures = []
+    for pixels in read_ahead(image_or_error, paths):
+        if isinstance(pixels, UserError):
+            failures.append(str(pixels))
+        elif not failures:  # else nothing is written any more
+            yield pixels
+    if failures:
+        others = f" ({len(failures) - 1} more: {'; '.join(failures[1:])})" if len(failures) > 1 else ""
+        raise UserError(f"{failures[0]}{others}; or leave such images out with --skip-bad")
+
+
+def image_or_error(path):
+    """Return the pixels of an image, or the UserError that says why there are none."""
+    try:
+        return read_image(path)
+    except UserError as error:
+        return error
 
 
 def check_sizes(image_set, patch_size, scale, say):

@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from data.degradation import network_planes
-from data.images import list_images, png_writer, read_photo, split_alpha
+from data.images import own_images, png_writer, read_photo, split_alpha
 from engine.inference import set_precision
 from engine.scoring import distinct_names, enlarge
 from support.command_line import UserError
@@ -46,7 +46,7 @@ def output_paths(source, output, scale):
 
     Nothing is written yet.
     """
-    inputs = list_images(source) if source.is_dir() else [source]
+    inputs = own_images(source) if source.is_dir() else [source]
     if not inputs:
         raise UserError(f"{source}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
     check_names(inputs)

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 from skimage import data
 from torchvision.io import ImageReadMode, decode_image
 
-from data.images import list_images, png_writer, read_image, read_photo, split_alpha, write_png
+from data.images import list_images, own_images, png_writer, read_image, read_photo, split_alpha, write_png
 
 CASES = Path(__file__).parent / "cases"  # small files that were once read wrong, or refused though they are good
 PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
@@ -461,6 +461,20 @@ def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["B.PNG", "a.jpeg", "b.PNG"]
+
+
+def test_own_folder_says_how_much_in_it_is_passed_over(tmp_path):
+    for name in ("a.jfif", "b.JPE", "c.dib", "no suffix", "notes.txt", ".hidden"):
+        (tmp_path / name).touch()
+    said = []
+    (tmp_path / "folder").mkdir()
+    assert [path.name for path in own_images(tmp_path, said.append)] == ["a.jfif", "b.JPE", "c.dib"]
+    assert len(said) == 1 and "3 other files or folders" in said[0]
+    for name in ("no suffix", "notes.txt"):
+        (tmp_path / name).unlink()
+    (tmp_path / "folder").rmdir()
+    own_images(tmp_path, said.append)
+    assert len(said) == 1
 
 
 # ---------------------------------------------------------------- hostile files

@@ -15,6 +15,7 @@ import helpers
 import numpy as np
 import pytest
 from fuzzing import FUZZ, check_mixture, linked, little_memory, mutate_patches, no_hang, outcome
+from helpers import truncate
 from PIL import Image
 from skimage import data
 
@@ -217,6 +218,36 @@ def test_image_that_is_broken_after_others_were_written_leaves_nothing(build, ph
     with pytest.raises(UserError, match=r"photo2\.png: the image is broken or cut short"):
         build(folder=folder)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.fixture
+def spoilt(photographs, tmp_path):
+    """A folder of six photographs, of which two are broken and one is too small."""
+    folder = photographs(tmp_path / "photos", 6)
+    for number in (1, 4):
+        truncate(folder / f"photo{number}.png")
+    write_png(folder / "photo2.png", np.zeros((9, 9), np.uint8))
+    return folder
+
+
+def test_all_images_that_cannot_be_used_are_named_at_once(build, spoilt, tmp_path):
+    with pytest.raises(UserError, match=r"photo2\.png: 9x9 is smaller than a patch .* --skip-bad"):
+        build(folder=spoilt)
+    (spoilt / "photo2.png").unlink()
+    with pytest.raises(UserError, match=r"photo1\.png: .*cut short.* \(1 more: .*photo4\.png: .*--skip-bad"):
+        build(folder=spoilt)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_images_that_cannot_be_used_are_left_out_and_named_where_that_is_asked_for(build, spoilt, tmp_path):
+    said = []
+    path = build(folder=spoilt, skip_bad=True, say=said.append)
+    assert "3 of 6 images are left out" in said[0]
+    assert all(f"photo{number}.png" in said[0] for number in (1, 2, 4))
+    skipped = path.read_bytes()
+    for number in (1, 2, 4):
+        (spoilt / f"photo{number}.png").unlink()
+    assert build(folder=spoilt).read_bytes() == skipped
 
 
 @pytest.mark.parametrize(
