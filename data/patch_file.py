@@ -1,6 +1,6 @@
 """The patch file: the patch pairs of a set in HDF5, built from its images and read back only when whole and right.
 
-Layout (format version 2), one file per set, scale and colour:
+Layout (format version 3), one file per set, scale and colour:
     lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
     hr   (P, C, p, p)              uint8
     val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale), hr of a grey one
@@ -18,7 +18,7 @@ import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, is_taken, load_images, manifest_hash
 from data.degradation import degrade
-from data.hdf5 import new_hdf5
+from data.hdf5 import content_hash, new_hdf5
 from data.images import MAX_PIXELS, image_size, own_images, read_image
 from data.patches import (
     DEFAULT_COPIES,
@@ -35,7 +35,7 @@ from support.progress import progress, read_ahead
 from utils import COLOURS
 
 FORMAT = "sr-patches"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CHUNK = 64  # patches in one HDF5 chunk
 ATTRIBUTES = {  # others that a file may have are not read
     "format": str,
@@ -48,6 +48,7 @@ ATTRIBUTES = {  # others that a file may have are not read
     "copies": list,  # factors by which each training image was scaled
     "colour": str,  # "y" or "rgb"
     "held_out": list,  # names of the images in val
+    "content": str,  # hash of all values in lr, hr and val, hdf5.content_hash()
 }
 
 
@@ -140,7 +141,7 @@ def write_patches(path, images, settings):
     """Write a patch file and return its number of patch pairs.
 
     images: of (name, uint8 pixels), taken one at a time.
-    settings: the values of ATTRIBUTES but for format, format_version and manifest.
+    settings: the values of ATTRIBUTES but for format, format_version, manifest and content.
     """
     scale, colour, patch_size = (settings[key] for key in ("scale", "colour", "patch_size"))
     described, count = [], 0
@@ -157,8 +158,8 @@ def write_patches(path, images, settings):
                 file.append("lr", lr, CHUNK)  # (P, C, p/scale, p/scale)
                 file.append("hr", hr, CHUNK)  # (P, C, p, p)
                 count += len(hr)
-        manifest = manifest_hash(described)
-        file.describe(format=FORMAT, format_version=FORMAT_VERSION, manifest=manifest, **settings)
+        hashes = {"manifest": manifest_hash(described), "content": file.content}
+        file.describe(format=FORMAT, format_version=FORMAT_VERSION, **hashes, **settings)
     return count
 
 
@@ -236,7 +237,8 @@ def small_images(sizes, patch_size, scale):
 def read_patches(path, *, dataset, scale, colour):
     """Open a patch file and return its Patches, once it is known to be whole and what is asked for.
 
-    Nothing of its values is read before, and nothing that lies in other files, or is larger than the file, ever.
+    All its values are read once and hashed, as fast as the disk gives them. Nothing of them is read before the layout
+    is known to be sound, and nothing that lies in other files, or is larger than the file, ever.
     Raises UserError, naming the command that rebuilds the file, for one that is missing, damaged, of another format
     version, or made of other images or for another set, scale or colour.
     """
@@ -244,7 +246,8 @@ def read_patches(path, *, dataset, scale, colour):
         # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
         file = h5py.File(path, "r", locking=False)
         attributes = read_attributes(file, {"dataset": dataset, "scale": scale, "colour": colour})
-        check_layout(file, attributes)
+        if content_hash(check_layout(file, attributes)) != attributes["content"]:
+            raise UserError("its patches are not those that were written")
         val = [(name, pair["lr"][()], pair["hr"][()]) for name, pair in file["val"].items()]
         val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]
         return Patches(file["lr"], file["hr"], val, attributes)
@@ -278,7 +281,7 @@ def read_attributes(file, asked):
 
 
 def check_layout(file, attributes):
-    """Raise UserError unless the datasets have the shapes and types that the attributes say, and hold their values.
+    """Return the datasets, which have the shapes and types that the attributes say and hold their values, or UserError.
 
     Of each value the bytes must lie in this file: neither a link, a filter nor a claim may lead to more than is there.
     """
@@ -310,6 +313,7 @@ def check_layout(file, attributes):
         room -= item.nbytes
         if room < 0 or item.id.get_storage_size() < item.nbytes:
             raise UserError(f"{name} claims more values than the file holds")
+    return [group[kind] for group, kind, _ in expected]
 
 
 def own(group, name):

@@ -288,7 +288,10 @@ def resume(path, storage, device, deterministic=False):
         cutting = {name: data[name] for name in ("patch_size", "stride", "copies")}
         patches = storage.open(data["dataset"], data["scale"], data["colour"], **cutting)
         if patches.attributes != data:
-            raise UserError(f"{path}: the run was trained on other patches than the present file's; rebuild that")
+            changed = ", ".join(key for key in patches.attributes if patches.attributes[key] != data.get(key))
+            raise UserError(
+                f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild that"
+            )
         description["deterministic"] = deterministic and description["deterministic"]
         note_changes(description, provenance(device), len(state["history"]))
         if recipe.freeze_bn:

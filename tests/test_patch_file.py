@@ -3,6 +3,7 @@
 FUZZ=20000 python -m pytest tests/test_patch_file.py is the long form of the mutated files.
 """
 
+import hashlib
 import random
 import re
 import shlex
@@ -396,7 +397,7 @@ def attribute(**values):
 
 
 EDITS = {
-    "of another format version": (attribute(format_version=1), f"format_version is 1, asked for is {FORMAT_VERSION}"),
+    "of another format version": (attribute(format_version=2), f"format_version is 2, asked for is {FORMAT_VERSION}"),
     "of another format": (attribute(format="something else"), "format is 'something else'"),
     "without its scale": (lambda file: file.attrs.__delitem__("scale"), "scale is None, asked for is 4"),
     "without lr": (removed("lr"), ""),
@@ -464,6 +465,21 @@ def test_file_is_refused_before_its_values_are_read(path, monkeypatch, edit, nam
         message = refusal(path)
     assert named in message and "; rebuild it with" in message
     assert not read
+
+
+@pytest.mark.parametrize("name", ["lr", "hr", "val/photo1.png/lr", "val/photo1.png/hr"])
+def test_file_in_which_one_value_was_changed_is_refused(path, name):
+    read_patches(path, **ASKED)
+    with h5py.File(path, "r+") as file:
+        file[name][(-1,) * file[name].ndim] += 1
+    assert "its patches are not those that were written" in refusal(path)
+
+
+def test_content_is_the_hash_of_the_hashes_of_the_values(good):
+    with h5py.File(good, "r", locking=False) as file:
+        names = ["hr", "lr", "val/photo1.png/hr", "val/photo1.png/lr"]
+        lines = "".join(f"{name} {hashlib.sha256(file[name][()].tobytes()).hexdigest()}\n" for name in names)
+        assert file.attrs["content"] == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_file_of_a_catalogued_set_with_other_images_is_refused(path):
