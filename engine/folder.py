@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.checkpoint import save_checkpoint
 from engine.run import LOG_COLUMNS
-from support.command_line import UserError, describe_os_error
+from support.command_line import UserError, describe_os_error, only_noted
 from support.files import check_writable, copy_whole, held_by_one, written_whole
 from support.signals import Interrupted, handling_signals, interrupt
 
@@ -112,7 +112,8 @@ class RunFolder(AbstractContextManager):
         self.write_log(run.history)
         first_or_last = run.epoch in (1, run.last_epoch)
         if first_or_last or time.perf_counter() - self.drawn > CURVE_SECONDS:
-            self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
+            with only_noted("curve.png"):
+                self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
             self.drawn = time.perf_counter()
         self.keep(run, first_or_last or time.perf_counter() - self.saved > REST_SECONDS)
 
