@@ -106,9 +106,14 @@ def test_folder_that_another_run_writes_is_refused_and_left_to_it(script, workpl
 
 
 def test_resume_removes_what_a_killed_run_left_half_written(stopped, resume):
-    (stopped / ".last.pth.abc.part.pth").write_bytes(b"half")
+    """In the folder and beside ./best.pth; what the user has there stays, however much its name is alike."""
+    for folder in (stopped, stopped.parent):
+        (folder / ".sr-abcdefgh.part.pth").write_bytes(b"half")
+        (folder / ".holiday.partial").write_bytes(b"the user's")
     run_in(stopped.parent, [*resume, "--stop-after", "1"])
-    assert {path.name for path in stopped.iterdir()} == {"best.pth", "curve.png", "last.pth", "log.csv"}
+    names = {".holiday.partial", "best.pth", "curve.png", "last.pth", "log.csv"}
+    assert {path.name for path in stopped.iterdir()} == names
+    assert {path.name for path in stopped.parent.iterdir() if path.is_file()} == {".holiday.partial", "best.pth"}
 
 
 def test_log_that_another_program_holds_open_is_written_later(workplace, tiny, monkeypatch):
