@@ -1,5 +1,6 @@
 """Image files: reading them with every doubt refused in one line, and writing PNG row by row."""
 
+import re
 import struct
 import warnings
 import zlib
@@ -16,6 +17,8 @@ from support.files import check_names, written_whole
 IMAGE_SUFFIXES = (".png", ".bmp", ".dib", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".gif")
 ANIMATIONS = ("PNG", "GIF", "WEBP")  # formats of several frames, the first of which stands for the whole
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
+MAX_SCANS = 100  # of a JPEG, each over all its pixels; a progressive one has about ten
+JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)  # neither a byte of pixels nor a restart
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 ORIENTATION = 0x0112  # EXIF tag: how a camera was held, 1 to 8
 SUBFILE, OLD_SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANES, COLOUR_MAP, SAMPLE_FORMAT = (
@@ -258,6 +261,8 @@ def check_header(path, image, first_frame):
         )
     if image.format == "TIFF" and (found := odd_tiff(image.tag_v2)):
         raise UserError(f"{path}: {found}; Pillow is not known to read such a TIFF right; save it as PNG")
+    if image.format in ("JPEG", "MPO") and count_scans(path.read_bytes()) > MAX_SCANS:
+        raise UserError(f"{path}: a JPEG of more than {MAX_SCANS} scans; save it as PNG")
     if image.format == "BMP" and image.info.get("compression") == RLE4:
         raise UserError(f"{path}: a BMP compressed with RLE4, which Pillow before 13 garbles; save it as PNG")
 
@@ -276,6 +281,15 @@ def odd_tiff(tags):
     if photometric == 3 and max(tags[COLOUR_MAP]) < 256:
         return "its colour map has 8 bits instead of 16"
     return ""
+
+
+def count_scans(jpeg):
+    """Return how many scans the bytes of a JPEG have, up to its end or one beyond MAX_SCANS."""
+    scans, at = 0, 2
+    while scans <= MAX_SCANS and (marker := JPEG_MARKER.search(jpeg, at)) and marker[0] != b"\xff\xd9":
+        scans += marker[0] == b"\xff\xda"
+        at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+    return scans
 
 
 def match_transparency(image):

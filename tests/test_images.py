@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 from skimage import data
 from torchvision.io import ImageReadMode, decode_image
 
-from data.images import list_images, own_images, png_writer, read_image, read_photo, split_alpha, write_png
+from data.images import count_scans, list_images, own_images, png_writer, read_image, read_photo, split_alpha, write_png
 
 CASES = Path(__file__).parent / "cases"  # small files that were once read wrong, or refused though they are good
 PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
@@ -532,6 +532,18 @@ def test_image_is_read_or_refused_in_little_time_and_memory(tmp_path, reader, ma
     with no_hang(), little_memory():
         found = outcome(reader, path)
     assert found.startswith(f"{path}: ") and word in found if word else found
+
+
+def test_jpeg_of_thousands_of_scans_is_refused_and_one_with_a_film_behind_it_read(tmp_path):
+    """Telephones put a film behind the end of a picture, whose bytes say nothing."""
+    jpeg, path = saved(RGB, "JPEG", progressive=True), tmp_path / "x.jpg"
+    last = jpeg.rindex(b"\xff\xda")
+    assert 5 < count_scans(jpeg) == jpeg.count(b"\xff\xda") < 20
+    path.write_bytes(jpeg[:-2] + jpeg[last:-2] * 1000 + jpeg[-2:])
+    with no_hang():
+        assert "100 scans" in refusal(read_image, path) and "100 scans" in refusal(read_photo, path)
+    path.write_bytes(jpeg + jpeg[last:] * 1000)
+    assert read_image(path).shape == PIXELS.shape
 
 
 @pytest.mark.parametrize("reader", [read_image, read_photo])
