@@ -15,12 +15,15 @@ START_MINUTES = 60  # that the others wait for one that still prepares the data
 
 def local_rank():
     """Return the number of this process among those that torchrun started on this machine; 0 without torchrun."""
-    return told("LOCAL_RANK", 0)
+    return int(os.environ.get("LOCAL_RANK") or 0)
 
 
 def process_rank():
-    """Return the number of this process among all that train together; 0 without torchrun."""
-    rank, size = told("RANK", 0), process_count()
+    """Return the number of this process among all that train together; 0 without torchrun.
+
+    train.py asks first of all: the script ends here in one line where torchrun cannot have set what is set.
+    """
+    rank, size, _ = told("RANK", 0), told("WORLD_SIZE", 1), told("LOCAL_RANK", 0)
     if rank >= size:
         fail(f"RANK is {rank}, of WORLD_SIZE {size}; start the processes with torchrun, or unset both")
     return rank
@@ -28,7 +31,7 @@ def process_rank():
 
 def process_count():
     """Return how many processes train together; 1 without torchrun."""
-    return told("WORLD_SIZE", 1)
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def told(name, least):

@@ -203,6 +203,7 @@ def test_shared_batch_normalisation_in_one_process_is_torchs(alone, training):
     ("variables", "words"),
     [
         ({"RANK": "abc"}, "RANK is 'abc', allowed are whole numbers from 0"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1', allowed"),
         ({"RANK": "1"}, "RANK is 1, of WORLD_SIZE 1"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', allowed are whole numbers from 1"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, of WORLD_SIZE 2"),
