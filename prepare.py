@@ -51,6 +51,9 @@ def parse_args(argv=None):
         help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent "
         f"(default: {' '.join(f'{factor:g}' for factor in DEFAULT_COPIES)})",
     )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out images of --images that cannot be used, and name them"
+    )
     add_data_arguments(parser)
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw 24 of the patch pairs into this picture")
@@ -59,6 +62,8 @@ def parse_args(argv=None):
         parser.error("--images DIR and --name NAME go together")
     if args.images and args.dataset:
         parser.error("--images takes the place of --dataset; give one of the two")
+    if args.skip_bad and not args.images:
+        parser.error("--skip-bad is about your own images; name them with --images")
     args.dataset = args.dataset or "T91"
     plain = args.name and is_plain_text(args.name) and Path(args.name).name == args.name
     if args.name is not None and (is_taken(args.name) or not plain):
@@ -95,6 +100,7 @@ def main(argv=None):
         stride=args.stride,
         copies=args.copies,
         images=args.images,
+        skip_bad=args.skip_bad,
         data_dir=args.data_dir,
         source=args.source,
     )

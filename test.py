@@ -13,6 +13,7 @@ from support.command_line import (
     UserError,
     add_data_arguments,
     add_device_argument,
+    only_noted,
     positive_int,
     run_script,
 )
@@ -188,7 +189,8 @@ def evaluate(networks, dataset, images, zoom, out, figures):
     for name, pixels, outputs in score_images(networks, dataset, images):
         if figures:
             documents = result_documents(networks, described)
-            drawn += draw_figures(out / "figures", documents, name, pixels, networks, outputs, zoom.get(name))
+            with only_noted(f"a figure of {name}"):
+                drawn += draw_figures(out / "figures", documents, name, pixels, networks, outputs, zoom.get(name))
     print_table(dataset, scale, networks)
     for network in networks:
         for note in notes(network):

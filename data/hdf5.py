@@ -1,11 +1,15 @@
-"""Writing HDF5: a new file that neither a full disk nor Ctrl-C in the middle of a write makes HDF5 crash over."""
+"""HDF5: hashes of values, and new files that neither a full disk nor Ctrl-C in a write makes HDF5 crash over."""
 
+import hashlib
 import io
 from contextlib import contextmanager
 
 import h5py
+import numpy as np
 
 from support.signals import undisturbed
+
+ROWS = 64  # of a dataset that are hashed at a time
 
 
 @contextmanager
@@ -28,6 +32,7 @@ class HDF5Writer:
         self.storage = storage
         self.file = None
         self.growing = {}  # name -> dataset; looking it up in the file would take as long as writing
+        self.hashes = {}  # name -> hashlib's object of the values so far
 
     @undisturbed()
     def open(self):
@@ -42,6 +47,7 @@ class HDF5Writer:
     def write(self, name, array):
         """Add a whole array as the dataset `name`."""
         self.file[name] = array
+        self.hash(name, array)
         self.storage.check()
 
     @undisturbed()
@@ -55,12 +61,37 @@ class HDF5Writer:
         dataset = self.growing[name]
         dataset.resize(len(dataset) + len(rows), axis=0)
         dataset[-len(rows) :] = rows
+        self.hash(name, rows)
         self.storage.check()
+
+    def hash(self, name, array):
+        """Add values to a dataset's hash."""
+        self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(array))
+
+    @property
+    def content(self):
+        """What content_hash() returns of the datasets written."""
+        return joint_hash(self.hashes)
 
     @undisturbed()
     def describe(self, **attributes):
         """Set attributes of the file."""
         self.file.attrs.update(attributes)
+
+
+def content_hash(datasets):
+    """Return the SHA-256 of all values of HDF5 datasets, in hexadecimal; they are read a few at a time."""
+    hashes = {dataset.name.strip("/"): hashlib.sha256() for dataset in datasets}
+    for dataset, hashed in zip(datasets, hashes.values(), strict=True):
+        for start in range(0, len(dataset), ROWS):
+            hashed.update(dataset[start : start + ROWS])
+    return joint_hash(hashes)
+
+
+def joint_hash(hashes):
+    """Return the SHA-256 of {name: hashlib's object}, in hexadecimal; their order does not matter."""
+    lines = "".join(f"{name} {hashed.hexdigest()}\n" for name, hashed in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class PatientFile(io.FileIO):

@@ -1,6 +1,6 @@
 """The patch file: the patch pairs of a set in HDF5, built from its images and read back only when whole and right.
 
-Layout (format version 2), one file per set, scale and colour:
+Layout (format version 3), one file per set, scale and colour:
     lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
     hr   (P, C, p, p)              uint8
     val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale), hr of a grey one
@@ -18,8 +18,8 @@ import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, is_taken, load_images, manifest_hash
 from data.degradation import degrade
-from data.hdf5 import new_hdf5
-from data.images import MAX_PIXELS, image_size, list_images, read_image
+from data.hdf5 import content_hash, new_hdf5
+from data.images import MAX_PIXELS, image_size, own_images, read_image
 from data.patches import (
     DEFAULT_COPIES,
     DEFAULT_PATCH,
@@ -30,12 +30,12 @@ from data.patches import (
     cut_patches,
 )
 from support.command_line import UserError, is_plain_text
-from support.files import check_names, check_writable, written_whole
+from support.files import check_writable, written_whole
 from support.progress import progress, read_ahead
 from utils import COLOURS
 
 FORMAT = "sr-patches"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CHUNK = 64  # patches in one HDF5 chunk
 ATTRIBUTES = {  # others that a file may have are not read
     "format": str,
@@ -48,6 +48,7 @@ ATTRIBUTES = {  # others that a file may have are not read
     "copies": list,  # factors by which each training image was scaled
     "colour": str,  # "y" or "rgb"
     "held_out": list,  # names of the images in val
+    "content": str,  # hash of all values in lr, hr and val, hdf5.content_hash()
 }
 
 
@@ -93,6 +94,7 @@ def prepare_patches(
     stride=None,
     copies=DEFAULT_COPIES,
     images=None,
+    skip_bad=False,
     data_dir=DATA_DIR,
     source=None,
     say=print,
@@ -103,6 +105,7 @@ def prepare_patches(
     patch_size, stride: in HR pixels; without a stride patches lie side by side.
     copies: sizes at which each training image is taken, as factors in (0, 1] that begin with 1; a copy smaller than a
         patch is left out.
+    skip_bad: whether images of the folder that cannot be used are left out, or refused.
     data_dir, source, say: as in load_images().
     A folder is read image by image, so that memory does not grow with their number.
     Raises UserError for settings or images that cannot be used.
@@ -122,8 +125,8 @@ def prepare_patches(
         found, held_out = load_images(TRAIN_SETS[dataset], data_dir, source, say), TRAIN_SETS[dataset].held_out
         pixels = found.values()
     else:
-        found = find_own_images(Path(images), patch_size, scale)
-        held_out, pixels = choose_held_out(list(found)), read_ahead(read_image, found.values())
+        found = find_own_images(Path(images), patch_size, scale, skip_bad, say)
+        held_out, pixels = choose_held_out(list(found)), read_all(found.values())
     named = zip(progress(list(found), target.name, "images"), pixels, strict=True)
     settings = {"scale": scale, "patch_size": patch_size, "stride": stride, "copies": list(copies), "colour": colour}
     count = write_patches(target, named, {"dataset": dataset, "held_out": list(held_out)} | settings)
@@ -138,7 +141,7 @@ def write_patches(path, images, settings):
     """Write a patch file and return its number of patch pairs.
 
     images: of (name, uint8 pixels), taken one at a time.
-    settings: the values of ATTRIBUTES but for format, format_version and manifest.
+    settings: the values of ATTRIBUTES but for format, format_version, manifest and content.
     """
     scale, colour, patch_size = (settings[key] for key in ("scale", "colour", "patch_size"))
     described, count = [], 0
@@ -155,23 +158,53 @@ def write_patches(path, images, settings):
                 file.append("lr", lr, CHUNK)  # (P, C, p/scale, p/scale)
                 file.append("hr", hr, CHUNK)  # (P, C, p, p)
                 count += len(hr)
-        manifest = manifest_hash(described)
-        file.describe(format=FORMAT, format_version=FORMAT_VERSION, manifest=manifest, **settings)
+        hashes = {"manifest": manifest_hash(described), "content": file.content}
+        file.describe(format=FORMAT, format_version=FORMAT_VERSION, **hashes, **settings)
     return count
 
 
-def find_own_images(folder, patch_size, scale):
-    """Return the images in a user's folder, {file name: path}; raise UserError unless they can be trained on."""
+def find_own_images(folder, patch_size, scale, skip_bad, say):
+    """Return the images in a user's folder, {file name: path}; raise UserError unless they can be trained on.
+
+    skip_bad: those that cannot be used are left out, and named to say(line); each file is read once more for that.
+    """
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder; name a folder with at least two images")
-    paths = list_images(folder)
-    check_names(paths)
+    paths = own_images(folder, say)
+    small, found = small_images({str(path): image_size(path) for path in paths}, patch_size, scale)
+    if small and not skip_bad:
+        raise UserError(f"{found}; remove such images, lower --patch-size, or leave them out with --skip-bad")
+    if skip_bad:
+        bad = [(path, pixels) for path in paths if isinstance(pixels := image_or_error(path), UserError)]
+        left_out = {*small, *(str(path) for path, _ in bad)}
+        if left_out:
+            reasons = "; ".join([found] * bool(small) + [str(error) for _, error in bad])
+            say(f"note: {len(left_out)} of {len(paths)} images are left out: {reasons}")
+        paths = [path for path in paths if str(path) not in left_out]
     if len(paths) < 2:
         raise UserError(f"--images {folder}: found {len(paths)} images; needed are two or more, one to hold out")
-    small, found = small_images({str(path): image_size(path) for path in paths}, patch_size, scale)
-    if small:
-        raise UserError(f"{found}; remove such images or lower --patch-size")
     return {path.name: path for path in paths}
+
+
+def read_all(paths):
+    """Yield the pixels of images; those that cannot be read are all named in one UserError, raised at the end."""
+    failures = []
+    for pixels in read_ahead(image_or_error, paths):
+        if isinstance(pixels, UserError):
+            failures.append(str(pixels))
+        elif not failures:  # else nothing is written any more
+            yield pixels
+    if failures:
+        others = f" ({len(failures) - 1} more: {'; '.join(failures[1:])})" if len(failures) > 1 else ""
+        raise UserError(f"{failures[0]}{others}; or leave such images out with --skip-bad")
+
+
+def image_or_error(path):
+    """Return the pixels of an image, or the UserError that says why there are none."""
+    try:
+        return read_image(path)
+    except UserError as error:
+        return error
 
 
 def check_sizes(image_set, patch_size, scale, say):
@@ -204,7 +237,8 @@ def small_images(sizes, patch_size, scale):
 def read_patches(path, *, dataset, scale, colour):
     """Open a patch file and return its Patches, once it is known to be whole and what is asked for.
 
-    Nothing of its values is read before, and nothing that lies in other files, or is larger than the file, ever.
+    All its values are read once and hashed, as fast as the disk gives them. Nothing of them is read before the layout
+    is known to be sound, and nothing that lies in other files, or is larger than the file, ever.
     Raises UserError, naming the command that rebuilds the file, for one that is missing, damaged, of another format
     version, or made of other images or for another set, scale or colour.
     """
@@ -212,7 +246,8 @@ def read_patches(path, *, dataset, scale, colour):
         # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
         file = h5py.File(path, "r", locking=False)
         attributes = read_attributes(file, {"dataset": dataset, "scale": scale, "colour": colour})
-        check_layout(file, attributes)
+        if content_hash(check_layout(file, attributes)) != attributes["content"]:
+            raise UserError("its patches are not those that were written")
         val = [(name, pair["lr"][()], pair["hr"][()]) for name, pair in file["val"].items()]
         val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]
         return Patches(file["lr"], file["hr"], val, attributes)
@@ -246,7 +281,7 @@ def read_attributes(file, asked):
 
 
 def check_layout(file, attributes):
-    """Raise UserError unless the datasets have the shapes and types that the attributes say, and hold their values.
+    """Return the datasets, which have the shapes and types that the attributes say and hold their values, or UserError.
 
     Of each value the bytes must lie in this file: neither a link, a filter nor a claim may lead to more than is there.
     """
@@ -278,6 +313,7 @@ def check_layout(file, attributes):
         room -= item.nbytes
         if room < 0 or item.id.get_storage_size() < item.nbytes:
             raise UserError(f"{name} claims more values than the file holds")
+    return [group[kind] for group, kind, _ in expected]
 
 
 def own(group, name):

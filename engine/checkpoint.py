@@ -70,8 +70,9 @@ def load_checkpoint(path):
         _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle's protocol: it would be a second line
+            # first without memory for the tensors: a small file may claim any number of values
+            _check_contents(path, torch.load(path, map_location="meta", weights_only=True))
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        _check_contents(path, checkpoint)
     except (UserError, PermissionError):
         raise
     except Exception as error:  # torch raises many kinds for damaged files
@@ -99,6 +100,11 @@ def load_checkpoint(path):
 
 def _check_archive(path):
     """Raise an error unless no record of the file grows when it is read, and its pickle names only what GLOBALS has."""
+    with open(path, "rb") as file:
+        if (
+            file.read(4) != b"PK\3\4"
+        ):  # a pointer of Git LFS, say; or something in front, which readers take differently
+            raise UserError(f"{path}: not a checkpoint of this project; allowed are files that train.py wrote")
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         names = {record.filename for record in records}
@@ -115,14 +121,20 @@ def _check_archive(path):
         for opcode, argument, _ in pickletools.genops(archive.read(pickled[0])):
             if opcode.name == "GLOBAL" and argument not in GLOBALS:
                 raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused, nothing in it was run")
+            if type(argument) is int and abs(argument) >= 2**63:  # as keys of a dict, thousands may hash alike
+                raise UserError(f"{path}: the checkpoint holds a number of more than 64 bits; refused")
 
 
 def _check_contents(path, checkpoint):
     """Raise UserError unless it is a tree of plain values and tensors, with no more of them than the file can hold."""
     items, tensor_bytes, size = 0, 0, path.stat().st_size
+    storages, storage_bytes = set(), 0  # one that tensors share counts once
     for value in _values(checkpoint):
         if type(value) is torch.Tensor:
             tensor_bytes += value.numel() * value.element_size()  # a stride of 0 repeats one value a billion times
+            storage = value.untyped_storage()
+            storage_bytes += storage.nbytes() * (storage._cdata not in storages)
+            storages.add(storage._cdata)
         elif type(value) is str:
             items += len(value)
             if len(value) > MAX_TEXT or not is_plain_text(value):  # a terminal would obey it
@@ -135,7 +147,7 @@ def _check_contents(path, checkpoint):
             raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused")
         items += 1
         # names are stored once, and the network may be its own average
-        if items > min(MAX_ITEMS, 4 * size) or tensor_bytes > 2 * size:
+        if items > min(MAX_ITEMS, 4 * size) or tensor_bytes > 2 * size or storage_bytes > size:
             raise UserError(f"{path}: the checkpoint claims more values than the file holds; refused")
 
 

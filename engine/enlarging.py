@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from data.degradation import network_planes
-from data.images import list_images, png_writer, read_photo, split_alpha
+from data.images import own_images, png_writer, read_photo, split_alpha
 from engine.inference import set_precision
 from engine.scoring import distinct_names, enlarge, load_networks
 from support.command_line import UserError
@@ -97,7 +97,7 @@ def output_paths(source, output, scale):
 
     Nothing is written yet.
     """
-    inputs = list_images(source) if source.is_dir() else [source]
+    inputs = own_images(source) if source.is_dir() else [source]
     if not inputs:
         raise UserError(f"{source}: found no images; supply PNG, BMP, JPEG, TIFF or WebP files")
     check_names(inputs)
@@ -124,11 +124,11 @@ def computed_rows(targets, enlarger, failures, unfinished):
             continue
         height, width, channels = (*photo.pixels.shape, 1)[:3]
         height, width = height * enlarger.network.scale, width * enlarger.network.scale
-        writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.icc_profile)
+        writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.meaning)
         unfinished.callback(writer.close)
         next(writer)
         for rows in enlarger.rows(photo.pixels):
-            yield writer, rows, f"{source} -> {target} ({width}x{height})"
+            yield writer, rows, f"{source} -> {target} ({width}x{height})" + f", {photo.note}" * bool(photo.note)
 
 
 def write_rows(task):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.checkpoint import save_checkpoint
 from engine.run import LOG_COLUMNS
-from support.command_line import UserError, describe_os_error, is_plain_text
+from support.command_line import UserError, describe_os_error, is_plain_text, only_noted
 from support.files import check_writable, copy_whole, held_by_one, written_whole
 from support.signals import Interrupted, handling_signals, interrupt
 
@@ -117,10 +117,8 @@ class RunFolder:
         self.write_log(run.history)
         first_or_last = run.epoch in (1, run.last_epoch)
         if first_or_last or time.perf_counter() - self.drawn > CURVE_SECONDS:
-            try:
+            with only_noted("curve.png"):
                 self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
-            except PermissionError as error:  # on Windows, where a viewer shows it
-                print(f"note: {describe_os_error(error)}; close it elsewhere", flush=True)
             self.drawn = time.perf_counter()
         self.keep(run, first_or_last or time.perf_counter() - self.saved > REST_SECONDS)
 

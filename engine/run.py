@@ -287,9 +287,11 @@ def resume(path, storage, device, deterministic=False):
         cutting = {name: data[name] for name in ("patch_size", "stride", "copies")}
         patches = storage.open(data["dataset"], data["scale"], data["colour"], **cutting)
         if patches.attributes != data:
+            changed = ", ".join(key for key in patches.attributes if patches.attributes[key] != data.get(key))
             build = prepare_command(data["dataset"], data["scale"], data["colour"], **cutting)
             raise UserError(
-                f"{path}: the run was trained on other patches than the present file's; rebuild that with: {build}"
+                f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild that "
+                f"with: {build}"
             )
         description["deterministic"] = deterministic and description["deterministic"]
         note_changes(description, provenance(device), len(state["history"]))

@@ -13,7 +13,7 @@ from torch import nn
 
 from data.catalog import TEST_SETS, load_images
 from data.degradation import degrade
-from data.images import list_images, read_image
+from data.images import own_images, read_image
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.inference import InPrecision, OfGrey, SelfEnsemble, Tiled
 from engine.results import read_history
@@ -193,10 +193,10 @@ def load_test_images(dataset, data_dir, source):
             f"{folder} would be taken for {name}, whose images are known; use --dataset {name} --source {source}, or "
             "rename the folder"
         )
-    paths = list_images(folder)
+    check_names([folder.resolve()])
+    paths = own_images(folder)
     if not paths:
         raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
-    check_names([folder.resolve(), *paths])
     return folder.resolve().name, dict(zip(distinct_names(paths), map(read_image, paths), strict=True))
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import unicodedata
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -66,6 +66,8 @@ def run_script(main, *, silent=False):
     A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
     Once main() has ended, the process is about to: Ctrl-C and SIGTERM are ignored from then on.
     """
+    # figures are drawn into files, whatever the user's notebooks and matplotlibrc ask for: they could end a run
+    os.environ |= {"MPLBACKEND": "Agg", "MATPLOTLIBRC": os.devnull}
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -90,6 +92,16 @@ def run_script(main, *, silent=False):
         fail("interrupted", status=130)
     except Interrupted as error:
         fail(str(error), status=128 + error.number)
+
+
+@contextmanager
+def only_noted(what):
+    """Make an error inside a context one line on stdout: for `what` no result depends on, such as a figure."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"note: {what} could not be made ({said:.200}); all else goes on", flush=True)
 
 
 def is_out_of_memory(error):

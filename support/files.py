@@ -5,9 +5,11 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from support.command_line import ROOT as ROOT
@@ -19,16 +21,22 @@ except ImportError:  # Windows
     fcntl = None
 
 
+PREFIX = ".sr-"  # of what is being written: eight random letters and .part follow
 MAX_NAME = 255  # bytes of a file name, on most file systems
 
 
 @contextmanager
 def written_whole(path):
-    """Yield a temporary path beside `path` that takes its place when the block ends well and vanishes when it fails."""
+    """Yield a temporary path beside `path` that takes its place when the block ends well and vanishes when it fails.
+
+    What killed processes have left in the folder is removed. Raises UserError where `path` is a device, pipe or folder.
+    """
     path = Path(path)
+    if path.exists() and not path.is_file():  # replaced, it would be gone
+        raise UserError(f"{path}: found a folder, device or pipe where a file is to be written; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=f".part{path.suffix}", dir=path.parent)
-    os.close(handle)
+    remove_leftovers(path.parent.resolve())
+    handle, temporary = new_temporary(path)
     try:
         yield Path(temporary)
         with open(temporary, "rb+") as written:
@@ -41,6 +49,43 @@ def written_whole(path):
         raise
     finally:
         Path(temporary).unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def new_temporary(path):
+    """Return (handle, name) of a new file beside `path`, locked so that no other process takes it for a leftover.
+
+    Without locks, as on Windows, the handle is None.
+    """
+    while True:
+        handle, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=f".part{path.suffix}", dir=path.parent)
+        if not fcntl:
+            os.close(handle)
+            return None, temporary
+        with suppress(OSError):  # of a file system without locks, which keeps its leftovers
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(temporary):  # else another process was faster, before there was the lock
+            return handle, temporary
+        os.close(handle)
+
+
+@cache
+def remove_leftovers(folder):
+    """Remove the files, named as ours alone are, that processes were writing in a folder when they were killed.
+
+    Such a file is locked as long as its process lives. A folder is looked through once.
+    """
+    for path in folder.glob(f"{PREFIX}????????.part*") if fcntl else ():
+        with suppress(OSError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                continue
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
 
 
 def replace_patiently(source, target):
@@ -98,7 +143,7 @@ def check_writable(folder):
 
 @contextmanager
 def held_by_one(folder):
-    """Hold a folder against other processes while a context lasts; what a killed one left half written is removed.
+    """Hold a folder against other processes while a context lasts.
 
     Raises UserError where another process holds it. Needs nothing to be tidied up: the lock ends with the process.
     Where the system or the file system has no such locks the folder is not held.
@@ -116,8 +161,6 @@ def held_by_one(folder):
         except OSError:
             pass
     try:
-        for unfinished in Path(folder).glob(".*.part*"):
-            unfinished.unlink(missing_ok=True)
         yield
     finally:
         if handle is not None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from support.command_line import UserError
+from support.command_line import UserError, fail
 
 LOST_SECONDS = 60  # without a word from the other processes, after which they are taken to have ended
 START_MINUTES = 60  # that the others wait for one that still prepares the data
@@ -19,13 +19,27 @@ def local_rank():
 
 
 def process_rank():
-    """Return the number of this process among all that train together; 0 without torchrun."""
-    return int(os.environ.get("RANK") or 0)
+    """Return the number of this process among all that train together; 0 without torchrun.
+
+    train.py asks first of all: the script ends here in one line where torchrun cannot have set what is set.
+    """
+    rank, size, _ = told("RANK", 0), told("WORLD_SIZE", 1), told("LOCAL_RANK", 0)
+    if rank >= size:
+        fail(f"RANK is {rank}, of WORLD_SIZE {size}; start the processes with torchrun, or unset both")
+    return rank
 
 
 def process_count():
     """Return how many processes train together; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def told(name, least):
+    """Return the number that an environment variable of torchrun's holds; the script ends where it is none."""
+    text = os.environ.get(name) or str(least)
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        fail(f"{name} is {text!r:.100}, allowed are whole numbers from {least}; start with torchrun, or unset it")
+    return int(text)
 
 
 def first_makes(path, make):
@@ -47,6 +61,8 @@ class Team:
 
     def __init__(self, device):
         self.rank, self.size = process_rank(), process_count()
+        if self.rank == 0:
+            print(f"waiting for {self.size - 1} more process{'es' * (self.size > 2)}", flush=True)
         backend = "nccl" if device.type == "cuda" else "gloo"
         try:
             distributed.init_process_group(backend, timeout=timedelta(minutes=START_MINUTES))

@@ -125,6 +125,14 @@ def test_own_image_keeps_its_colour_profile(script, workplace):
         assert enlarged.info["icc_profile"] == profile
 
 
+def test_own_animation_is_enlarged_as_its_first_frame_and_that_is_said(script, workplace):
+    frames = [Image.fromarray(COLOUR), Image.fromarray(COLOUR[::-1])]
+    frames[0].save(workplace / "a.gif", save_all=True, append_images=frames[1:])
+    weights = small_checkpoint(workplace / "best.pth")
+    result = clean_run(script, "--weights", weights, "--input", "a.gif", "--output", "out")
+    assert "a_x4.png (36x52), the first frame of its animation" in result.out
+
+
 def test_own_image_may_become_larger_than_those_that_are_read(script, workplace, monkeypatch):
     monkeypatch.setattr("data.images.MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1])
     Image.fromarray(COLOUR).save(workplace / "a.png")

@@ -3,12 +3,15 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from helpers import refusal
 
+from support.command_line import ROOT, UserError
 from support.files import check_names, check_writable, replace_patiently, written_whole
 
 
@@ -48,6 +51,46 @@ def test_failure_that_names_no_file_as_that_of_a_full_disk_gets_the_files_name(t
     with pytest.raises(OSError, match="No space") as error, written_whole(tmp_path / "x.txt"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert error.value.filename == str(tmp_path / "x.txt")
+
+
+WRITING = """
+import sys
+from support.files import written_whole
+with written_whole(sys.argv[1]) as temporary:
+    print(temporary.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks: leftovers stay")
+def test_file_of_a_killed_process_is_removed_by_the_next_that_writes_there_and_that_of_a_living_one_is_not(tmp_path):
+    command = [sys.executable, "-c", WRITING, tmp_path / "x.txt"]
+    started = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    dead, alive = (process.stdout.readline().decode().strip() for process in started)
+    started[0].kill()
+    started[0].wait()
+    assert {dead, alive} == {path.name for path in tmp_path.iterdir()}
+    for name in (".holiday.partial", ".sr-mine.part", ".abc.part.pth"):
+        (tmp_path / name).touch()
+    (tmp_path / ".sr-12345678.part.txt").symlink_to("x.txt")
+    (tmp_path / ".sr-abcdefgh.part").mkdir()
+    kept = {path.name for path in tmp_path.iterdir()} - {dead}
+    with written_whole(tmp_path / "y.txt") as temporary:
+        temporary.write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"y.txt"}
+    started[1].communicate()
+    assert {path.name for path in tmp_path.iterdir()} == kept - {alive} | {"x.txt", "y.txt"}
+
+
+def test_device_pipe_and_folder_are_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("/dev/null")
+    before = {path: path.lstat().st_mode for path in tmp_path.iterdir()}
+    for name in ("pipe", "folder", "link"):
+        with pytest.raises(UserError, match="where a file is to be written"), written_whole(tmp_path / name):
+            pass
+    assert {path: path.lstat().st_mode for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])

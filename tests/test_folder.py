@@ -8,7 +8,7 @@ import pytest
 from helpers import VDSR, contents, read_log, refused, run_in, train_flags
 
 import train
-from engine.checkpoint import save_checkpoint
+from engine.checkpoint import load_checkpoint, save_checkpoint
 from support.files import held_by_one
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -106,9 +106,14 @@ def test_folder_that_another_run_writes_is_refused_and_left_to_it(script, workpl
 
 
 def test_resume_removes_what_a_killed_run_left_half_written(stopped, resume):
-    (stopped / ".last.pth.abc.part.pth").write_bytes(b"half")
+    """In the folder and beside ./best.pth; what the user has there stays, however much its name is alike."""
+    for folder in (stopped, stopped.parent):
+        (folder / ".sr-abcdefgh.part.pth").write_bytes(b"half")
+        (folder / ".holiday.partial").write_bytes(b"the user's")
     run_in(stopped.parent, [*resume, "--stop-after", "1"])
-    assert {path.name for path in stopped.iterdir()} == {"best.pth", "curve.png", "last.pth", "log.csv"}
+    names = {".holiday.partial", "best.pth", "curve.png", "last.pth", "log.csv"}
+    assert {path.name for path in stopped.iterdir()} == names
+    assert {path.name for path in stopped.parent.iterdir() if path.is_file()} == {".holiday.partial", "best.pth"}
 
 
 def test_log_that_another_program_holds_open_is_written_later(workplace, tiny, monkeypatch):
@@ -125,3 +130,16 @@ def test_log_that_another_program_holds_open_is_written_later(workplace, tiny, m
     out = run_in(workplace, train_flags(tiny, *VDSR, "--epochs", 2, "--out", "run"))
     assert "note: run/log.csv: The process cannot access the file; close it" in out.replace(f"{workplace}/", "")
     assert [row["epoch"] for row in read_log(workplace / "run")] == [1, 2]
+
+
+def test_curve_that_cannot_be_drawn_is_one_note_and_the_run_goes_on(workplace, tiny, monkeypatch):
+    def fail(*what):
+        raise RuntimeError("no LaTeX\nfound here")
+
+    monkeypatch.setattr(train, "draw_curve", fail)
+    said = run_in(workplace, train_flags(tiny, *VDSR, "--out", "run"))
+    notes = [line for line in said.splitlines() if line.startswith("note: ")]
+    assert notes and {*notes} == {
+        "note: curve.png could not be made (RuntimeError: no LaTeX found here); all else goes on"
+    }
+    assert len(read_log(workplace / "run")) == load_checkpoint(workplace / "run" / "last.pth")["epoch"] > 1

@@ -149,6 +149,24 @@ def claiming_a_terabyte(path):
     path.write_bytes(content)
 
 
+def tensor_larger_than_its_storage(members):
+    """torch makes the storage as large as the tensor that is put on it: here 3.2 GB."""
+    shape = b"(K\x02K\x01K\x03K\x03t"  # of embedding.weight
+    assert shape in members["data.pkl"]
+    members["data.pkl"] = members["data.pkl"].replace(shape, b"(J\0\0\0\x30K\x01K\x01K\x01t", 1)
+
+
+def keys_that_hash_alike(members):
+    """Of thousands of whole numbers that are 0 modulo 2^61 - 1 each is compared with each."""
+    longs = (((2**61 - 1) << 64 + n).to_bytes(250, "little") for n in range(1, 1500))
+    pairs = b"".join(b"\x8a" + bytes([len(long)]) + long + b"K\0" for long in longs)
+    members["data.pkl"] = b"\x80\x02}(" + pairs + b"u."
+
+
+def in_front(content):
+    return lambda path: path.write_bytes(content + path.read_bytes())
+
+
 class Call:
     """Pickles as the call of a function."""
 
@@ -195,7 +213,14 @@ CHECKPOINTS = {
         "records are not those",
     ),
     "pickle of 11 MB": (rewritten(lambda m: m.update({"data.pkl": b"]" * 11_000_000})), "records are not those"),
-    "storage that claims a billion values": (rewritten(claiming_a_billion_values), "broken"),
+    "storage that claims a billion values": (rewritten(claiming_a_billion_values), "claims more"),
+    "tensor larger than its storage": (rewritten(tensor_larger_than_its_storage), ""),
+    "keys that hash alike": (rewritten(keys_that_hash_alike), "64 bits"),
+    "bytes in front of the archive": (in_front(b"anything"), "not a checkpoint of this project"),
+    "pointer of Git LFS": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n"),
+        "not a checkpoint of this project",
+    ),
     "record that claims 4 GB": (claiming_a_terabyte, "records are not those"),
     "record named ../../x": (rewritten(lambda m: m.update({"../../x": b"x"})), "records are not those"),
     "record that answers to thousands of names": (

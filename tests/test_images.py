@@ -8,6 +8,7 @@ import os
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from PIL import Image, ImageCms, ImageOps
 from skimage import data
 from torchvision.io import ImageReadMode, decode_image
 
-from data.images import list_images, png_writer, read_image, read_photo, split_alpha, write_png
+from data.images import count_scans, list_images, own_images, png_writer, read_image, read_photo, split_alpha, write_png
 
+CASES = Path(__file__).parent / "cases"  # small files that were once read wrong, or refused though they are good
 PIXELS = data.astronaut()[100:124, 200:220]  # uint8 (24, 20, 3): a real photograph, not square
 DEEP = (
     PIXELS.astype(np.uint16) * 251 + np.arange(20, dtype=np.uint16)[:, None]
@@ -89,8 +91,6 @@ UNREADABLE = {  # what is wrong: (the file's bytes, a word that the message must
     "PNG of 50,000 x 50,000": (png_claiming(50_000, 50_000), "100,000,000 pixels"),
     "PNG of 10,001 x 10,000": (png_claiming(10_001, 10_000), "100,000,000 pixels"),
     "CMYK": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
-    "animated GIF": (saved(RGB, "GIF", save_all=True, append_images=[RGB.rotate(180)]), "several frames"),
-    "animated PNG": (saved(RGB, "PNG", save_all=True, append_images=[RGB.rotate(180)]), "several frames"),
     "TIFF of two pages": (saved(RGB, "TIFF", save_all=True, append_images=[RGB]), "several frames"),
     "32-bit integer TIFF": (saved(Image.new("I", (20, 24)), "TIFF"), "32 bits"),
     "32-bit float TIFF": (saved(Image.new("F", (20, 24)), "TIFF"), "32 bits"),
@@ -110,6 +110,92 @@ def test_unreadable_image_is_refused_in_one_line_with_no_warning_beside_it(reade
     assert word in message
     assert not recwarn.list
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("planar16.tif", "planes lie one behind the other"),
+        ("grey12.tif", "[12] bits"),
+        ("palette_8bit_map.tif", "colour map has 8 bits"),
+        ("raw_thumbnail_first.tif", "thumbnail"),
+        ("rle4_odd.bmp", "RLE4"),
+    ],
+)
+def test_file_that_pillow_would_read_wrong_is_refused(reader, name, words):
+    message = refusal(reader, CASES / name)
+    assert words in message and message.endswith("save it as PNG")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(
+    ("pixels", "options", "words"),
+    [
+        (PIXELS[..., 0].view(np.int8), {}, "not unsigned"),
+        (PIXELS[..., :2].transpose(2, 0, 1), {"extrasamples": ["unassalpha"], "compression": "zlib"}, "planes lie"),
+        (DEEP.transpose(2, 0, 1), {"photometric": "rgb"}, "planes lie"),
+        (PIXELS, {"photometric": "rgb", "subfiletype": 1}, "thumbnail"),
+    ],
+    ids=["signed", "planar grey + alpha", "planar 16 bits", "thumbnail"],
+)
+def test_tiff_of_a_kind_that_pillow_reads_wrong_is_refused(reader, tmp_path, pixels, options, words):
+    planar = {"planarconfig": "separate"} if pixels.shape[0] < 4 else {}
+    tifffile.imwrite(tmp_path / "x.tif", pixels, **planar, **options)
+    assert words in refusal(reader, tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_rgb_tiff_of_8_bits_is_read_in_both_orders_of_its_planes(tmp_path, planar, compression):
+    pixels = PIXELS if planar == "contig" else PIXELS.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", planarconfig=planar, compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), PIXELS)
+
+
+@pytest.mark.parametrize(("image", "options"), [(palette_image(), {}), (RGB, {"compression": "jpeg"})])
+def test_palette_and_jpeg_tiff_are_read(tmp_path, image, options):
+    image.save(tmp_path / "x.tif", **options)
+    expected = np.array(image.convert("RGB")).astype(int)
+    assert np.abs(read_image(tmp_path / "x.tif") - expected).max() <= (50 if options else 0)
+
+
+ANIMATED = {"save_all": True, "append_images": [RGB.rotate(180)]}
+
+
+@pytest.mark.parametrize(("file_format", "options"), [("PNG", {}), ("GIF", {}), ("WEBP", {"lossless": True})])
+def test_animation_is_its_first_frame_as_a_photo_and_refused_in_a_set(tmp_path, file_format, options):
+    RGB.save(tmp_path / "still", file_format, **options)
+    RGB.save(tmp_path / "moving", file_format, **ANIMATED, **options)
+    still, moving = read_photo(tmp_path / "still"), read_photo(tmp_path / "moving")
+    np.testing.assert_array_equal(moving.pixels[..., :3], still.pixels[..., :3])
+    assert (still.note, moving.note) == ("", "the first frame of its animation")
+    assert "several frames" in refusal(read_image, tmp_path / "moving")
+
+
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+@pytest.mark.parametrize(
+    "name", ["exif_negative_bits.jpg", "exif_negative_rational.jpg", "icc_over_1MB.png", "ztxt_over_1MB.png"]
+)
+def test_good_file_is_read_whatever_its_text_profile_or_exif_data(reader, name):
+    pixels = reader(CASES / name)
+    assert (pixels if reader is read_image else pixels.pixels).shape == (
+        (40, 24, 3) if "exif" in name else (24, 40, 3)
+    )  # those are turned
+
+
+@pytest.mark.parametrize(("name", "words"), [("no_eoi.jpg", "cut short"), ("bad_crc_gama.png", "not an image")])
+def test_file_whose_end_or_checksum_is_missing_is_refused(name, words):
+    """Nobody can tell whether what is missing would have mattered."""
+    assert words in refusal(read_photo, CASES / name)
+
+
+def test_kind_that_is_not_supported_is_not_called_broken(tmp_path):
+    bmp = bytearray(saved(RGB, "BMP"))
+    bmp[30:34] = struct.pack("<I", 6)  # a compression that Pillow has not
+    (tmp_path / "x.bmp").write_bytes(bmp)
+    message = refusal(read_photo, tmp_path / "x.bmp")
+    assert "not supported" in message and "broken" not in message
 
 
 @pytest.mark.parametrize("reader", [read_image, read_photo])
@@ -238,13 +324,62 @@ def test_colour_that_a_16_bit_png_calls_transparent_becomes_alpha(tmp_path, colo
     assert alpha[3, 5] == 0 and {*np.unique(alpha)} == {0, 65535}
 
 
+def copied(path, tmp_path):
+    """The photo in a file, written as a PNG: Pillow's image of it."""
+    photo = read_photo(path)
+    write_png(tmp_path / "copy.png", photo.pixels, photo.meaning)
+    with Image.open(tmp_path / "copy.png") as written:
+        written.load()
+    return written
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
 def test_colour_profile_is_kept(tmp_path, pixels):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    write_png(tmp_path / "in.png", pixels, profile)
-    assert read_photo(tmp_path / "in.png").icc_profile == profile
-    with Image.open(tmp_path / "in.png") as written:
-        assert written.info["icc_profile"] == profile
+    write_png(tmp_path / "in.png", pixels)
+    insert_chunk(tmp_path / "in.png", b"iCCP", b"a name\0\0" + zlib.compress(SRGB))
+    assert copied(tmp_path / "in.png", tmp_path).info["icc_profile"] == SRGB
+
+
+def test_profile_of_other_colours_than_the_pixels_is_left_out(tmp_path):
+    """PNG forbids it; the profile of the file is RGB's, its pixels are grey."""
+    with Image.open(CASES / "grey_rgb_profile.jpg") as image:
+        assert image.info["icc_profile"][16:20] == b"RGB " and image.mode == "L"
+    assert "icc_profile" not in copied(CASES / "grey_rgb_profile.jpg", tmp_path).info
+    grey = SRGB[:16] + b"GRAY" + SRGB[20:]
+    Image.fromarray(PIXELS[..., 0]).save(tmp_path / "grey.jpg", icc_profile=grey)
+    assert copied(tmp_path / "grey.jpg", tmp_path).info["icc_profile"] == grey
+
+
+@pytest.mark.parametrize("name", ["gama_linear.png", "chrm_wide.png"])
+def test_gamma_and_chromaticities_are_kept(tmp_path, name):
+    with Image.open(CASES / name) as image:
+        known = {key: value for key, value in image.info.items() if key in ("gamma", "chromaticity")}
+        assert known and copied(CASES / name, tmp_path).info == known
+
+
+@pytest.mark.parametrize(("kind", "content"), [(b"cICP", b"\x09\x10\0\1"), (b"sRGB", b"\0")])
+def test_chunk_that_says_how_colours_are_meant_is_copied_where_it_is_of_its_size(tmp_path, kind, content):
+    write_png(tmp_path / "x.png", PIXELS)
+    insert_chunk(tmp_path / "x.png", kind, content)
+    assert read_photo(tmp_path / "x.png").meaning == {kind: content}
+    write_png(tmp_path / "x.png", PIXELS)
+    insert_chunk(tmp_path / "x.png", kind, content * 5)
+    assert outcome(read_photo, tmp_path / "x.png") != "read" or read_photo(tmp_path / "x.png").meaning == {}
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_date_and_camera_are_kept_and_the_orientation_is_upright(tmp_path, file_format, order):
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x0110], exif[0x0132], exif[0x0112] = "a camera", "2026:11:28 12:00:00", 6
+    RGB.save(tmp_path / "x", file_format, exif=exif)
+    written = copied(tmp_path / "x", tmp_path)
+    assert written.size == RGB.size[::-1]
+    assert dict(written.getexif()) == {0x0110: "a camera", 0x0132: "2026:11:28 12:00:00", 0x0112: 1}
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP], ids=["8 bits", "16 bits"])
@@ -328,6 +463,20 @@ def test_list_images_names_image_files_in_order_and_nothing_else(tmp_path):
     assert [path.name for path in list_images(tmp_path)] == ["B.PNG", "a.jpeg", "b.PNG"]
 
 
+def test_own_folder_says_how_much_in_it_is_passed_over(tmp_path):
+    for name in ("a.jfif", "b.JPE", "c.dib", "no suffix", "notes.txt", ".hidden"):
+        (tmp_path / name).touch()
+    said = []
+    (tmp_path / "folder").mkdir()
+    assert [path.name for path in own_images(tmp_path, said.append)] == ["a.jfif", "b.JPE", "c.dib"]
+    assert len(said) == 1 and "3 other files or folders" in said[0]
+    for name in ("no suffix", "notes.txt"):
+        (tmp_path / name).unlink()
+    (tmp_path / "folder").rmdir()
+    own_images(tmp_path, said.append)
+    assert len(said) == 1
+
+
 # ---------------------------------------------------------------- hostile files
 
 
@@ -383,6 +532,18 @@ def test_image_is_read_or_refused_in_little_time_and_memory(tmp_path, reader, ma
     with no_hang(), little_memory():
         found = outcome(reader, path)
     assert found.startswith(f"{path}: ") and word in found if word else found
+
+
+def test_jpeg_of_thousands_of_scans_is_refused_and_one_with_a_film_behind_it_read(tmp_path):
+    """Telephones put a film behind the end of a picture, whose bytes say nothing."""
+    jpeg, path = saved(RGB, "JPEG", progressive=True), tmp_path / "x.jpg"
+    last = jpeg.rindex(b"\xff\xda")
+    assert 5 < count_scans(jpeg) == jpeg.count(b"\xff\xda") < 20
+    path.write_bytes(jpeg[:-2] + jpeg[last:-2] * 1000 + jpeg[-2:])
+    with no_hang():
+        assert "100 scans" in refusal(read_image, path) and "100 scans" in refusal(read_photo, path)
+    path.write_bytes(jpeg + jpeg[last:] * 1000)
+    assert read_image(path).shape == PIXELS.shape
 
 
 @pytest.mark.parametrize("reader", [read_image, read_photo])

@@ -3,6 +3,7 @@
 FUZZ=20000 python -m pytest tests/test_patch_file.py is the long form of the mutated files.
 """
 
+import hashlib
 import random
 import re
 import shlex
@@ -15,6 +16,7 @@ import helpers
 import numpy as np
 import pytest
 from fuzzing import FUZZ, check_mixture, linked, little_memory, mutate_patches, no_hang, outcome
+from helpers import truncate
 from PIL import Image
 from skimage import data
 
@@ -219,6 +221,36 @@ def test_image_that_is_broken_after_others_were_written_leaves_nothing(build, ph
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.fixture
+def spoilt(photographs, tmp_path):
+    """A folder of six photographs, of which two are broken and one is too small."""
+    folder = photographs(tmp_path / "photos", 6)
+    for number in (1, 4):
+        truncate(folder / f"photo{number}.png")
+    write_png(folder / "photo2.png", np.zeros((9, 9), np.uint8))
+    return folder
+
+
+def test_all_images_that_cannot_be_used_are_named_at_once(build, spoilt, tmp_path):
+    with pytest.raises(UserError, match=r"photo2\.png: 9x9 is smaller than a patch .* --skip-bad"):
+        build(folder=spoilt)
+    (spoilt / "photo2.png").unlink()
+    with pytest.raises(UserError, match=r"photo1\.png: .*cut short.* \(1 more: .*photo4\.png: .*--skip-bad"):
+        build(folder=spoilt)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_images_that_cannot_be_used_are_left_out_and_named_where_that_is_asked_for(build, spoilt, tmp_path):
+    said = []
+    path = build(folder=spoilt, skip_bad=True, say=said.append)
+    assert "3 of 6 images are left out" in said[0]
+    assert all(f"photo{number}.png" in said[0] for number in (1, 2, 4))
+    skipped = path.read_bytes()
+    for number in (1, 2, 4):
+        (spoilt / f"photo{number}.png").unlink()
+    assert build(folder=spoilt).read_bytes() == skipped
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -365,7 +397,7 @@ def attribute(**values):
 
 
 EDITS = {
-    "of another format version": (attribute(format_version=1), f"format_version is 1, asked for is {FORMAT_VERSION}"),
+    "of another format version": (attribute(format_version=2), f"format_version is 2, asked for is {FORMAT_VERSION}"),
     "of another format": (attribute(format="something else"), "format is 'something else'"),
     "without its scale": (lambda file: file.attrs.__delitem__("scale"), "scale is None, asked for is 4"),
     "without lr": (removed("lr"), ""),
@@ -433,6 +465,21 @@ def test_file_is_refused_before_its_values_are_read(path, monkeypatch, edit, nam
         message = refusal(path)
     assert named in message and "; rebuild it with" in message
     assert not read
+
+
+@pytest.mark.parametrize("name", ["lr", "hr", "val/photo1.png/lr", "val/photo1.png/hr"])
+def test_file_in_which_one_value_was_changed_is_refused(path, name):
+    read_patches(path, **ASKED)
+    with h5py.File(path, "r+") as file:
+        file[name][(-1,) * file[name].ndim] += 1
+    assert "its patches are not those that were written" in refusal(path)
+
+
+def test_content_is_the_hash_of_the_hashes_of_the_values(good):
+    with h5py.File(good, "r", locking=False) as file:
+        names = ["hr", "lr", "val/photo1.png/hr", "val/photo1.png/lr"]
+        lines = "".join(f"{name} {hashlib.sha256(file[name][()].tobytes()).hexdigest()}\n" for name in names)
+        assert file.attrs["content"] == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_file_of_a_catalogued_set_with_other_images_is_refused(path):

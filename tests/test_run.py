@@ -4,6 +4,8 @@ import shutil
 import time
 from unittest.mock import Mock
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
@@ -67,6 +69,28 @@ def test_resume_on_other_patches_is_refused(script, stopped, tiny):
     prepare_patches("tiny", 4, images=other / "images", copies=(1.0,), data_dir=other, **SMALL_CUT)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", other]
     assert refused(script, "train", arguments, "other patches", unchanged=stopped.parent)
+
+
+def test_patches_that_were_replaced_by_noise_neither_begin_nor_resume_a_run(script, stopped, tiny):
+    """The attributes still name the images that they were cut from."""
+    folder = shutil.copytree(tiny, stopped.parent / "spoilt")
+    with h5py.File(folder / "tiny_x4.h5", "r+") as file:
+        file["hr"][:] = np.random.default_rng(0).integers(0, 256, file["hr"].shape, np.uint8)
+    here = ["--data-dir", folder, "--device", "cpu"]
+    for arguments in (["--resume", stopped / "last.pth", *here], ["--dataset", "tiny", *VDSR, *here]):
+        assert refused(script, "train", arguments, "not those that were written; rebuild", unchanged=stopped.parent)
+
+
+def test_run_is_resumed_on_the_patches_that_its_checkpoint_names_and_no_others(script, stopped, tiny, photographs):
+    """Of the same names and sizes, in a sound file of other values."""
+    held = load_checkpoint(stopped / "last.pth")["data"]
+    assert (
+        held["content"] == read_patches(tiny / "tiny_x4.h5", dataset="tiny", scale=4, colour="y").attributes["content"]
+    )
+    folder = photographs(stopped.parent / "other", size=(64, 64))
+    prepare_patches("tiny", images=folder, copies=(1.0,), data_dir=stopped.parent / "data", **SMALL_CUT)
+    arguments = ["--resume", stopped / "last.pth", "--data-dir", stopped.parent / "data", "--device", "cpu"]
+    assert refused(script, "train", arguments, "manifest, content differ", unchanged=stopped.parent)
 
 
 def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, stopped, resume):

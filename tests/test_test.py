@@ -1,10 +1,14 @@
 """test.py: its table, its files and figures, the notes under the table, and the command lines that it refuses."""
 
 import csv
+import os
 import re
 import shutil
+import subprocess
+import sys
 from hashlib import sha256
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,6 +34,7 @@ from data.catalog import TRAIN_SETS
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.results import read_results
 from models import build_model, count_parameters, model_options
+from support.command_line import ROOT
 from utils import protocol, to_y
 
 SMALL = small_options("vdsr")
@@ -383,3 +388,27 @@ def test_bad_command_line_is_refused_in_one_line(script, workplace, flags, words
     (workplace / "file").write_text("")
     out = [] if {"--out", "--input"} & set(flags) else ["--out", "out"]
     assert refused(script, "test", [*flags, *out], *words, unchanged=workplace)
+
+
+def test_figure_that_fails_is_one_note_and_the_scores_are_written(script, workplace, monkeypatch):
+    monkeypatch.setattr(test, "draw_figures", Mock(side_effect=RuntimeError("no LaTeX\nfound here")))
+    small_set(workplace / "shots")
+    out = clean_run(script, "--dataset", "shots", "--out", "out").out
+    assert "note: a figure of face could not be made (RuntimeError: no LaTeX found here); all else goes on\n" in out
+    assert [path.name for path in (workplace / "out").rglob("*.*")] == ["shots_x4_bicubic.json"]
+
+
+@pytest.mark.parametrize("spoil", ["backend", "rc"])
+def test_figures_are_drawn_whatever_matplotlib_is_set_to(workplace, spoil):
+    """As by a notebook's environment, and by a matplotlibrc that asks for LaTeX and is wrong besides."""
+    small_set(workplace / "shots")
+    (workplace / "mpl").mkdir()
+    environment = os.environ | {"MPLCONFIGDIR": str(workplace / "mpl"), "OMP_NUM_THREADS": "1"}
+    if spoil == "backend":
+        environment["MPLBACKEND"] = "no such backend"
+    else:
+        (workplace / "mpl" / "matplotlibrc").write_text("text.usetex: True\nfont.size: nonsense\n")
+    command = [sys.executable, ROOT / "test.py", "--dataset", "shots", "--out", "out", "--device", "cpu"]
+    done = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "could not be made" not in done.stdout
+    assert list((workplace / "out" / "figures").glob("shots_x4_face*.png"))

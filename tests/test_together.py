@@ -58,7 +58,7 @@ def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(w
     assert [process.returncode for process in team] == [0, 0]
     best = load_checkpoint(workplace / "two" / "best.pth")
     ended = f"best epoch: {best['epoch']}, psnr: {best['val_psnr']:.2f}"
-    assert out.startswith("srresnet x4: ") and ended in out and (silence, errors) == ("", "")
+    assert "\nsrresnet x4: " in out and ended in out and (silence, errors) == ("", "")
 
     one, two = (load_checkpoint(workplace / run / "last.pth") for run in ("one", "two"))
     assert (one["processes"], two["processes"]) == (1, 2)
@@ -197,3 +197,32 @@ def test_shared_batch_normalisation_in_one_process_is_torchs(alone, training):
         found.append([y, x.grad, *(p.grad for p in model.parameters()), *model.state_dict().values()])
     for expected, got in zip(*found, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"RANK": "abc"}, "RANK is 'abc', allowed are whole numbers from 0"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1', allowed"),
+        ({"RANK": "1"}, "RANK is 1, of WORLD_SIZE 1"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', allowed are whole numbers from 1"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, of WORLD_SIZE 2"),
+        ({"WORLD_SIZE": "2"}, "start them with torchrun, or unset WORLD_SIZE"),
+    ],
+    ids=str,
+)
+def test_environment_that_torchrun_cannot_have_made_ends_in_one_line(workplace, flags, variables, words):
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    command = [sys.executable, ROOT / "train.py", *flags]
+    done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("train.py: error: ") and done.stderr.count("\n") == 1
+    assert words in done.stderr and list(workplace.iterdir()) == []
+
+
+def test_process_that_waits_for_others_says_so(workplace, flags, port):
+    alone = start(0, port(), flags)
+    try:
+        assert "waiting for 1 more process\n" in iter(alone.stdout.readline, "")
+    finally:
+        alone.kill()
+        alone.communicate()
