@@ -290,8 +290,8 @@ def resume(path, storage, device, deterministic=False):
             changed = ", ".join(key for key in patches.attributes if patches.attributes[key] != data.get(key))
             build = prepare_command(data["dataset"], data["scale"], data["colour"], **cutting)
             raise UserError(
-                f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild that "
-                f"with: {build}"
+                f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild "
+                f"that with: {build}"
             )
         description["deterministic"] = deterministic and description["deterministic"]
         note_changes(description, provenance(device), len(state["history"]))
