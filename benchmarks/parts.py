@@ -21,8 +21,9 @@ from benchmarks.watch import last_line, watch
 from data.batches import WINDOW_BYTES, Batches
 from data.catalog import TEST_SETS, TRAIN_SETS, load_images
 from data.degradation import degrade
+from data.hdf5 import content_hash
 from data.images import list_images, read_image, write_png
-from data.patch_file import patch_path, prepare_patches, read_patches
+from data.patch_file import check_layout, patch_path, prepare_patches, read_attributes, read_patches
 from data.patches import DEFAULT_PATCH
 from data.streaming import WINDOWS_HELD
 from engine.inference import InPrecision, Tiled
@@ -94,12 +95,15 @@ class Bench:
         rows = {"lr": few.lr[:], "hr": few.hr[:]}
         pair_bytes = sum(patches[0].nbytes for patches in rows.values())
         count = math.ceil(gigabytes * 1e9 / pair_bytes)
-        with h5py.File(path, "r+") as file:
+        with h5py.File(path, "r+", locking=False) as file:
             file.attrs["dataset"] = name
             for key, patches in rows.items():
                 file[key].resize(count, axis=0)
                 for start in range(len(patches), count, len(patches)):
                     file[key][start : start + len(patches)] = patches[: count - start]
+            file.flush()
+            attributes = read_attributes(file, {"dataset": name, "scale": SCALE, "colour": "y"})
+            file.attrs["content"] = content_hash(check_layout(file, attributes))
         return name, pair_bytes
 
     def prepare_t91(self, **settings):

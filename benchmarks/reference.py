@@ -29,7 +29,7 @@ BATCH = 16
 
 def write_pairs(path, lr, hr):
     """Write patch pairs, arrays (P, C, h, w) in [0, 255], as such code does: float32, one row after the other."""
-    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
+    with written_whole(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file["lr"], file["hr"] = np.asarray(lr, np.float32), np.asarray(hr, np.float32)
 
 

@@ -81,6 +81,8 @@ class RunFolder:
             except FileExistsError:
                 self.path = first.with_name(f"{first.name}_{next(numbers)}")
         self.held.enter_context(held_by_one(self.path))
+        if not self.resumed:
+            self.check()  # again: a run that was slower to begin must not overwrite one that has ended meanwhile
         self.held.callback(self.remove_empty)
         self.held.enter_context(handling_signals(self.hold))
         print(f"writing {self.path}", flush=True)
@@ -150,4 +152,4 @@ class RunFolder:
     @property
     def resume_command(self):
         """The command line that continues the run."""
-        return shlex.join(["python", "train.py", "--resume", f"{self.path}/last.pth"])
+        return shlex.join(["python", "train.py", "--resume", (self.path / "last.pth").as_posix()])

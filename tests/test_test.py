@@ -342,7 +342,7 @@ def rewrite(**fields):
 BAD_CHECKPOINTS = {  # test_hostile.py has those that mean ill
     "missing": (lambda path: path.unlink(), ["no such checkpoint"]),
     "truncated": (truncate, ["cut short"]),
-    "text": (lambda path: path.write_text("text"), ["broken"]),
+    "text": (lambda path: path.write_text("text"), ["not a checkpoint of this project"]),
     "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
     "version": (rewrite(format_version=99), ["99", "1"]),
     "other depth": (rewrite(options=SMALL | {"depth": 4}), ["weights", "vdsr", "4"]),
