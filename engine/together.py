@@ -39,8 +39,7 @@ class SharedStep:
         self.step = step
         self.team = team
         share_batch_norm(step.run.model, team.group)
-        # every process holds the same statistics; rank 0's need not be sent round
-        step.network = DistributedDataParallel(step.run.model, process_group=team.group, broadcast_buffers=False)
+        step.network = DistributedDataParallel(step.run.model, process_group=team.group)
         step.criterion = WeightedLoss(step.criterion)
 
     def __call__(self, lr, hr):
