@@ -48,7 +48,7 @@ def make_parser():
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],
-        help="of the convolutions; auto is bf16 where the hardware computes in it, fp32 for 16-bit images "
+        help="of the convolutions; auto is bf16 where that is faster, fp32 for 16-bit images "
         "(default: fp32 when scoring, auto with --input)",
     )
     add_device_argument(parser)

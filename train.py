@@ -93,22 +93,20 @@ def main(argv=None):
     args = parse_args(argv)
     if args.list:
         return print_registry(args.model, args.assignments, args.scale or 4, args.colour or "y")
-    device, first = choose_device(args.device), process_rank() == 0  # of several processes the first one writes
+    device = choose_device(args.device)
     prepare_for_training(args.deterministic)
     storage = Storage(args.data_dir, args.source, args.memory_limit)
     if args.resume:
         run = resume(args.resume, storage, device, args.deterministic)
-        folder = RunFolder.for_resumed(args.resume, run, draw_curve)
-        if first:
-            folder.check()
+        folder = RunFolder(args.resume.parent, draw_curve, resumed=run)
+        folder.check()
         print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
     else:
         start = (load_checkpoint(args.weights), args.weights) if args.weights else None
         network = choose_network(start[0] if start else {}, args.model, args.assignments, args.scale, args.colour)
-        folder = RunFolder.for_new(args.out, network, draw_curve)
+        folder = RunFolder(args.out or Path("runs") / network.folder, draw_curve, numbered=not args.out)
+        folder.check()
         recipe = Recipe.of(args)
-        if first:
-            folder.check()
         run = begin(network, recipe, args.dataset, storage, device, start=start, deterministic=args.deterministic)
     if args.stop_after:
         run.last_epoch = min(run.last_epoch, run.epoch + args.stop_after)

@@ -21,9 +21,9 @@ from benchmarks.watch import last_line, watch
 from data.batches import WINDOW_BYTES, Batches
 from data.catalog import TEST_SETS, TRAIN_SETS, load_images
 from data.degradation import degrade
-from data.hdf5 import content_hash
+from data.hdf5 import seal
 from data.images import list_images, read_image, write_png
-from data.patch_file import check_layout, patch_path, prepare_patches, read_attributes, read_patches
+from data.patch_file import patch_path, prepare_patches, read_patches
 from data.patches import DEFAULT_PATCH
 from data.streaming import WINDOWS_HELD
 from engine.inference import InPrecision, Tiled
@@ -101,9 +101,7 @@ class Bench:
                 file[key].resize(count, axis=0)
                 for start in range(len(patches), count, len(patches)):
                     file[key][start : start + len(patches)] = patches[: count - start]
-            file.flush()
-            attributes = read_attributes(file, {"dataset": name, "scale": SCALE, "colour": "y"})
-            file.attrs["content"] = content_hash(check_layout(file, attributes))
+        seal(path)
         return name, pair_bytes
 
     def prepare_t91(self, **settings):

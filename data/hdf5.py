@@ -1,4 +1,8 @@
-"""HDF5: hashes of values, and new files that neither a full disk nor Ctrl-C in a write makes HDF5 crash over."""
+"""HDF5: sealed files, and new ones that neither a full disk nor Ctrl-C in a write makes HDF5 crash over.
+
+A sealed file begins with a user block, which HDF5 leaves alone: one line with the SHA-256 of all bytes behind it. HDF5
+is given no file that has changed since it was written: over damaged ones it can crash, or wait for ever.
+"""
 
 import hashlib
 import io
@@ -7,14 +11,29 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
+from support.files import sha256_of_file
 from support.signals import undisturbed
 
-ROWS = 64  # of a dataset that are hashed at a time
+USER_BLOCK = 512  # bytes, the fewest that HDF5 allows
+
+
+def seal_of(path):
+    """Return the user block that an HDF5 file must have to be as it was sealed."""
+    return f"sealed with SHA-256 {sha256_of_file(path, start=USER_BLOCK)}\n".encode().ljust(USER_BLOCK, b"\0")
+
+
+def seal(path):
+    """Write the user block of an HDF5 file that has one, to be read only while the file stays as it is now."""
+    with open(path, "r+b") as file:
+        file.write(seal_of(path))
 
 
 @contextmanager
 def new_hdf5(path):
-    """Yield the HDF5Writer of a new file; raise OSError, at the latest at the end, where it could not be written."""
+    """Yield the HDF5Writer of a new file, sealed at the end.
+
+    Raises OSError, at the latest then, where it could not be written.
+    """
     with PatientFile(path, "w+") as storage:
         writer = HDF5Writer(storage)
         try:
@@ -23,6 +42,7 @@ def new_hdf5(path):
         finally:
             writer.close()
         storage.check()
+    seal(path)
 
 
 class HDF5Writer:
@@ -36,7 +56,7 @@ class HDF5Writer:
 
     @undisturbed()
     def open(self):
-        self.file = h5py.File(self.storage, "w")
+        self.file = h5py.File(self.storage, "w", userblock_size=USER_BLOCK)
 
     @undisturbed()
     def close(self):
@@ -70,28 +90,14 @@ class HDF5Writer:
 
     @property
     def content(self):
-        """What content_hash() returns of the datasets written."""
-        return joint_hash(self.hashes)
+        """The SHA-256 of the values of all datasets, in hexadecimal; the datasets' order does not matter."""
+        lines = "".join(f"{name} {hashed.hexdigest()}\n" for name, hashed in sorted(self.hashes.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
 
     @undisturbed()
     def describe(self, **attributes):
         """Set attributes of the file."""
         self.file.attrs.update(attributes)
-
-
-def content_hash(datasets):
-    """Return the SHA-256 of all values of HDF5 datasets, in hexadecimal; they are read a few at a time."""
-    hashes = {dataset.name.strip("/"): hashlib.sha256() for dataset in datasets}
-    for dataset, hashed in zip(datasets, hashes.values(), strict=True):
-        for start in range(0, len(dataset), ROWS):
-            hashed.update(dataset[start : start + ROWS])
-    return joint_hash(hashes)
-
-
-def joint_hash(hashes):
-    """Return the SHA-256 of {name: hashlib's object}, in hexadecimal; their order does not matter."""
-    lines = "".join(f"{name} {hashed.hexdigest()}\n" for name, hashed in sorted(hashes.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class PatientFile(io.FileIO):

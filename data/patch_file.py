@@ -1,11 +1,20 @@
 """The patch file: the patch pairs of a set in HDF5, built from its images and read back only when whole and right.
 
-Layout (format version 3), one file per set, scale and colour:
+Layout (format version 4), one file per set, scale and colour:
     lr   (P, C, p/scale, p/scale)  float32, not rounded, for colour y; uint8 for rgb
     hr   (P, C, p, p)              uint8
     val/<name>/lr, val/<name>/hr   the whole held-out images, (C, h, w) and (C, h*scale, w*scale), hr of a grey one
                                    (1, h*scale, w*scale)
-All values lie in [0, 255] (an unrounded lr may overshoot a little). The attributes are ATTRIBUTES.
+All values lie in [0, 255] (an unrounded lr may overshoot a little). The attributes:
+    format, format_version   FORMAT
+    dataset                  name of the set
+    manifest                 hash of its images, catalog.manifest_hash()
+    scale, colour            of the LR images; "y" or "rgb"
+    patch_size, stride       in HR pixels
+    copies                   factors by which each training image was scaled
+    held_out                 names of the images in val
+    content                  hash of all values in lr, hr and val: a file built again has the same
+The file is sealed (data.hdf5).
 """
 
 import shlex
@@ -18,38 +27,22 @@ import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, is_taken, load_images, manifest_hash
 from data.degradation import degrade
-from data.hdf5 import content_hash, new_hdf5
-from data.images import MAX_PIXELS, image_size, own_images, read_image
+from data.hdf5 import USER_BLOCK, new_hdf5, seal_of
+from data.images import image_size, own_images, read_image
 from data.patches import (
     DEFAULT_COPIES,
     DEFAULT_PATCH,
-    are_copies,
     check_cutting,
     choose_held_out,
     copies_of,
     cut_patches,
 )
-from support.command_line import UserError, is_plain_text
+from support.command_line import UserError
 from support.files import check_writable, written_whole
 from support.progress import progress, read_ahead
-from utils import COLOURS
 
-FORMAT = "sr-patches"
-FORMAT_VERSION = 3
+FORMAT = {"format": "sr-patches", "format_version": 4}
 CHUNK = 64  # patches in one HDF5 chunk
-ATTRIBUTES = {  # others that a file may have are not read
-    "format": str,
-    "format_version": int,
-    "dataset": str,
-    "manifest": str,  # of the images, catalog.manifest_hash()
-    "scale": int,
-    "patch_size": int,  # HR pixels
-    "stride": int,  # HR pixels
-    "copies": list,  # factors by which each training image was scaled
-    "colour": str,  # "y" or "rgb"
-    "held_out": list,  # names of the images in val
-    "content": str,  # hash of all values in lr, hr and val, hdf5.content_hash()
-}
 
 
 @dataclass
@@ -141,7 +134,7 @@ def write_patches(path, images, settings):
     """Write a patch file and return its number of patch pairs.
 
     images: of (name, uint8 pixels), taken one at a time.
-    settings: the values of ATTRIBUTES but for format, format_version, manifest and content.
+    settings: the attributes but for format, format_version, manifest and content.
     """
     scale, colour, patch_size = (settings[key] for key in ("scale", "colour", "patch_size"))
     described, count = [], 0
@@ -159,7 +152,7 @@ def write_patches(path, images, settings):
                 file.append("hr", hr, CHUNK)  # (P, C, p, p)
                 count += len(hr)
         hashes = {"manifest": manifest_hash(described), "content": file.content}
-        file.describe(format=FORMAT, format_version=FORMAT_VERSION, **hashes, **settings)
+        file.describe(**FORMAT, **hashes, **settings)
     return count
 
 
@@ -237,87 +230,24 @@ def small_images(sizes, patch_size, scale):
 def read_patches(path, *, dataset, scale, colour):
     """Open a patch file and return its Patches, once it is known to be whole and what is asked for.
 
-    All its values are read once and hashed, as fast as the disk gives them. Nothing of them is read before the layout
-    is known to be sound, and nothing that lies in other files, or is larger than the file, ever.
-    Raises UserError, naming the command that rebuilds the file, for one that is missing, damaged, of another format
-    version, or made of other images or for another set, scale or colour.
+    All its bytes are read once and hashed, as fast as the disk gives them.
+    Raises UserError, naming the command that rebuilds the file, for one that is missing, changed since it was written,
+    of another format version, or made of other images or for another set, scale or colour.
     """
     try:
+        with open(path, "rb") as file:
+            if file.read(USER_BLOCK) != seal_of(path):
+                raise UserError("not what prepare.py wrote, or of an earlier version")
         # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
         file = h5py.File(path, "r", locking=False)
-        attributes = read_attributes(file, {"dataset": dataset, "scale": scale, "colour": colour})
-        if content_hash(check_layout(file, attributes)) != attributes["content"]:
-            raise UserError("its patches are not those that were written")
-        val = [(name, pair["lr"][()], pair["hr"][()]) for name, pair in file["val"].items()]
-        val = [(name, torch.from_numpy(lr), torch.from_numpy(hr)) for name, lr, hr in val]
-        return Patches(file["lr"], file["hr"], val, attributes)
-    except PermissionError:
-        raise
-    except Exception as error:  # h5py raises many kinds for damaged files
-        build = f"build it with: {prepare_command(dataset, scale, colour)}"
-        if isinstance(error, FileNotFoundError):
-            raise UserError(f"{path}: no such file; {build}") from error
-        found = str(error) if isinstance(error, UserError) else f"not a whole patch file ({error})"
-        raise UserError(f"{path}: {found}; re{build}") from error
-
-
-def read_attributes(file, asked):
-    """Return the ATTRIBUTES of a patch file as plain values; raise UserError where one is not as `asked` or unsound."""
-    asked = {"format": FORMAT, "format_version": FORMAT_VERSION} | asked
-    if asked["dataset"] in TRAIN_SETS:
-        asked["manifest"] = TRAIN_SETS[asked["dataset"]].manifest
-    attributes = {}
-    for key, kind in ATTRIBUTES.items():
-        value = file.attrs.get(key)
-        value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-        if key in asked and value != asked[key]:
-            raise UserError(f"its {key} is {value!r:.100}, asked for is {asked[key]!r}")
-        parts = value if type(value) is list else [value]
-        plain = all(is_plain_text(part) if type(part) is str else type(part) in (int, float) for part in parts)
-        if type(value) is not kind or not plain or (key == "copies" and not are_copies(value)):
-            raise UserError(f"its {key} is {value!r:.100}")
-        attributes[key] = value
-    return attributes
-
-
-def check_layout(file, attributes):
-    """Return the datasets, which have the shapes and types that the attributes say and hold their values, or UserError.
-
-    Of each value the bytes must lie in this file: neither a link, a filter nor a claim may lead to more than is there.
-    """
-    scale, patch_size, colour = (attributes[key] for key in ("scale", "patch_size", "colour"))
-    channels, small, count = COLOURS[colour], patch_size // scale, len(own(file, "hr"))
-    types = {"lr": np.float32 if colour == "y" else np.uint8, "hr": np.uint8}
-    expected = [
-        (file, "lr", (count, channels, small, small)),
-        (file, "hr", (count, channels, patch_size, patch_size)),
-    ]
-    held_out = own(file, "val").keys()
-    for name in held_out:
-        pair = own(file["val"], name)
-        _, height, width = own(pair, "lr").shape
-        if height * width * scale**2 > MAX_PIXELS:
-            raise UserError(f"a held-out image has more than {MAX_PIXELS:,} pixels")
-        planes = 1 if len(own(pair, "hr")) == 1 else channels  # of a grey image
-        expected += [(pair, "lr", (channels, height, width)), (pair, "hr", (planes, height * scale, width * scale))]
-    if count == 0 or len(held_out) == 0:
-        raise UserError(f"holds {count} patches and {len(held_out)} held-out images")
-    room = Path(file.filename).stat().st_size
-    for group, kind, shape in expected:
-        item = own(group, kind)
-        name, settings = item.name.strip("/"), item.id.get_create_plist()
-        if item.shape != shape or item.dtype != types[kind]:
-            raise UserError(f"{name} is {item.dtype} {item.shape}, expected {np.dtype(types[kind])} {shape}")
-        if item.is_virtual or settings.get_external_count() or settings.get_nfilters():
-            raise UserError(f"{name} is filtered, or its values lie in other files")
-        room -= item.nbytes
-        if room < 0 or item.id.get_storage_size() < item.nbytes:
-            raise UserError(f"{name} claims more values than the file holds")
-    return [group[kind] for group, kind, _ in expected]
-
-
-def own(group, name):
-    """Return group[name], which must lie in this very file: a link could lead to any other."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name!r} is absent, or a link")
-    return group[name]
+        attributes = {name: np.asarray(value).tolist() for name, value in file.attrs.items()}
+        asked = FORMAT | {"dataset": dataset, "scale": scale, "colour": colour}
+        asked |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
+        for key, value in asked.items():
+            if attributes[key] != value:
+                raise UserError(f"its {key} is {attributes[key]!r:.100}, asked for is {value!r}")
+    except (UserError, FileNotFoundError) as error:
+        found = "no such file; " if isinstance(error, FileNotFoundError) else f"{error}; re"
+        raise UserError(f"{path}: {found}build it with: {prepare_command(dataset, scale, colour)}") from error
+    val = [(name, *(torch.from_numpy(pair[kind][()]) for kind in ("lr", "hr"))) for name, pair in file["val"].items()]
+    return Patches(file["lr"], file["hr"], val, attributes)

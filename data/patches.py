@@ -9,7 +9,6 @@ from utils import imresize
 
 DEFAULT_PATCH = 76  # HR pixels; rounded down to a multiple of the scale
 DEFAULT_COPIES = (1.0, 0.9, 0.8, 0.7, 0.6)  # factors by which each training image is scaled before its pair is made
-MAX_COPIES = 100
 
 
 def check_cutting(patch_size, scale, copies):
@@ -19,17 +18,9 @@ def check_cutting(patch_size, scale, copies):
         raise UserError(f"patch size {patch_size} is not a multiple of the scale {scale}; try {nearest}")
     if patch_size <= 2 * scale:  # a held-out image as small would have no pixel that is scored
         raise UserError(f"patch size {patch_size} is too small for scale {scale}; at least {3 * scale} is needed")
-    if not are_copies(copies):
+    if list(copies[:1]) != [1] or not all(0 < factor <= 1 for factor in copies) or len({*copies}) < len(copies):
         found = " ".join(map(str, copies))
-        raise UserError(
-            f"--copies {found!r:.100}: give 1 first, then at most {MAX_COPIES - 1} other factors between 0 and 1"
-        )
-
-
-def are_copies(factors):
-    """Return whether these are sizes to take an image at: 1, then other factors below 1, at most MAX_COPIES in all."""
-    sane = all(type(factor) in (int, float) and 0 < factor <= 1 for factor in factors)
-    return sane and len(set(factors)) == len(factors) <= MAX_COPIES and list(factors[:1]) == [1]
+        raise UserError(f"--copies {found!r:.100}: give 1 first, then other factors between 0 and 1, each once")
 
 
 def choose_held_out(names):

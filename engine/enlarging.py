@@ -40,7 +40,7 @@ def load_network(path, *, device="auto", tile=None, self_ensemble=False, precisi
 class Enlarger:
     """A network that enlarges photographs. network: scoring.Network.
 
-    precision: "fp32", "bf16", or "auto": bf16 where the hardware computes in it, but for 16-bit images.
+    precision: "fp32", "bf16", or "auto": bf16 where that is faster, but for 16-bit images.
     """
 
     def __init__(self, network, precision="auto"):

@@ -10,7 +10,9 @@ from pathlib import Path
 from engine.checkpoint import save_checkpoint
 from engine.run import LOG_COLUMNS
 from support.command_line import UserError, describe_os_error, is_plain_text, only_noted
+from support.devices import convolution_ms
 from support.files import check_writable, copy_whole, held_by_one, written_whole
+from support.provenance import provenance
 from support.signals import Interrupted, handling_signals, interrupt
 
 SAVE_SECONDS = 300  # between saves within an epoch
@@ -18,37 +20,30 @@ REST_SECONDS = 10  # after a save: epochs that end within it leave last.pth to a
 CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 
 
-class RunFolder:
+class RunFolder(ExitStack):
     """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
 
     last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
     signal ends at once. Short epochs, such as a GPU's, do not each write last.pth: an epoch that ends within
     REST_SECONDS of the last save leaves it to a later one, but for the first and the last. A run that is killed in
     between does the epochs since then again.
-    draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
     """
 
     def __init__(self, path, draw, *, numbered=False, resumed=None):
-        """Nothing is made yet. numbered: a taken name gets a number. resumed: the Run that goes on."""
+        """Nothing is made yet.
+
+        draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
+        numbered: whether a number is added to a path that is taken. resumed: the Run that goes on in the folder.
+        """
+        super().__init__()
         self.path = Path(path)
         self.draw = draw
         self.numbered = numbered
         self.resumed = resumed
+        self.origin = {}  # what checkpoints say of command, versions, device and commit
         self.received = 0  # the signal that asked to end
         self.saved = self.drawn = time.perf_counter()
-        self.held = ExitStack()
         self.is_open = False
-
-    @classmethod
-    def for_new(cls, out, network, draw):
-        """Return the folder of a new run: `out`, or runs/<model>_x<scale>, numbered where that is taken."""
-        name = f"{network.name}_x{network.scale}{'' if network.colour == 'y' else '_' + network.colour}"
-        return cls(out or Path("runs") / name, draw, numbered=not out)
-
-    @classmethod
-    def for_resumed(cls, path, run, draw):
-        """Return the folder in which the run of a last.pth goes on."""
-        return cls(path.parent, draw, resumed=run)
 
     def check(self):
         """Raise UserError where the folder cannot be used; nothing is made yet."""
@@ -63,15 +58,7 @@ class RunFolder:
                 f"too, or begin a new run with --weights {last}"
             )
 
-    def __enter__(self):
-        if self.resumed and self.resumed.best_epoch:  # ./best.pth is the newest run's, which is this one again
-            copy_whole(self.path / "best.pth", "best.pth")
-        return self
-
-    def __exit__(self, *error):
-        self.held.close()
-
-    def open(self):
+    def open(self, run):
         """Make the folder, lock it, and take charge of signals, once there is something to keep."""
         numbers, first = count(2), self.path
         while not self.is_open:
@@ -80,11 +67,14 @@ class RunFolder:
                 self.is_open = True
             except FileExistsError:
                 self.path = first.with_name(f"{first.name}_{next(numbers)}")
-        self.held.enter_context(held_by_one(self.path))
+        self.enter_context(held_by_one(self.path))
         if not self.resumed:
             self.check()  # again: a run that was slower to begin must not overwrite one that has ended meanwhile
-        self.held.callback(self.remove_empty)
-        self.held.enter_context(handling_signals(self.hold))
+            self.origin = provenance(run.device) | {"convolution_ms": convolution_ms(run.device)}
+        elif run.best_epoch:  # ./best.pth is the newest run's, which is this one again
+            copy_whole(self.path / "best.pth", "best.pth")
+        self.callback(self.remove_empty)
+        self.enter_context(handling_signals(self.hold))
         print(f"writing {self.path}", flush=True)
 
     def remove_empty(self):
@@ -101,7 +91,7 @@ class RunFolder:
     def after_step(self, run):
         """Save the run where that is due; raise Interrupted where a signal has asked to end."""
         if not self.is_open:
-            self.open()
+            self.open(run)
         if run.steps < len(run.losses):  # after its last step an epoch is validated first, then saved
             self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
@@ -112,7 +102,7 @@ class RunFolder:
         bicubic: PSNR in dB of bicubic on the validation images, for the curve.
         """
         if not self.is_open:
-            self.open()
+            self.open(run)
         if run.best_epoch == run.epoch:
             save_checkpoint(self.path / "best.pth", self.checkpoint(run))
             copy_whole(self.path / "best.pth", "best.pth")
@@ -127,7 +117,9 @@ class RunFolder:
     def checkpoint(self, run):
         """Return a run's checkpoint, which says where its log is: ./best.pth is a copy without one beside it."""
         path = self.path.as_posix()
-        return run.checkpoint() | {"run": path if is_plain_text(path) else ""}  # other text no checkpoint may hold
+        return (
+            run.checkpoint() | self.origin | {"run": path if is_plain_text(path) else ""}
+        )  # other text no checkpoint may hold
 
     def write_log(self, history):
         """Write log.csv, a row per epoch."""

@@ -52,7 +52,7 @@ class Recipe:
     )
     augment: bool = setting(True, EITHER, "flip, turn and invert patches, and raise the contrast of some")
     precision: str = setting(
-        "auto", ("auto", "fp32", "bf16"), "of the convolutions; auto: bf16 where the hardware computes in it"
+        "auto", ("auto", "fp32", "bf16"), "of the convolutions; auto: bf16 where that is measured to be faster"
     )
     seed: int = setting(0, NATURAL, "of initialisation, shuffling, augmentation")
     val_set: str = setting(

@@ -23,7 +23,7 @@ from support.command_line import UserError
 from support.devices import choose_precision
 from support.files import sha256_of_file
 from support.processes import first_makes
-from support.provenance import ask_provenance, provenance
+from support.provenance import provenance
 from utils import COLOURS, protocol
 
 LOG_COLUMNS = ("epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_per_s", "seconds")
@@ -34,16 +34,14 @@ class Run:
 
     description: what its checkpoints say beside weights, epoch and score. batches: data.batches.Batches, on the device
     of the training. val: [(name, lr, hr)] of whole images, (C, h, w) and (C, h*scale, w*scale) in [0, 255], on the CPU.
-    origin: a function that returns what the checkpoints say of command, versions, device and commit.
     """
 
-    def __init__(self, model, recipe, description, batches, val, origin=dict):
+    def __init__(self, model, recipe, description, batches, val):
         device = self.device = batches.device
         self.recipe = recipe
         self.description = description
         self.batches = batches
         self.val = val
-        self.origin = origin
         self.model = model.to(device, memory_format=torch.channels_last)
         self.average = WeightAverage(self.model, recipe.average)
         self.learning_rate = torch.zeros((), device=device)  # a tensor: what a recorded CUDA graph reads may change
@@ -52,17 +50,13 @@ class Run:
             self.model.parameters(), lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
         )
         self.losses = torch.zeros(len(batches), device=device)  # of the steps of the current epoch
-        self.total_steps = recipe.epochs * len(batches)
+        self.steps_per_epoch = len(batches)
+        self.total_steps = recipe.epochs * self.steps_per_epoch
         self.steps = 0  # done of the current epoch
         self.history = []  # one dict of LOG_COLUMNS per epoch
         self.last_epoch = recipe.epochs  # lowered by --stop-after
         self.started = time.perf_counter()  # when this epoch would have begun without any interruption
         self.best_psnr, self.best_epoch = -math.inf, 0
-
-    @property
-    def steps_per_epoch(self):
-        """How many batches an epoch has."""
-        return len(self.losses)
 
     @property
     def epoch(self):
@@ -84,7 +78,7 @@ class Run:
         psnr = self.history[-1]["val_psnr"] if self.history else math.nan
         known = {"protocol": protocol(self.description["data"]["colour"], self.description["scale"])}
         weights = {name: value.cpu() for name, value in self.average.model.state_dict().items()}  # to be read anywhere
-        return known | self.description | self.origin() | {"weights": weights, "epoch": self.epoch, "val_psnr": psnr}
+        return known | self.description | {"weights": weights, "epoch": self.epoch, "val_psnr": psnr}
 
     def state(self):
         """Return all that restore() needs to go on exactly, beside the checkpoint."""
@@ -195,6 +189,11 @@ class NetworkChoice:
     scale: int
     colour: str
 
+    @property
+    def folder(self):
+        """The name of its runs' folder: srcnn_x4, srcnn_x4_rgb."""
+        return f"{self.name}_x{self.scale}{'' if self.colour == 'y' else '_' + self.colour}"
+
 
 def choose_network(start, name, assignments, scale, colour):
     """Return the NetworkChoice asked for; what is missing (None) comes from the checkpoint `start`, else the defaults.
@@ -215,8 +214,6 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
 
     start: (checkpoint, path) of trained weights to begin with instead of random ones.
     """
-    # asked in a thread: git may take a while, and the answer is not needed before the first checkpoint
-    origin = ask_provenance(device)
     recipe = replace(recipe, precision=choose_precision(recipe.precision, device))
     torch.manual_seed(recipe.seed)
     channels = COLOURS[network.colour]
@@ -242,7 +239,7 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
         "deterministic": deterministic,
         "started_from": [*start[0].get("started_from", []), stage_of(*start)] if start else [],
     }
-    return Run(model, recipe, description, *storage.batches(patches, recipe, device), origin)
+    return Run(model, recipe, description, *storage.batches(patches, recipe, device))
 
 
 def take_weights(model, checkpoint, path):

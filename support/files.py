@@ -167,9 +167,10 @@ def held_by_one(folder):
             os.close(handle)
 
 
-def sha256_of_file(path):
-    """Return the SHA-256 of a file's bytes, as hexadecimal digits."""
+def sha256_of_file(path, start=0):
+    """Return the SHA-256 of a file's bytes from `start` on, as hexadecimal digits."""
     with open(path, "rb") as file:
+        file.seek(start)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

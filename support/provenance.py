@@ -5,8 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +32,6 @@ def provenance(device):
         "processes": process_count(),
         **dict(zip(("commit", "clean"), git_state(), strict=True)),
     }
-
-
-def ask_provenance(device):
-    """Return a function that returns provenance(), asked in a thread that no end of the script waits for."""
-    answer = Future()
-
-    def ask():
-        try:
-            answer.set_result(provenance(device))
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    return answer.result
 
 
 def git_state():

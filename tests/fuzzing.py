@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 from helpers import with_right_checksums
 from PIL import Image, ImageCms
@@ -145,42 +144,6 @@ def mutated_image(seed):
     """Image file number `seed`: the source formats in turn, PNG checksums right in every second one."""
     content = mutated(SOURCES[seed % len(SOURCES)], random.Random(seed))
     return with_right_checksums(content) if seed // len(SOURCES) % 2 else content
-
-
-def linked(name, link):
-    def spoil(file):
-        del file[name]
-        file[name] = link
-
-    return spoil
-
-
-def mutate_patches(path, chance):
-    """Change a patch file byte by byte, or through h5py: attributes, links, datasets."""
-    if chance.random() < 0.5:
-        path.write_bytes(mutated(path.read_bytes(), chance))
-        return
-    odd = [0, -1, 2**40, 1.5, "x", "", [1, 2], np.zeros((3, 3)), h5py.Empty("f"), b"\xff", "\n", True, float("nan")]
-    with h5py.File(path, "r+") as file:
-        pair = f"val/{next(iter(file['val']))}"
-        name = chance.choice(["lr", "hr", "val", pair, f"{pair}/lr", f"{pair}/hr"])
-        kind = chance.randrange(6)
-        if kind < 2:
-            file.attrs[chance.choice(sorted(file.attrs))] = chance.choice(odd)
-        elif kind == 2:
-            del file[name]
-        elif kind == 3 and isinstance(file[name], h5py.Dataset):
-            value = file[name][()]
-            del file[name]
-            file[name] = chance.choice(
-                (value[..., :-1], value.astype(">f4"), value.astype("f2"), value[0], value * 0 - 1)
-            )
-        elif kind == 4:
-            linked(name, chance.choice((h5py.SoftLink("/"), h5py.ExternalLink("tiny_x4.h5", "/lr"))))(file)
-        else:
-            file[chance.choice(["val/..", "val/x", "x", f"{pair}/x"])] = chance.choice(
-                [1, np.zeros((1, 4, 4), np.uint8)]
-            )
 
 
 def outcome(function, *arguments):

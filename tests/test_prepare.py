@@ -253,7 +253,6 @@ BAD_ARGUMENTS = [
     *((("--patch-size", size), "--patch-size: found .* a whole number of at least 1") for size in (0, -76, "x", 7.6)),
     *((("--copies", *copies), "--copies .*: give 1 first") for copies in ([0.5], [1, 1], [1, 2], [1, 0.5, 0.5])),
     *((("--copies", *copies), "--copies: found .* a number above 0") for copies in ([1, 0], [1, -0.5], [1, "nan"])),
-    (("--copies", 1, *(number / 200 for number in range(1, 101))), "--copies .* at most 99 other factors"),
     *((("--stride", stride), "--stride: found .* a whole number of at least 1") for stride in (0, -1, "x")),
     (("--patch-size", 30), "patch size 30 is not a multiple of the scale 4; try 28"),
     (("--color", "cmyk"), "--color: invalid choice: 'cmyk'.*y.*rgb"),

@@ -78,7 +78,13 @@ def test_patches_that_were_replaced_by_noise_neither_begin_nor_resume_a_run(scri
         file["hr"][:] = np.random.default_rng(0).integers(0, 256, file["hr"].shape, np.uint8)
     here = ["--data-dir", folder, "--device", "cpu"]
     for arguments in (["--resume", stopped / "last.pth", *here], ["--dataset", "tiny", *VDSR, *here]):
-        assert refused(script, "train", arguments, "not those that were written; rebuild", unchanged=stopped.parent)
+        assert refused(
+            script,
+            "train",
+            arguments,
+            "not what prepare.py wrote",
+            unchanged=stopped.parent,
+        )
 
 
 def test_run_is_resumed_on_the_patches_that_its_checkpoint_names_and_no_others(script, stopped, tiny, photographs):
@@ -90,7 +96,7 @@ def test_run_is_resumed_on_the_patches_that_its_checkpoint_names_and_no_others(s
     folder = photographs(stopped.parent / "other", size=(64, 64))
     prepare_patches("tiny", images=folder, copies=(1.0,), data_dir=stopped.parent / "data", **SMALL_CUT)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", stopped.parent / "data", "--device", "cpu"]
-    assert refused(script, "train", arguments, "manifest, content differ", unchanged=stopped.parent)
+    assert refused(script, "train", arguments, "content, manifest differ", unchanged=stopped.parent)
 
 
 def test_resume_of_a_run_with_the_recipe_of_another_version_is_refused(script, stopped, resume):
