@@ -16,6 +16,7 @@ from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.idn import IDN
 from models.imdn import IMDN
+from models.lapsrn import LapSRN
 from models.mwcnn import MWCNN
 from models.rcan import RCAN
 from models.rdn import RDN
@@ -36,6 +37,7 @@ MODELS = {  # by publication: year and month of the conference
     "espcn": ESPCN,
     "fsrcnn": FSRCNN,
     "rednet": REDNet,
+    "lapsrn": LapSRN,
     "srresnet": SRResNet,
     "drrn": DRRN,
     "edsr": EDSR,

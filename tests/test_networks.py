@@ -51,6 +51,7 @@ def seen_by(model, layer, x):
         ("edsr", 4, 3, {}, 1_517_571),
         ("edsr", 2, 3, {}, 1_369_859),
         ("edsr", 4, 3, {"num_blocks": 32, "num_features": 256, "residual_scaling": True}, 43_089_923),
+        ("lapsrn", 4, 1, {}, 814_242),
         ("dwsr", 4, 1, {}, 378_052),
         ("idn", 4, 1, {}, 552_769),
         ("idn", 4, 3, {}, 590_915),
@@ -186,6 +187,26 @@ def test_rednet_adds_every_second_encoded_map_to_its_mirror_image_before_relu(do
         expected = enlarged + last(features)[..., :15, :21]
         torch.testing.assert_close(model(lr), expected)
     assert fifth.shape[2:] == ((8, 11) if downsample else (15, 21))
+
+
+def test_lapsrn_has_the_papers_weights_and_no_bias_where_the_image_is_enlarged():
+    weights = {name: value.numel() for name, value in built("lapsrn").named_parameters() if "bias" not in name}
+    assert sum(weights.values()) == 812_768
+    assert [weights[f"levels.{level}.enlargement.weight"] for level in (0, 1)] == [4 * 4, 4 * 4]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_lapsrn_starts_at_bilinear_enlargements_whose_border_is_as_bright_as_the_image(scale):
+    model = build_model("lapsrn", scale, 3, depth=2, num_features=4)
+    ramps = torch.linspace(0.2, 0.8, 11).expand(1, 3, 9, 11).clone()
+    ramps[:, 1] = 0.5
+    with torch.no_grad():
+        first = model.levels[0].enlargement(ramps)
+        sr = model(ramps)
+    factor = first.shape[2] // 9
+    bilinear = F.interpolate(ramps, scale_factor=factor, mode="bilinear")
+    torch.testing.assert_close(first, bilinear)
+    torch.testing.assert_close(sr[:, 1], torch.full_like(sr[:, 1], 0.5), rtol=0, atol=0.02)
 
 
 def test_edsr_has_no_normalisation_and_its_large_form_adds_a_tenth_of_a_blocks_output():
