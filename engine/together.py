@@ -46,6 +46,7 @@ class SharedStep:
         self.team = team
         share_batch_norm(step.run.model, team.group)
         step.network = DistributedDataParallel(step.network, process_group=team.group)
+        step.network.broadcast_buffers = False  # they are equal; torch 2.14 fails to send a lone BicubicUpsample.kernel
         step.criterion = WeightedLoss(step.criterion)
 
     def __call__(self, lr, hr):

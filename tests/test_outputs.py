@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import random_run, small_options
+from helpers import equal, random_run, small_options, train_epochs
 from torch import nn
 
 from engine.outputs import Outputs, WeightedLosses, shrink
@@ -59,3 +59,30 @@ def test_lapsrn_step_learns_at_every_level():
     half, whole = run.model.pyramid(lr)
     expected = (F.mse_loss(half, shrink(hr, 2)) + F.mse_loss(whole, hr)) / 2
     torch.testing.assert_close(step(lr, hr), expected.detach())
+
+
+def test_progress_is_the_share_of_steps_done_and_goes_on_after_a_resume(monkeypatch):
+    """DRCN's supervision depends on it: a run that is resumed within an epoch ends as the one that never stopped."""
+    whole, stopped = random_run("drcn"), random_run("drcn")
+    outputs, seen = whole.model.outputs, []
+    monkeypatch.setattr(
+        whole.model, "outputs", lambda lr, progress: seen.append(progress.item()) or outputs(lr, progress)
+    )
+    train_epochs(whole, TrainingStep(whole))
+    assert seen == pytest.approx([number / 10 for number in range(10)])
+
+    class StopError(Exception):
+        pass
+
+    def stop(run):
+        if run.epoch == 1 and run.steps == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_epochs(stopped, TrainingStep(stopped), after_step=stop)
+    resumed = random_run("drcn")
+    resumed.average.model.load_state_dict(stopped.average.model.state_dict())
+    resumed.restore(stopped.state())
+    train_epochs(resumed, TrainingStep(resumed), 1)
+    assert equal(resumed.model.state_dict(), whole.model.state_dict())
+    assert equal(resumed.average.model.state_dict(), whole.average.model.state_dict())
