@@ -11,7 +11,7 @@ def accelerate(step, compiled):
     """Return the step with its network compiled where that is asked for, and recorded on CUDA."""
     run = step.run
     if compiled:
-        step.network = CompiledNetwork(run.model, run.recipe.batch_size)
+        step.network = CompiledNetwork(step.network, run.recipe.batch_size)
         step = CompiledStep(step)
     return RecordedStep(step) if run.device.type == "cuda" else step
 

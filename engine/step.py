@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.losses import LOSSES
-from support.command_line import UserError
+from engine.outputs import supervise_outputs
 from support.processes import process_count
 
 
@@ -47,6 +47,8 @@ class TrainingStep:
         self.run = run
         self.network = run.model
         self.criterion = LOSSES[run.recipe.loss]()
+        if hasattr(run.model, "outputs"):  # a network that learns from more than its last output
+            supervise_outputs(self)
 
     def __call__(self, lr, hr):
         """Take a step and return its loss, on the device; nothing here waits for the device.
@@ -102,9 +104,7 @@ def for_this_machine(step, folder, compiled):
     if process_count() > 1:
         from engine.together import share  # not loaded where nothing is shared
 
-        if compiled:
-            raise UserError(f"--compile is for one process, found {process_count()}; leave it out")
-        return share(step, folder)
+        return share(step, folder, compiled)
     if compiled or step.run.device.type == "cuda":
         from engine.graph import accelerate
 

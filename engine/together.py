@@ -8,14 +8,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.batch_norm import share_batch_norm
-from support.processes import Team
+from support.command_line import UserError
+from support.processes import Team, process_count
 from support.signals import Interrupted, handling_signals, interrupt
 
 ASK_STEPS = 25  # on CUDA, where asking waits for the device: steps between questions whether a signal has come
 
 
-def share(step, folder):
-    """Return (step, folder) of a run that this process trains together with the others; waits for them."""
+def share(step, folder, compiled):
+    """Return (step, folder) of a run that this process trains together with the others; waits for them.
+
+    Raises UserError where the network is to be compiled.
+    """
+    if compiled:
+        raise UserError(f"--compile is for one process, found {process_count()}; leave it out")
     team = Team(step.run.batches.device)
     return SharedStep(step, team), SharedFolder(folder, team)
 
@@ -39,7 +45,8 @@ class SharedStep:
         self.step = step
         self.team = team
         share_batch_norm(step.run.model, team.group)
-        step.network = DistributedDataParallel(step.run.model, process_group=team.group)
+        step.network = DistributedDataParallel(step.network, process_group=team.group)
+        step.network.broadcast_buffers = False  # they are equal; torch 2.14 fails to send a lone BicubicUpsample.kernel
         step.criterion = WeightedLoss(step.criterion)
 
     def __call__(self, lr, hr):

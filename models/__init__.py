@@ -9,6 +9,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from models.bicubic import Bicubic
 from models.carn import CARN
 from models.dbpn import DBPN
+from models.drcn import DRCN
 from models.drrn import DRRN
 from models.dwsr import DWSR
 from models.edsr import EDSR
@@ -16,6 +17,8 @@ from models.espcn import ESPCN
 from models.fsrcnn import FSRCNN
 from models.idn import IDN
 from models.imdn import IMDN
+from models.lapsrn import LapSRN
+from models.memnet import MemNet
 from models.mwcnn import MWCNN
 from models.rcan import RCAN
 from models.rdn import RDN
@@ -23,6 +26,7 @@ from models.rednet import REDNet
 from models.rfdn import RFDN
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
+from models.srfbn import SRFBN
 from models.srresnet import SRResNet
 from models.vdsr import VDSR
 from models.xlsr import XLSR
@@ -33,20 +37,24 @@ MODELS = {  # by publication: year and month of the conference
     "bicubic": Bicubic,
     "srcnn": SRCNN,
     "vdsr": VDSR,
+    "drcn": DRCN,
     "espcn": ESPCN,
     "fsrcnn": FSRCNN,
     "rednet": REDNet,
+    "lapsrn": LapSRN,
     "srresnet": SRResNet,
     "drrn": DRRN,
     "edsr": EDSR,
     "dwsr": DWSR,
     "srdensenet": SRDenseNet,
+    "memnet": MemNet,
     "idn": IDN,
     "rdn": RDN,
     "dbpn": DBPN,
     "mwcnn": MWCNN,
     "carn": CARN,
     "rcan": RCAN,
+    "srfbn": SRFBN,
     "imdn": IMDN,
     "rfdn": RFDN,
     "xlsr": XLSR,

@@ -12,24 +12,14 @@ is 7 with stride 3, after the paper's rule of scale + 4.
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, PReLU, conv, deconv, initialise
-
-
-def up(num_features, scale):
-    """Return (N, F, h, w) to (N, F, h*scale, w*scale): kernel 6, 8 or 12 with stride 2, 4 or 8, and PReLU."""
-    return nn.Sequential(deconv(num_features, num_features, scale + 4, scale), PReLU())
-
-
-def down(num_features, scale):
-    """Return (N, F, h*scale, w*scale) to (N, F, h, w), with the kernel of `up`, and PReLU."""
-    return nn.Sequential(nn.Conv2d(num_features, num_features, scale + 4, scale, padding=2), PReLU())
+from models.layers import BicubicUpsample, PReLU, conv, initialise, projection_down, projection_up
 
 
 class ProjectionUnit(nn.Module):
     """Project to the other resolution and back, and project the error made on the way as a correction.
 
-    inputs: how many units' outputs it reads; a 1x1 convolution reduces them to F maps. there: up or down. back: the
-    other one.
+    inputs: how many units' outputs it reads; a 1x1 convolution reduces them to F maps. there, back: projection_up and
+    projection_down, or the other way round.
     """
 
     def __init__(self, num_features, inputs, scale, there, back):
@@ -66,8 +56,9 @@ class DBPN(nn.Module):
         self.feature_extraction = nn.Sequential(
             conv(channels, 4 * num_features, 3), PReLU(), conv(4 * num_features, num_features, 1), PReLU()
         )
-        self.ups = nn.ModuleList(unit(number, up, down) for number in range(num_stages))  # reads the downs before
-        self.downs = nn.ModuleList(unit(number, down, up) for number in range(1, num_stages))  # reads the ups before
+        up, down = (projection_up, projection_down), (projection_down, projection_up)
+        self.ups = nn.ModuleList(unit(number, *up) for number in range(num_stages))  # reads the downs before
+        self.downs = nn.ModuleList(unit(number, *down) for number in range(1, num_stages))  # reads the ups before
         self.reconstruction = conv(num_stages * num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         units = [*self.ups, *self.downs]

@@ -84,6 +84,19 @@ class _OneSlope(torch.autograd.Function):
         return to_x, to_slope
 
 
+def projection_up(num_features, scale):
+    """Return (N, F, h, w) to (N, F, h*scale, w*scale): kernel 6, 7, 8 or 12 with stride 2, 3, 4 or 8, and PReLU.
+
+    Haris et al., "Deep Back-Projection Networks for Super-Resolution", CVPR 2018.
+    """
+    return nn.Sequential(deconv(num_features, num_features, scale + 4, scale), PReLU())
+
+
+def projection_down(num_features, scale):
+    """Return (N, F, h*scale, w*scale) to (N, F, h, w), with the kernel of `projection_up`, and PReLU."""
+    return nn.Sequential(nn.Conv2d(num_features, num_features, scale + 4, scale, padding=2), PReLU())
+
+
 class BicubicUpsample(nn.Module):
     """Enlarge (N, C, h, w) to (N, C, h*scale, w*scale) with the kernel of `imresize`, differentiable, any h and w.
 

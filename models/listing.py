@@ -17,8 +17,8 @@ OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature c
 
 
 def print_registry(name, assignments, scale, colour):
-    """Print size, cost and kind of all networks by framework, or where `name` or options are given of that one."""
-    names = [name or "srcnn"] if name or assignments else by_framework()
+    """Print size, cost and kind of all networks by framework and design, or of one: `name`, or that with options."""
+    names = [name or "srcnn"] if name or assignments else by_kind()
     channels = COLOURS[colour]
     print(f"scale {scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")
     print(
@@ -36,16 +36,17 @@ def print_registry(name, assignments, scale, colour):
             f"{count_multiply_adds(name, scale, channels, **options) / 1e9:,.1f} G",
             f"{side}x{side}" if side else "whole image",
             *kind_of(name),
-            "yes" if shipped else "no",
+            "shipped" if shipped else "none" if parameters else "",
             " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items()),
         )
         print(ROW.format(*cells).rstrip())
 
 
-def by_framework():
-    """Return the names of the registry's networks, those of a framework together, else in the registry's order."""
-    frameworks = list(dict.fromkeys(kind_of(name)[0] for name in MODELS))
-    return sorted(MODELS, key=lambda name: frameworks.index(kind_of(name)[0]))
+def by_kind():
+    """Return the registry's names, those of a framework together, in it those of a design, else in its order."""
+    kinds = [kind_of(name) for name in MODELS]
+    frameworks, designs = (list(dict.fromkeys(kind[place] for kind in kinds)) for place in (0, 1))
+    return sorted(MODELS, key=lambda name: (frameworks.index(kind_of(name)[0]), designs.index(kind_of(name)[1])))
 
 
 def kind_of(name):

@@ -182,11 +182,11 @@ def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
     return Run(build_model(name, 4, **small_options(name)), recipe, {"scale": 4, "channels": 1}, batches, [])
 
 
-def train_epochs(run, step, count=2):
-    """Train some epochs without validation; the mean loss of each."""
+def train_epochs(run, step, count=2, **settings):
+    """Train some epochs without validation; the mean loss of each. settings: of train_epoch."""
     losses = []
     for _ in range(count):
-        loss, patches_per_s = train.train_epoch(run, step, tqdm(disable=True))
+        loss, patches_per_s = train.train_epoch(run, step, tqdm(disable=True), **settings)
         run.end_epoch(loss, patches_per_s, 0.0)
         losses.append(loss)
     return losses

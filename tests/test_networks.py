@@ -51,6 +51,8 @@ def seen_by(model, layer, x):
         ("edsr", 4, 3, {}, 1_517_571),
         ("edsr", 2, 3, {}, 1_369_859),
         ("edsr", 4, 3, {"num_blocks": 32, "num_features": 256, "residual_scaling": True}, 43_089_923),
+        ("lapsrn", 4, 1, {}, 814_242),
+        ("drcn", 4, 1, {"num_features": 256}, 1_775_121),
         ("dwsr", 4, 1, {}, 378_052),
         ("idn", 4, 1, {}, 552_769),
         ("idn", 4, 3, {}, 590_915),
@@ -63,6 +65,8 @@ def seen_by(model, layer, x):
         ("imdn", 3, 3, {}, 703_059),
         ("imdn", 4, 3, {}, 715_176),
         ("rfdn", 4, 3, {}, 433_448),
+        ("srfbn", 4, 3, {}, 483_122),
+        ("srfbn", 4, 3, {"num_groups": 6, "num_features": 64}, 3_631_454),
         ("xlsr", 3, 3, {}, 21_947),
         ("xlsr", 4, 3, {}, 28_016),
     ],
@@ -78,6 +82,12 @@ def test_mwcnn_has_the_papers_16_million_parameters():
     assert sum(layer.weight.numel() for layer in convolutions(model)) == 16_139_520
     assert len(convolutions(model)) == 24
     assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 23
+
+
+def test_memnet_has_the_papers_677_thousand_weights_and_one_more_for_each_blocks_image():
+    model = built("memnet")
+    assert sum(layer.weight.numel() for layer in convolutions(model)) == 676_992
+    assert model.weights.numel() == 6
 
 
 @pytest.mark.parametrize(
@@ -98,6 +108,8 @@ def test_multiply_adds_for_a_1280x720_output_in_rgb_are_the_published_ones(name,
         ("fsrcnn", {}, 2 * (2 + 4 + 1) + 1),  # the transposed 9x9 with stride 4 reads one LR pixel more on each side
         ("edsr", {}, 2 * math.ceil(1 + 2 * 16 + 1 + 1 + 1 / 2 + 1 / 4) + 1),
         ("idn", {}, 2 * (2 + 4 * 6 + 2) + 1),  # the 17x17 two
+        ("lapsrn", {}, 2 * (1 + 10 + 1 + (10 + 1) // 2) + 1),  # the transposed ones read one more on each side
+        ("drcn", {}, receptive_field("vdsr")),  # two convolutions, 16 recursions, two more: as deep as VDSR
         ("dwsr", {}, 2 * (26 // 4 + 2) + 1),  # 2 + 10 + 1 at half the size, 26 HR pixels; bicubic reads two LR pixels
         ("carn", CARN_M, receptive_field("carn")),
         ("imdn", {}, None),
@@ -188,6 +200,26 @@ def test_rednet_adds_every_second_encoded_map_to_its_mirror_image_before_relu(do
     assert fifth.shape[2:] == ((8, 11) if downsample else (15, 21))
 
 
+def test_lapsrn_has_the_papers_weights_and_no_bias_where_the_image_is_enlarged():
+    weights = {name: value.numel() for name, value in built("lapsrn").named_parameters() if "bias" not in name}
+    assert sum(weights.values()) == 812_768
+    assert [weights[f"levels.{level}.enlargement.weight"] for level in (0, 1)] == [4 * 4, 4 * 4]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_lapsrn_starts_at_bilinear_enlargements_whose_border_is_as_bright_as_the_image(scale):
+    model = build_model("lapsrn", scale, 3, depth=2, num_features=4)
+    ramps = torch.linspace(0.2, 0.8, 11).expand(1, 3, 9, 11).clone()
+    ramps[:, 1] = 0.5
+    with torch.no_grad():
+        first = model.levels[0].enlargement(ramps)
+        sr = model(ramps)
+    factor = first.shape[2] // 9
+    bilinear = F.interpolate(ramps, scale_factor=factor, mode="bilinear")
+    torch.testing.assert_close(first, bilinear)
+    torch.testing.assert_close(sr[:, 1], torch.full_like(sr[:, 1], 0.5), rtol=0, atol=0.02)
+
+
 def test_edsr_has_no_normalisation_and_its_large_form_adds_a_tenth_of_a_blocks_output():
     model = build_model("edsr", num_blocks=2, num_features=8, residual_scaling=True)
     assert {type(layer).__name__ for layer in model.modules() if not list(layer.children())} == {
@@ -220,6 +252,48 @@ def test_idn_keeps_a_quarter_of_the_maps_groups_two_convolutions_and_compresses_
 def test_idn_enlarges_320x180_to_1280x720_where_its_peers_lose_two_rows_and_columns():
     with torch.no_grad():
         assert built("idn")(torch.empty(1, 1, 180, 320, device="meta")).shape == (1, 1, 720, 1280)
+
+
+def test_drcn_reconstructs_after_each_recursion_of_one_layer_and_weighs_what_it_gets():
+    model, lr = build_model("drcn", 2, num_recursions=3, num_features=4), torch.rand(1, 1, 5, 7)
+    assert model.weights.tolist() == pytest.approx([1 / 3] * 3)
+    first = model.embedding(model.upsample(lr))
+    torch.testing.assert_close(model.inference(first), first)  # it begins as the identity
+    for parameter in (model.inference.weight, model.reconstruction[2].weight, model.weights):
+        nn.init.normal_(parameter)
+    hidden, expected = first, 0
+    for weight in model.weights:
+        hidden = model.inference(hidden).relu()
+        expected = expected + weight * (model.upsample(lr) + model.reconstruction(hidden))
+    torch.testing.assert_close(model(lr), expected)
+
+
+def test_drcn_supervises_its_recursions_less_and_less():
+    model, lr = build_model("drcn", 2, num_recursions=4, num_features=4), torch.rand(1, 1, 5, 7)
+    for progress in (0.0, 0.25, 1.0):
+        weights = [float(weight) for weight, _ in model.outputs(lr, torch.tensor(progress))]
+        assert weights == pytest.approx([(1 - progress) / 4] * 4 + [progress])
+
+
+def test_memnet_gate_reads_each_recursion_and_all_memories_before():
+    model = build_model("memnet", 2, num_blocks=3, num_recursions=2, num_features=4).eval()
+    assert [block.gate[2].in_channels // 4 for block in model.blocks] == [2 + 1, 2 + 2, 2 + 3]
+    assert len({id(norm) for block in model.blocks for norm in [*block.norms1, *block.norms2]}) == 3 * 2 * 2
+    block, memories = model.blocks[1], [torch.rand(1, 4, 5, 5), torch.rand(1, 4, 5, 5)]
+    read, _ = seen_by(block, block.gate, memories)
+    once = memories[1] + block.conv2(block.norms2[0](block.conv1(block.norms1[0](memories[1]).relu())).relu())
+    torch.testing.assert_close(read[:, :4], once)
+    torch.testing.assert_close(read[:, 8:], torch.cat(memories, dim=1))
+
+
+def test_srfbn_feeds_its_state_back_and_begins_every_image_anew():
+    model, lr = build_model("srfbn", 2, num_features=4), torch.rand(1, 1, 5, 7)
+    features = model.feature_extraction(lr)
+    states = model.hidden_states(lr)
+    assert len(states) == 4
+    for before, after in zip([features, *states], states, strict=False):
+        torch.testing.assert_close(model.feedback(features, before), after)
+    torch.testing.assert_close(model.hidden_states(lr), states)
 
 
 def test_rdn_blocks_are_dense_fused_and_residual_and_all_of_them_are_fused():
@@ -280,7 +354,6 @@ def test_carn_m_has_one_residual_block_per_cascade_used_three_times_and_groups_a
     kernels = [(layer.kernel_size[0], layer.groups) for layer in convolutions(cascades[0].blocks[0])]
     assert kernels == [(3, 4), (3, 4), (1, 1)]
     assert [layer.groups for layer in convolutions(model.upsampler)] == [4, 4]
-    assert len(model.state_dict()) == len(list(model.parameters()))  # shared weights have one name
 
 
 def test_rcan_attention_weighs_maps_by_their_means_over_the_whole_image():

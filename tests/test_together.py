@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import SRRESNET, equal, read_log, run_in
+from helpers import SRRESNET, equal, network_flags, read_log, run_in
 from torch import distributed, nn
 
 from data.patch_file import prepare_patches
@@ -24,10 +24,16 @@ from support.processes import Team
 
 
 @pytest.fixture
-def flags(tiny):
-    """A run of 3 epochs of 3 steps on 18 patches, the last step of 4; batch normalisation and averaging on."""
+def settings(tiny):
+    """A run of 3 epochs of 3 steps on 18 patches, the last step of 4; averaging on."""
     recipe = ("--epochs", "3", "--batch-size", "7", "--precision", "fp32", "--device", "cpu")
-    return [*SRRESNET, "--dataset", "tiny", "--data-dir", str(tiny), *recipe]
+    return ["--dataset", "tiny", "--data-dir", str(tiny), *recipe]
+
+
+@pytest.fixture
+def flags(settings):
+    """The same of a network with batch normalisation."""
+    return [*SRRESNET, *settings]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,9 @@ def start(rank, port, arguments, program=ROOT / "train.py"):
     return subprocess.Popen([sys.executable, program, *arguments], env=environment, **pipes)
 
 
-def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, flags, port):
+@pytest.mark.parametrize("name", ["srresnet", "drcn"])  # which learns from several outputs
+def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, settings, port, name):
+    flags = [*network_flags(name), *settings]
     run_in(workplace, [*flags, "--out", "one"])
     meeting = port()
     team = [start(rank, meeting, [*flags, "--out", "two"]) for rank in (0, 1)]
@@ -58,7 +66,7 @@ def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(w
     assert [process.returncode for process in team] == [0, 0]
     best = load_checkpoint(workplace / "two" / "best.pth")
     ended = f"best epoch: {best['epoch']}, psnr: {best['val_psnr']:.2f}"
-    assert "\nsrresnet x4: " in out and ended in out and (silence, errors) == ("", "")
+    assert f"\n{name} x4: " in out and ended in out and (silence, errors) == ("", "")
 
     one, two = (load_checkpoint(workplace / run / "last.pth") for run in ("one", "two"))
     assert (one["processes"], two["processes"]) == (1, 2)
