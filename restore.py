@@ -9,7 +9,15 @@ from engine.deep_prior import SETTINGS
 from engine.enlarging import load_network
 from engine.priors import MASKS, TASKS, as_large, composed, deep_prior_of, explained, follow, observe, pixels_of, planes
 from engine.zero_shot import ZeroShot
-from support.command_line import Parser, add_device_argument, only_noted, positive_float, positive_int, run_script
+from support.command_line import (
+    Parser,
+    add_device_argument,
+    natural_int,
+    only_noted,
+    positive_float,
+    positive_int,
+    run_script,
+)
 from support.devices import choose_device, prepare_for_training
 from support.files import check_lengths, check_writable, write_json
 from support.provenance import provenance
@@ -48,7 +56,7 @@ def parse_args(argv=None):
     fit.add_argument(
         "--start", type=Path, metavar="FILE.pth", help="sr: begin with what this trained network makes of IMAGE"
     )
-    fit.add_argument("--seed", type=int, default=0, help="of weights and noise")
+    fit.add_argument("--seed", type=natural_int, default=0, help="of weights and noise")
     fit.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of convolutions; auto: the faster one"
     )
@@ -148,10 +156,8 @@ def main(argv=None):
     asked = {"image": args.image.name, "task": args.task, "method": args.method, "seed": args.seed, "scale": scale}
     seconds = {"seconds": time.perf_counter() - started}
     write_json(path.with_suffix(".json"), asked | seconds | done | provenance(device))
-    print(
-        f"wrote {path.stem}* in {args.output}"
-        + (f": PSNR {done['restored_psnr']:.2f} dB" if "restored_psnr" in done else "")
-    )
+    found = f": PSNR {done['restored_psnr']:.2f} dB" if "restored_psnr" in done else ""
+    print(f"wrote {path.stem}* in {args.output}{found}")
     if signal:
         raise Interrupted(signal, "stopped before its last step; what there was is written")
 

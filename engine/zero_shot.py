@@ -105,7 +105,7 @@ class Stage:
 
     def __init__(self, whole, base, scales):
         self.whole, self.base, self.scales = whole, base, scales
-        self.side = min(CROP, *base.shape[2:])
+        self.side = min(CROP, *whole.lr.shape[2:])
         size, device = (self.side, self.side), whole.device
         self.to_son, self.to_father = (resize.to(device) for resize in there_and_back(size, scales))
         # only fp32 learns in Adam; the rate is a tenth after each fall
