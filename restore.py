@@ -102,7 +102,8 @@ def restore(observed, restoration, path):
     write_png(path, pixels_of(result))
     with only_noted("a figure"):
         draw(images, scores, observed.reference, rows, path)
-    return {"parameters": restoration.parameters, "precision": restoration.precision, **scores, "rows": rows}, signal
+    fitted = {name: getattr(restoration, name) for name in ("parameters", "precision", "steps")}
+    return fitted | scores | {"rows": rows}, signal
 
 
 def draw(images, scores, reference, rows, path):

@@ -221,7 +221,7 @@ def main(argv=None):
     if args.input:
         return enlarge_photos(args.input, args.output or Path("enlarged"), networks[0], args.precision or "auto")
     scale = networks[0].scale if networks else args.scale or 4
-    fit = {"seed": args.seed, "steps": args.steps, "precision": args.precision or "auto"}
+    fit = {"seed": args.seed, "steps": args.steps, "precision": choose_precision(args.precision or "auto", device)}
     networks += prior_networks(args.method, scale, device, args.out / "results" / "fits", **fit)
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
     check_sizes(images, scale)

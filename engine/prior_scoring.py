@@ -111,7 +111,7 @@ def prior_networks(methods, scale, device, folder, **options):
     return [prior_network(method, scale, device, folder, **options) for method in methods if method != "dip-paper"]
 
 
-def prior_network(method, scale, device, folder, *, seed=0, steps=None, precision="auto"):
+def prior_network(method, scale, device, folder, *, seed, steps, precision):
     """Return the PriorNetwork of "dip" or "zssr"."""
     changed = [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
     options = {"seed": seed, "steps": steps, "precision": precision}

@@ -108,7 +108,7 @@ class Stage:
         self.side = min(CROP, *whole.lr.shape[2:])
         size, device = (self.side, self.side), whole.device
         self.to_son, self.to_father = (resize.to(device) for resize in there_and_back(size, scales))
-        # only fp32 learns in Adam; the rate is a tenth after each fall
+        self.shrink, self.enlarge = (resize.to(device) for resize in there_and_back(base.shape[2:], scales))
         self.optimizer = torch.optim.Adam(whole.network.parameters(), FIRST_RATE, fused=device.type != "mps")
 
     def rows(self):
@@ -140,8 +140,8 @@ class Stage:
     @torch.no_grad()
     def error(self):
         """Return the mean squared error with which the base itself is made of its son."""
-        shrink, enlarge = (resize.to(self.whole.device) for resize in there_and_back(self.base.shape[2:], self.scales))
-        return F.mse_loss(self.whole.generate(enlarge(shrink(self.base).clamp(0, 1))).clamp(0, 1), self.base).item()
+        made = self.whole.generate(self.enlarge(self.shrink(self.base).clamp(0, 1)))
+        return F.mse_loss(made.clamp(0, 1), self.base).item()
 
     @torch.no_grad()
     def result(self, times):
