@@ -19,7 +19,7 @@ from support.command_line import (
     run_script,
 )
 from support.devices import choose_device, prepare_for_training
-from support.files import check_lengths, check_writable, write_json
+from support.files import check_lengths, check_names, check_writable, write_json
 from support.provenance import provenance
 from support.signals import Interrupted
 from utils import SCALES
@@ -141,6 +141,7 @@ def beside(path, what):
 def main(argv=None):
     """Restore an image, or draw why that works, and write all of it into a folder."""
     args = parse_args(argv)
+    check_names([args.image])
     device = choose_device(args.device)
     prepare_for_training(deterministic=False)
     scale = args.scale or 4 if args.task == "sr" else 1

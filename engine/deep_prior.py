@@ -21,6 +21,7 @@ DECAY = 0.99  # of the averaged output
 FALL_BACK = 5.0  # dB that the fit may lose between two looks before the weights of the last look return
 LOOK_EVERY = 25  # steps between two looks: each waits for the device
 PATIENCE = 500  # steps that the variance of the output may rise before early stopping ends a fit
+MOST_PIXELS = 2**21  # of a result: each takes some 3 KB in a step
 EAGER_STEPS = 3  # before a step is recorded as a CUDA graph
 
 
@@ -81,6 +82,8 @@ class Step:
                 f"{width}x{height} is too small for {len(self.generator.widths)} scales; at least "
                 f"{self.generator.smallest_side} pixels are needed on each side"
             )
+        if height * width > MOST_PIXELS:
+            raise UserError(f"{width}x{height} needs too much memory; allowed are {MOST_PIXELS:,} pixels; crop it")
         start = starting_input(setting, self.generator, height, width) if start is None else start
         layout = {"device": device, "memory_format": torch.channels_last}
         self.generator.to(**layout)
@@ -128,7 +131,7 @@ class RecordedStep:
     """A Step that is recorded as a CUDA graph after its first calls and replayed, called like it."""
 
     def __init__(self, step):
-        self.step, self.graph = step, None
+        self.step, self.graph, self.recordable = step, None, True
 
     def __getattr__(self, name):
         return getattr(self.step, name)
@@ -136,13 +139,24 @@ class RecordedStep:
     def __call__(self):
         if self.step.taken < EAGER_STEPS:
             return self.step()
+        if self.recordable:
+            self.record()  # which runs nothing: the replay below does the step
         if self.graph is None:
-            torch.cuda.synchronize()
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.recorded_loss = self.step()
+            return self.step()
         self.graph.replay()
-        return self.recorded_loss
+        return self.loss  # until the next call
+
+    def record(self):
+        """Record the step; where CUDA cannot, say so and go on without."""
+        self.recordable = False  # tried once
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(graph):
+                self.loss = self.step()
+            self.graph = graph
+        except RuntimeError as error:
+            print(f"note: the step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
 
 
 def fastest_precision(make, device):

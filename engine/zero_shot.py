@@ -28,6 +28,7 @@ SMALLEST = 0.5  # scale of a father
 SCALE_JITTER, SHEAR_JITTER = 0.25, 0.1  # standard deviations
 CROP = 128  # side of a father
 SMALLEST_SIDE = 16  # of an image to learn from
+MOST_PIXELS = 2**23  # of a result: each takes some 500 bytes in the network
 FIRST_RATE, LAST_RATE = 1e-3, 9e-6  # learning rates; below the last one a scale is done
 MOST_STEPS = 3000  # at each scale
 LOOK_EVERY = 50  # steps between two looks at the error on the image itself
@@ -55,6 +56,11 @@ class ZeroShot:
         channels, height, width = pixels.shape
         if min(height, width) < SMALLEST_SIDE:
             raise UserError(f"{width}x{height} is too small to learn from; {SMALLEST_SIDE} pixels a side are needed")
+        if height * width * scale**2 > MOST_PIXELS:
+            raise UserError(
+                f"{width}x{height}, enlarged {scale} times, needs too much memory; allowed are {MOST_PIXELS:,} "
+                "pixels of the result; crop it"
+            )
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
         self.precision, self.device, self.scale = choose_precision(precision, device), device, scale

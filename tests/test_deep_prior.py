@@ -12,6 +12,7 @@ from torch import nn
 from engine import deep_prior
 from engine.deep_prior import DeepPrior, Setting, fits_all
 from engine.priors import Observed, as_large, composed, deep_prior_of, explained, kind_of_mask, read_mask
+from engine.zero_shot import ZeroShot
 from utils import imresize
 
 CPU = torch.device("cpu")
@@ -114,6 +115,17 @@ def test_image_smaller_than_its_scales_allow_is_refused_and_one_pixel_more_is_no
     said = refusal(DeepPrior, SMALL, (3, side - 1, 40), fits_all(torch.zeros(1, 3, side - 1, 40)), CPU)
     assert f"40x{side - 1}" in said and f"{side} pixels" in said
     list(DeepPrior(SMALL, (3, side, side), fits_all(torch.rand(1, 3, side, side)), CPU, steps=2).rows())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda size: DeepPrior(SMALL, (3, *size), None, CPU),
+        lambda size: ZeroShot(np.zeros((3, *size), np.float32), 4, CPU),
+    ],
+)
+def test_image_that_would_not_fit_into_memory_is_refused_at_once(make):
+    assert "3000x2000" in refusal(make, (2000, 3000))
 
 
 class Scripted:
