@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data.catalog import TEST_SETS
 from engine.enlarging import enlarge_photos
+from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
 from engine.results import describe_set, mean, notes, result_documents, write_documents
 from engine.scoring import bicubic_network, check_sizes, load_networks, load_test_images, score_images
 from support.command_line import (
@@ -52,6 +53,7 @@ def make_parser():
         "(default: fp32 when scoring, auto with --input)",
     )
     add_device_argument(parser)
+    add_prior_arguments(parser)
 
     files = parser.add_argument_group("results")
     files.add_argument("--out", type=Path, default=ROOT / "report", help="folder for results/ and figures/")
@@ -88,7 +90,9 @@ def parse_args(argv=None):
         parser.error("--output is where --input's images go; name them with --input, or see --out")
     if not args.figures and args.zoom:
         parser.error("--zoom magnifies in figures, which --no-figures leaves out; drop one of the two")
-    if not args.weights and (args.self_ensemble or args.tile or args.precision):
+    if not args.method and (args.steps or args.seed):
+        parser.error("--steps and --seed are of fits; name a --method")
+    if not args.weights and (args.self_ensemble or args.tile or (args.precision and not args.method)):
         parser.error("--self-ensemble, --tile and --precision apply to networks; name some with --weights")
     return args
 
@@ -153,7 +157,9 @@ def draw_figures(folder, documents, name, pixels, networks, outputs, window):
     from report.comparisons import Panel, draw_image  # matplotlib takes a second to import
 
     panels = [
-        Panel(network.label, network.key, *output, network.rows[-1]["psnr"], network.rows[-1]["ssim"], not network.path)
+        Panel(
+            network.label, network.key, *output, network.rows[-1]["psnr"], network.rows[-1]["ssim"], network.is_baseline
+        )
         for network, output in zip(networks, outputs, strict=True)
     ]
     height, width = outputs[0][0].shape
@@ -215,6 +221,8 @@ def main(argv=None):
     if args.input:
         return enlarge_photos(args.input, args.output or Path("enlarged"), networks[0], args.precision or "auto")
     scale = networks[0].scale if networks else args.scale or 4
+    fit = {"seed": args.seed, "steps": args.steps, "precision": choose_precision(args.precision or "auto", device)}
+    networks += prior_networks(args.method, scale, device, args.out / "results" / "fits", **fit)
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
     check_sizes(images, scale)
     zoom = zoom_windows(args.zoom, images, scale)
@@ -222,6 +230,8 @@ def main(argv=None):
     baselines = [bicubic_network(scale, colour, device) for colour in colours]
     check_files(args.out, dataset, scale, images, networks or baselines, args.figures)
     evaluate([*baselines, *networks], dataset, images, zoom, args.out, args.figures)
+    if "dip-paper" in args.method:
+        score_by_paper(dataset, images, scale, device, args.out / "results", **fit)
 
 
 if __name__ == "__main__":

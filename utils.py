@@ -84,9 +84,10 @@ def cubic(x):
 
 
 @lru_cache(maxsize=64)
-def contributions(in_length, out_length, scale):
+def contributions(in_length, out_length, scale, kernel=cubic):
     """Return which input samples make each output sample along one axis, and with what weight.
 
+    kernel: weight at distances, zero for more than 2.
     Returns (indices, weights), both (out_length, taps): indices in [0, in_length), positions beyond an end standing
     for the sample at that end; the weights of one output sample sum to 1.
     """
@@ -95,7 +96,7 @@ def contributions(in_length, out_length, scale):
     centre = (np.arange(out_length) + 0.5) / scale - 0.5
     first = np.floor(centre - width / 2).astype(np.int64)
     indices = first[:, None] + np.arange(ceil(width) + 2)  # (out_length, taps)
-    weights = cubic(stretch * (centre[:, None] - indices))
+    weights = kernel(stretch * (centre[:, None] - indices))
     weights /= weights.sum(axis=1, keepdims=True)
     return indices.clip(0, in_length - 1), weights
 

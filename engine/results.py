@@ -47,10 +47,10 @@ def result_documents(networks, shared):
     networks: scoring.Network, bicubic first, with a row for each image that is scored so far.
     shared: what describe_set() returns, and what provenance() does.
     """
-    baselines = {network.colour: network for network in networks if not network.path}
-    trained = [network for network in networks if network.path]
+    baselines = {network.colour: network for network in networks if network.is_baseline}
+    others = [network for network in networks if not network.is_baseline]
     return {
-        network.key: shared | network_document(network, baselines[network.colour]) for network in trained or networks
+        network.key: shared | network_document(network, baselines[network.colour]) for network in others or networks
     }
 
 
@@ -102,6 +102,8 @@ def name_beside_run(path, document):
 
 def notes(network):
     """Yield what a reader must know of a network's numbers before comparing them, a sentence each; none of bicubic."""
+    if "saw" in network.description:
+        yield network.description["saw"]
     if not (trained := network.description["trained"]):
         return
     earlier = trained.get("started_from", [])

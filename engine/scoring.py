@@ -91,6 +91,15 @@ class Network:
     path: Path | None = None  # of its checkpoint; bicubic has none
     rows: list = field(default_factory=list)  # of each image: {"name", "psnr", "ssim", "seconds"}, of RGB "rgb_psnr"
 
+    @property
+    def is_baseline(self):
+        """Whether it is bicubic, which the others are held against."""
+        return self.description["model"] == "bicubic"
+
+    def warm_up(self):
+        """Call the network once: its first call is slow, and no score's time."""
+        enlarge(self.model, torch.zeros(COLOURS[self.colour], 16, 16, device=self.device), self.label)
+
     def model_for(self, pixels):
         """Return the model to call with the planes of an image (H, W) or (H, W, 3)."""
         return OfGrey(self.model) if pixels.ndim == 2 and self.colour == "y" else self.model
@@ -227,8 +236,8 @@ def score_images(networks, dataset, images):
 
     images: {name: pixels}. outputs: of each network what score_image() returns.
     """
-    for network in networks:  # the first call is slow; it is not timed
-        enlarge(network.model, torch.zeros(COLOURS[network.colour], 16, 16, device=network.device), network.label)
+    for network in networks:
+        network.warm_up()
     for name, pixels in progress(images.items(), dataset, "images"):
         yield name, pixels, [score_image(network, name, pixels) for network in networks]
 
@@ -243,7 +252,8 @@ def score_image(network, name, pixels):
     lr, hr = degrade(pixels, network.scale, network.colour)
     lr = torch.from_numpy(lr).to(network.device)
     found = score_pair(network.model_for(pixels), lr, hr, border=network.scale, name=network.label)
-    row = {"name": name, "psnr": found.psnr, "ssim": found.ssim, "seconds": found.seconds}
+    seconds = getattr(network.model, "seconds", found.seconds)  # of a fit that was kept: what it took
+    row = {"name": name, "psnr": found.psnr, "ssim": found.ssim, "seconds": seconds}
     luma, _ = luma_planes(found.sr, hr)
     if network.colour == "y":
         shown = with_bicubic_chroma(luma, pixels, network.scale)

@@ -134,6 +134,11 @@ def positive_int(text):
     return _checked(text, int, lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
 
 
+def natural_int(text):
+    """Return the whole number of at least 0 that a command line's word says; raises argparse's error otherwise."""
+    return _checked(text, int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+
+
 def positive_float(text):
     """Return the number above 0 that a command line's word says; raises argparse's error otherwise."""
     return _checked(text, float, lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")

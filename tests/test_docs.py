@@ -53,9 +53,11 @@ def test_flags_named_in_running_text_are_those_of_the_scripts(capsys):
         "test.py",
         "prepare.py",
         "export.py",
+        "restore.py",
         "report/build.py",
         "report/compare.py",
         "benchmarks/speed.py",
+        "benchmarks/priors.py",
     ):
         with pytest.raises(SystemExit):
             parser_of(script)(["--help"])
@@ -132,5 +134,5 @@ def test_repository_holds_at_its_top_level_what_was_agreed_and_nothing_that_was_
     tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     agreed = ".ci .gitignore CITATION.cff LICENSE README.md README.zh.md benchmarks data docs engine models prepare.py"
     agreed += " pyproject.toml report requirements.txt requirements-dev.txt requirements-export.txt support test.py"
-    agreed += " tests train.py utils.py weights export.py hubconf.py"
+    agreed += " tests train.py utils.py weights export.py hubconf.py restore.py"
     assert {path.split("/")[0] for path in tracked} <= set(agreed.split())

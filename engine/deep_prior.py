@@ -1,0 +1,262 @@
+"""Deep Image Prior: a generator, untrained, is fitted to one degraded image; what it makes on the way is restored.
+
+D. Ulyanov, A. Vedaldi, V. Lempitsky, "Deep Image Prior", CVPR 2018 and IJCV 2020. https://arxiv.org/abs/1711.10925
+Early stopping: H. Wang et al., "Early Stopping for Deep Image Prior", TMLR 2023 (ES-EMV, the exponential form).
+https://arxiv.org/abs/2112.06074
+"""
+
+import math
+import time
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+
+from models.skip import Skip
+from support.command_line import UserError
+from support.devices import has_bf16
+
+DECAY = 0.99  # of the averaged output
+FALL_BACK = 5.0  # dB that the fit may lose between two looks before the weights of the last look return
+LOOK_EVERY = 25  # steps between two looks: each waits for the device
+PATIENCE = 500  # steps that the variance of the output may rise before early stopping ends a fit
+MOST_PIXELS = 2**21  # of a result: each takes some 3 KB in a step
+EAGER_STEPS = 3  # before a step is recorded as a CUDA graph
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the paper fits the images of one task. Lengths are in steps."""
+
+    steps: int
+    jitter: float  # standard deviation of the noise that each step adds to the input
+    learning_rate: float = 0.01
+    network: dict = field(default_factory=dict)  # options of models.skip.Skip that differ from its defaults
+    source: str = "noise"  # the input: uniform noise, the pixels' coordinates ("grid"), or an "image"
+    averaged: bool = False  # whether the result is the average of the outputs; else it is the last one
+
+
+SETTINGS = {
+    "sr": Setting(2000, 0.03),
+    "sr8": Setting(4000, 0.05),
+    "denoise": Setting(1800, 1 / 30, averaged=True),
+    "jpeg": Setting(
+        2400, 1 / 30, network={"inputs": 3, "widths": (8, 16, 32, 64, 128), "skips": (0, 0, 0, 4, 4)}, averaged=True
+    ),
+    "text": Setting(6001, 0.03, network={"skips": 128, "upsampling": "nearest"}),
+    "random": Setting(11000, 0.03, 0.001),
+    "hole": Setting(5001, 0.03, network={"inputs": 2, "skips": 0, "upsampling": "nearest"}, source="grid"),
+    "hole-deep": Setting(
+        3001,
+        0.0,
+        network={"inputs": 1, "widths": (16, 32, 64, 128, 128, 128), "skips": 0, "kernel": 5, "mix": False}
+        | {"upsampling": "nearest"},
+    ),
+    "flash": Setting(601, 0.0, 0.1, network={"inputs": 3}, source="image"),
+}
+
+
+def starting_input(setting, network, height, width):
+    """Return what the generator begins with, (1, inputs, height, width): noise, or the pixels' coordinates."""
+    if setting.source == "grid":
+        rows, columns = (torch.linspace(0, 1, length) for length in (height, width))
+        return torch.stack(torch.meshgrid(columns, rows, indexing="xy"))[None]
+    return 0.1 * torch.rand(1, network.inputs, height, width)
+
+
+class Step:
+    """One step of fitting: noise, generator, loss, Adam, average. Called without arguments, it returns the loss.
+
+    loss: what is small where an output (1, C, H, W), float32 in [0, 1], fits what was observed.
+    start: (1, inputs, H, W) in place of noise, or None. precision: of the convolutions, "fp32" or "bf16".
+    `output` is the last output, `average` that of all, `variance` how far outputs lie from their average, squared.
+    """
+
+    def __init__(self, setting, shape, loss, device, precision, start=None):
+        channels, height, width = shape
+        options = setting.network if start is None else setting.network | {"inputs": start.shape[1]}
+        self.generator = Skip(channels=channels, **options)
+        if min(height, width) < self.generator.smallest_side:
+            raise UserError(
+                f"{width}x{height} is too small for {len(self.generator.widths)} scales; at least "
+                f"{self.generator.smallest_side} pixels are needed on each side"
+            )
+        if height * width > MOST_PIXELS:
+            raise UserError(f"{width}x{height} needs too much memory; allowed are {MOST_PIXELS:,} pixels; crop it")
+        start = starting_input(setting, self.generator, height, width) if start is None else start
+        layout = {"device": device, "memory_format": torch.channels_last}
+        self.generator.to(**layout)
+        self.start = start.to(**layout)
+        self.noise, self.input = torch.empty_like(self.start), self.start.clone()
+        self.output = torch.zeros(1, channels, height, width, device=device)
+        self.average = torch.zeros_like(self.output)
+        self.variance = torch.zeros((), device=device)
+        self.setting, self.loss, self.device, self.precision = setting, loss, device, precision
+        on_gpu = device.type == "cuda"  # where the step is recorded, nothing of it may stay with the CPU
+        self.optimizer = torch.optim.Adam(
+            self.generator.parameters(), setting.learning_rate, fused=device.type != "mps", capturable=on_gpu
+        )
+        self.taken = 0
+
+    def generate(self, noise):
+        """Return the generator's output for an input, float32 in [0, 1]."""
+        # convolutions in bf16 where asked for; batch normalisation's sums, sigmoid and loss are float32
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.generator(noise)
+
+    def __call__(self):
+        if self.setting.jitter:
+            torch.add(self.start, self.noise.normal_(), alpha=self.setting.jitter, out=self.input)
+        output = self.generate(self.input)  # (1, C, H, W)
+        loss = self.loss(output)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.follow(output.detach())
+        self.taken += 1
+        return loss.detach()
+
+    def follow(self, output):
+        """Take an output into average and variance."""
+        self.output.copy_(output)
+        if not self.taken:
+            self.average.copy_(output)
+        distance = F.mse_loss(output, self.average)
+        self.variance.mul_(DECAY).add_(distance, alpha=DECAY * (1 - DECAY))
+        self.average.lerp_(output, 1 - DECAY)
+
+
+class RecordedStep:
+    """A Step that is recorded as a CUDA graph after its first calls and replayed, called like it."""
+
+    def __init__(self, step):
+        self.step, self.graph, self.recordable = step, None, True
+
+    def __getattr__(self, name):
+        return getattr(self.step, name)
+
+    def __call__(self):
+        if self.step.taken < EAGER_STEPS:
+            return self.step()
+        if self.recordable:
+            self.record()  # which runs nothing: the replay below does the step
+        if self.graph is None:
+            return self.step()
+        self.graph.replay()
+        return self.loss  # until the next call
+
+    def record(self):
+        """Record the step; where CUDA cannot, say so and go on without."""
+        self.recordable = False  # tried once
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(graph):
+                self.loss = self.step()
+            self.graph = graph
+        except RuntimeError as error:
+            print(f"note: the step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
+
+
+def fastest_precision(make, device):
+    """Return "bf16" or "fp32", whichever takes a step in less time here. make: precision to Step."""
+    if not has_bf16(device):
+        return "fp32"
+    seconds = {}
+    for precision in ("fp32", "bf16"):
+        step, times = make(precision), []
+        for _ in range(3):
+            started = time.perf_counter()
+            step().item()  # waits for the device
+            times.append(time.perf_counter() - started)
+        seconds[precision] = min(times)
+    return min(seconds, key=seconds.get)
+
+
+class DeepPrior:
+    """A restoration by Deep Image Prior: go through rows(), then take image().
+
+    setting: a Setting. shape: (C, H, W) of the result. loss, start: as Step takes them. seed: of weights and noise.
+    steps: None for the setting's. precision: "fp32", "bf16" or "auto", the one that measures faster.
+    early_stop: end where the output's variance has long been rising, with the average of its lowest point.
+    """
+
+    def __init__(
+        self, setting, shape, loss, device, *, seed=0, steps=None, precision="auto", early_stop=False, start=None
+    ):
+        def make(precision):
+            torch.manual_seed(seed)
+            return Step(setting, shape, loss, device, precision, start)
+
+        self.precision = fastest_precision(make, device) if precision == "auto" else precision
+        self.step = make(self.precision)
+        if device.type == "cuda":
+            self.step = RecordedStep(self.step)
+        self.setting, self.early_stop = setting, early_stop
+        self.steps = steps or setting.steps
+        self.parameters = sum(weights.numel() for weights in self.step.generator.parameters())
+        self.lowest, self.lowest_at, self.best = math.inf, 0, None
+        self.stopped = False  # set from outside, by Ctrl-C: the step that is being taken is the last one
+
+    def rows(self):
+        """Take all steps; yields {"step", "fit", "variance"} now and then, fit in dB of what was observed."""
+        last_fit, kept = -math.inf, None
+        for number in range(1, self.steps + 1):
+            loss = self.step()
+            if number % LOOK_EVERY and number < self.steps and not self.stopped:
+                continue
+            fit = -10 * math.log10(max(loss.item(), 1e-12))
+            if kept and not fit > last_fit - FALL_BACK:  # not a number, too
+                self.step.generator.load_state_dict(kept)
+            else:
+                kept, last_fit = deepcopy(self.step.generator.state_dict()), fit
+            row = {"step": number, "fit": fit, "variance": self.step.variance.item()}
+            yield row
+            if self.stopped or (self.early_stop and self.has_turned(row)):
+                return
+
+    def has_turned(self, row):
+        """Return whether the output's variance has not been lower for PATIENCE steps; keeps the average where it was.
+
+        The first outputs hardly differ; nothing is judged before the average has forgotten them.
+        """
+        if row["step"] < 2 / (1 - DECAY):
+            return False
+        if row["variance"] < self.lowest:
+            self.lowest, self.lowest_at, self.best = row["variance"], row["step"], self.step.average.clone()
+        return row["step"] - self.lowest_at >= PATIENCE
+
+    @torch.no_grad()
+    def image(self):
+        """Return the result so far, float32 (C, H, W) in [0, 1] on the CPU."""
+        if self.best is not None:
+            return self.best[0].cpu()
+        return self.average() if self.setting.averaged else self.last()
+
+    def average(self):
+        """Return the average of the outputs, newer ones counting more."""
+        return self.step.average[0].cpu()
+
+    @torch.no_grad()
+    def last(self):
+        """Return what the generator now makes of its input without added noise."""
+        return self.step.generate(self.step.start)[0].cpu()
+
+
+# ---------------------------------------------------------------- losses
+
+
+def fits_all(observed):
+    """Return the loss of denoising: mean squared error to (1, C, H, W)."""
+    return lambda output: F.mse_loss(output, observed)
+
+
+def fits_known(observed, mask):
+    """Return the loss of inpainting: squared error where `mask`, (1, 1, H, W), is 1; its mean is over all pixels."""
+    return lambda output: F.mse_loss(output * mask, observed * mask)
+
+
+def fits_shrunk(lr, shrink):
+    """Return the loss of super-resolution: mean squared error between the shrunk output and LR (1, C, h, w)."""
+    return lambda output: F.mse_loss(shrink(output), lr)

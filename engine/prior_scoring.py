@@ -1,0 +1,176 @@
+"""Deep Image Prior and ZSSR in test.py's table: each image is fitted when their "network" is called with its LR.
+
+What a call made is kept in a file, so that a test that was interrupted goes on with the next image.
+"""
+
+import hashlib
+import json
+import time
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from engine.deep_prior import SETTINGS
+from engine.priors import Observed, deep_prior_of, follow
+from engine.resampling import lanczos2
+from engine.results import mean
+from engine.scoring import Network, enlarge
+from engine.zero_shot import ZeroShot
+from models import count_parameters
+from models.skip import Skip
+from models.zssr import ZSSR
+from support.command_line import natural_int, positive_int
+from support.files import write_json, written_whole
+from support.provenance import provenance
+from support.signals import Interrupted
+from utils import calc_psnr, imresize, rgb_to_ycbcr, to_rgb, to_uint8
+
+METHODS = {"dip": "Deep Image Prior", "zssr": "ZSSR", "dip-paper": "Deep Image Prior"}
+SAW = "saw the test image's LR, no training set"
+MULTIPLE = 32  # of the sides in Deep Image Prior's protocol
+BOX = slice(4, -5)  # of the rows and columns that its protocol scores
+
+
+def add_prior_arguments(parser):
+    """Add --method and what a fit depends on to test.py's parser."""
+    fits = parser.add_argument_group("methods without a training set")
+    fits.add_argument(
+        "--method",
+        nargs="+",
+        choices=METHODS,
+        default=[],
+        help="fit each test image: dip and zssr are rows of the table, dip-paper a table by that paper's protocol",
+    )
+    fits.add_argument("--steps", type=positive_int, help="of a fit (default: the paper's)")
+    fits.add_argument("--seed", type=natural_int, default=0, help="of a fit")
+
+
+class Fitted:
+    """A restoration with a network's own call: (1, C, h, w) in [0, 1] to (1, C, H, W), fitted to it or kept from then.
+
+    method: of METHODS. folder: where results are kept. options: seed, steps and precision of the fit.
+    `seconds` is what the last image took when it was fitted.
+    """
+
+    def __init__(self, method, scale, device, folder, **options):
+        self.method, self.scale, self.device, self.folder, self.options = method, scale, device, folder, options
+        self.seconds = None
+
+    def __call__(self, lr):
+        pixels = lr[0].cpu().numpy()
+        fields = {"method": self.method, "scale": self.scale, "device": self.device.type, "shape": pixels.shape}
+        what = json.dumps(fields | self.options, sort_keys=True).encode() + pixels.tobytes()
+        path = self.folder / f"{self.method}_{hashlib.sha256(what).hexdigest()[:16]}.npz"
+        if not path.exists() or (image := self.kept(path)) is None:
+            image = self.fitted(pixels)
+            with written_whole(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, image=image, seconds=self.seconds)
+        return torch.from_numpy(image)[None].to(self.device).float() / 255
+
+    def kept(self, path):
+        """Return the uint8 image of a file, or None where the file is damaged."""
+        try:
+            with np.load(path) as file:
+                self.seconds = float(file["seconds"])
+                return file["image"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def fitted(self, pixels):
+        """Return the uint8 image (C, H, W) that a whole fit makes of LR; raises Interrupted where it was stopped."""
+        started = time.perf_counter()
+        with torch.enable_grad():
+            if self.method == "zssr":
+                restoration = ZeroShot(pixels, self.scale, self.device, **self.options)
+            else:
+                kernel = lanczos2 if self.method == "dip-paper" else None
+                how = {"scale": self.scale, "kernel": kernel, **self.options}
+                restoration = deep_prior_of("sr", Observed(pixels), self.device, **how)
+            _, signal = follow(restoration, METHODS[self.method])
+        if signal:
+            raise Interrupted(
+                signal, "stopped; the images that are done are kept: the same command goes on with the next"
+            )
+        self.seconds = time.perf_counter() - started
+        return to_uint8(restoration.image()).numpy()
+
+
+@dataclass
+class PriorNetwork(Network):
+    """A method without a training set as a row of test.py's table."""
+
+    def warm_up(self):
+        """Do nothing: a call is a whole fit."""
+
+
+def prior_networks(methods, scale, device, folder, **options):
+    """Return a PriorNetwork for "dip" and "zssr" among `methods`; the rest is as Fitted takes it."""
+    return [prior_network(method, scale, device, folder, **options) for method in methods if method != "dip-paper"]
+
+
+def prior_network(method, scale, device, folder, *, seed, steps, precision):
+    """Return the PriorNetwork of "dip" or "zssr"."""
+    changed = [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
+    options = {"seed": seed, "steps": steps, "precision": precision}
+    network = ZSSR() if method == "zssr" else Skip(**SETTINGS["sr"].network)
+    description = {"model": method, "options": options, "parameters": count_parameters(network), "scale": scale}
+    description |= {"weights": None, "self_ensemble": False, "tile": None, "precision": precision, "trained": None}
+    description |= {"history": [], "saw": SAW}
+    return PriorNetwork(
+        label=METHODS[method] + (f" ({', '.join(changed)})" if changed else ""),
+        key="_".join([method, *changed]).replace("=", ""),
+        model=Fitted(method, scale, device, folder, **options),
+        scale=scale,
+        colour="rgb",
+        device=device,
+        description=description,
+    )
+
+
+# ---------------------------------------------------------------- the protocol of Deep Image Prior's paper
+
+
+def paper_pair(pixels, scale):
+    """Return (lr, hr), uint8 (h, w, 3) and (H, W, 3), as the paper makes them of an image file's pixels.
+
+    HR is cropped at its centre to sides that 32 divides; LR is Pillow's Lanczos of it.
+    """
+    hr = to_rgb(pixels)
+    for axis in (0, 1):
+        length = hr.shape[axis] // MULTIPLE * MULTIPLE
+        first = (hr.shape[axis] - length) // 2
+        hr = np.moveaxis(np.moveaxis(hr, axis, 0)[first : first + length], 0, axis)
+    hr = np.ascontiguousarray(hr)
+    size = (hr.shape[1] // scale, hr.shape[0] // scale)
+    return np.array(Image.fromarray(hr).resize(size, Image.Resampling.LANCZOS)), hr
+
+
+def paper_psnr(sr, hr):
+    """Return the paper's PSNR of two uint8 images (H, W, 3): on luma, not rounded, in its box."""
+    return calc_psnr(*(rgb_to_ycbcr(image[BOX, BOX] / 255.0)[..., 0] for image in (sr, hr)))
+
+
+def score_by_paper(dataset, images, scale, device, out, **options):
+    """Fit and score a test set by the protocol of Deep Image Prior's paper; prints a table and writes a JSON file.
+
+    images: {name: pixels}. out: folder for the file, and its subfolder for what is kept. options: as Fitted takes them.
+    """
+    model, rows = Fitted("dip-paper", scale, device, out / "fits", **options), []
+    print(f"\n{dataset} x{scale} by Deep Image Prior's protocol (Lanczos LR, its box): PSNR on Y")
+    print(f"{'image':<14}{'bicubic':>9}{'DIP':>9}{'seconds':>9}")
+    for name, pixels in images.items():
+        lr, hr = paper_pair(pixels, scale)
+        sr = enlarge(model, torch.from_numpy(lr.transpose(2, 0, 1)).to(device), "Deep Image Prior")
+        shown = {"psnr": to_uint8(sr).cpu().numpy().transpose(1, 2, 0), "bicubic_psnr": imresize(lr, scale)}
+        scores = {column: paper_psnr(image, hr) for column, image in shown.items()}
+        rows.append({"name": name, **scores, "seconds": model.seconds})
+        print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(**rows[-1]), flush=True)
+    means = {column: mean(rows, column) for column in ("psnr", "bicubic_psnr", "seconds")}
+    print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(name="mean", **means))
+    path = out / "paper_protocol" / f"{dataset}_x{scale}_dip.json"
+    document = {"model": "dip", "scale": scale, "saw": SAW, "options": options, "images": rows, "mean": means}
+    write_json(path, document | provenance(device))
+    print(f"wrote {path}")

@@ -1,0 +1,168 @@
+"""One degraded image -> restored without any training set, by Deep Image Prior or ZSSR; see docs/restoration.md."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+from data.images import write_png
+from engine.deep_prior import SETTINGS
+from engine.enlarging import load_network
+from engine.priors import MASKS, TASKS, as_large, composed, deep_prior_of, explained, follow, observe, pixels_of, planes
+from engine.zero_shot import ZeroShot
+from support.command_line import (
+    Parser,
+    add_device_argument,
+    natural_int,
+    only_noted,
+    positive_float,
+    positive_int,
+    run_script,
+)
+from support.devices import choose_device, prepare_for_training
+from support.files import check_lengths, check_names, check_writable, write_json
+from support.provenance import provenance
+from support.signals import Interrupted
+from utils import SCALES
+
+FOR_TASK = {"--mask": "inpaint", "--flash": "flash", "--sigma": "denoise", "--scale": "sr", "--start": "sr"}
+
+
+def parse_args(argv=None):
+    """Return the checked command line of restore.py; what contradicts itself ends in a UserError."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the degraded image")
+    parser.add_argument("--task", required=True, choices=TASKS, help="what is to be undone; explain draws why it works")
+    parser.add_argument("--method", choices=("dip", "zssr"), default="dip", help="Deep Image Prior, or for sr ZSSR")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="the original, to score the result against")
+    parser.add_argument("--scale", type=int, choices=SCALES, help="sr: enlargement (default: 4)")
+    parser.add_argument(
+        "--mask",
+        metavar="FILE|KIND",
+        help=f"inpaint: an image that is black where pixels are missing; or {', '.join(MASKS)}, to take such pixels "
+        "away from IMAGE, which then is the reference",
+    )
+    parser.add_argument("--flash", type=Path, metavar="FILE", help="flash: the same scene with flash light")
+    parser.add_argument(
+        "--sigma",
+        type=positive_float,
+        metavar="S",
+        help="denoise: add Gaussian noise of this standard deviation, in grey levels of 255, to IMAGE, which then is "
+        "the reference",
+    )
+    fit = parser.add_argument_group("fit")
+    fit.add_argument("--setting", choices=SETTINGS, help="network and rates of the paper's (default: the task's)")
+    fit.add_argument("--steps", type=positive_int, help="steps (default: the paper's for the task)")
+    fit.add_argument("--early-stop", action="store_true", help="end once the output's running variance keeps rising")
+    fit.add_argument(
+        "--start", type=Path, metavar="FILE.pth", help="sr: begin with what this trained network makes of IMAGE"
+    )
+    fit.add_argument("--seed", type=natural_int, default=0, help="of weights and noise")
+    fit.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of convolutions; auto: the faster one"
+    )
+    add_device_argument(fit)
+    parser.add_argument("--output", type=Path, default=Path("restored"), metavar="DIR", help="folder for the results")
+    args = parser.parse_args(argv)
+    check_flags(parser, {flag: getattr(args, flag[2:]) for flag in FOR_TASK}, args.task, args.method)
+    if args.reference and (args.sigma or args.mask in MASKS or args.task == "explain"):
+        parser.error("--reference: IMAGE itself is the original here; leave it out")
+    if args.method == "zssr" and (args.setting or args.early_stop or args.start):
+        parser.error("--setting, --early-stop and --start are of Deep Image Prior; leave them out with zssr")
+    return args
+
+
+def check_flags(parser, given, task, method):
+    """Let `parser` end in an error for a flag that another task reads, and where the task's own is missing."""
+    for flag, reader in FOR_TASK.items():
+        if given[flag] is not None and reader != task:
+            parser.error(f"{flag} is for --task {reader}, found --task {task}; drop one of the two")
+        if given[flag] is None and reader == task in ("inpaint", "flash"):
+            parser.error(f"--task {task} needs {flag}")
+    if method == "zssr" and task != "sr":
+        parser.error(f"--method zssr is for --task sr, found --task {task}")
+
+
+def restoration_of(observed, task, method, device, *, scale, setting, start, early_stop, **options):
+    """Return what restores an image: a DeepPrior or a ZeroShot. options: seed, steps and precision of either."""
+    if method == "zssr":
+        return ZeroShot(observed.pixels, scale, device, **options)
+    if start:
+        start = planes(load_network(start, device=device).enlarge(pixels_of(observed.pixels)))
+    options |= {"setting": setting, "start": start, "early_stop": early_stop}
+    return deep_prior_of(task, observed, device, scale=scale, **options)
+
+
+def restore(observed, restoration, path):
+    """Fit, and write the result and its figures beside `path`, a PNG; returns (what is to be written of it, signal)."""
+    psnr = None if observed.reference is None else lambda image: observed.psnr(composed(observed, image))
+    rows, signal = follow(restoration, path.stem, psnr)
+    result = composed(observed, restoration.image())
+    images = {"degraded": as_large(observed.pixels, result), "restored": result}
+    scores = {f"{name}_psnr": observed.psnr(image) for name, image in images.items() if psnr}
+    write_png(path, pixels_of(result))
+    with only_noted("a figure"):
+        draw(images, scores, observed.reference, rows, path)
+    fitted = {name: getattr(restoration, name) for name in ("parameters", "precision", "steps")}
+    return fitted | scores | {"rows": rows}, signal
+
+
+def draw(images, scores, reference, rows, path):
+    """Draw beside `path` the images, {name: (C, H, W)}, with their scores and the reference; and the fit's curve."""
+    from report.restoration import draw_curve, draw_images  # matplotlib takes a second to import
+
+    shown = {name + (f", {scores[f'{name}_psnr']:.2f} dB" if scores else ""): image for name, image in images.items()}
+    if reference is not None:
+        shown["reference"] = reference
+    draw_images(beside(path, "figure"), {name: pixels_of(image) for name, image in shown.items()})
+    draw_curve(beside(path, "curve"), rows)
+
+
+def explain(observed, fit, path):
+    """Fit the image, the image with noise, its shuffled pixels and noise, and draw what each takes; as restore().
+
+    fit: returns a DeepPrior for an Observed.
+    """
+    from report.restoration import draw_explanation
+
+    targets, curves, signal = explained(observed), {}, None
+    for name, target in targets.items():
+        if not signal:
+            curves[name], signal = follow(fit(target), name)
+    shown = {name: pixels_of(target.pixels) for name, target in targets.items()}
+    draw_explanation(beside(path, "curve"), curves, shown)
+    return {"curves": curves}, signal
+
+
+def beside(path, what):
+    """Return the path of a further file about a result: baby_sr_dip.png -> baby_sr_dip_curve.png."""
+    return path.with_stem(f"{path.stem}_{what}")
+
+
+def main(argv=None):
+    """Restore an image, or draw why that works, and write all of it into a folder."""
+    args = parse_args(argv)
+    check_names([args.image])
+    device = choose_device(args.device)
+    prepare_for_training(deterministic=False)
+    scale = args.scale or 4 if args.task == "sr" else 1
+    given = {name: getattr(args, name) for name in ("reference", "mask", "flash", "sigma", "seed")}
+    observed = observe(args.image, scale=scale, **given)
+    path = args.output / f"{args.image.stem}_{args.task}_{args.method}.png"
+    check_writable(args.output)
+    check_lengths([beside(path, "figure")], args.image)
+
+    options = {name: getattr(args, name) for name in ("setting", "start", "early_stop", "seed", "steps", "precision")}
+    fit = partial(restoration_of, task=args.task, method=args.method, device=device, scale=scale, **options)
+    started = time.perf_counter()
+    done, signal = explain(observed, fit, path) if args.task == "explain" else restore(observed, fit(observed), path)
+    asked = {"image": args.image.name, "task": args.task, "method": args.method, "seed": args.seed, "scale": scale}
+    seconds = {"seconds": time.perf_counter() - started}
+    write_json(path.with_suffix(".json"), asked | seconds | done | provenance(device))
+    found = f": PSNR {done['restored_psnr']:.2f} dB" if "restored_psnr" in done else ""
+    print(f"wrote {path.stem}* in {args.output}{found}")
+    if signal:
+        raise Interrupted(signal, "stopped before its last step; what there was is written")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,160 @@
+"""restore.py end to end: what each task writes, Ctrl-C, and that bad input writes nothing."""
+
+import signal
+
+import numpy as np
+import pytest
+from helpers import PHOTOGRAPH, read_json, refused
+from PIL import Image
+
+from engine import deep_prior
+from engine.deep_prior import Setting
+from utils import calc_psnr, imresize
+
+WRITTEN = ("{}.json", "{}.png", "{}_curve.png", "{}_figure.png")
+SMALL = Setting(30, 1 / 30, network={"inputs": 8, "widths": (8, 8, 8), "skips": 4}, averaged=True)
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """Each task is fitted by a network with few maps, and figures are not drawn in full resolution."""
+    for name, setting in deep_prior.SETTINGS.items():
+        options = SMALL.network | ({"inputs": 3} if setting.source == "image" else {})
+        options |= {"inputs": 2} if setting.source == "grid" else {}
+        changed = {"network": options, "averaged": setting.averaged, "source": setting.source}
+        monkeypatch.setitem(deep_prior.SETTINGS, name, Setting(30, setting.jitter, **changed))
+
+
+@pytest.fixture
+def photo(workplace):
+    """photo.png, 48x40, and beside it its half and its double size."""
+    pixels = PHOTOGRAPH[60:100, 40:88]
+    for name, image in {"photo": pixels, "half": imresize(pixels, 0.5), "double": imresize(pixels, 2)}.items():
+        Image.fromarray(image).save(workplace / f"{name}.png")
+    return workplace / "photo.png"
+
+
+def read(path):
+    return np.asarray(Image.open(path)) / 255
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "size"),
+    [
+        ("denoise", ("--sigma", 25), (40, 48, 3)),
+        ("denoise", ("--reference", "photo.png"), (40, 48, 3)),
+        ("jpeg", (), (40, 48, 3)),
+        ("inpaint", ("--mask", "random"), (40, 48, 3)),
+        ("inpaint", ("--mask", "hole"), (40, 48, 3)),
+        ("flash", ("--flash", "photo.png"), (40, 48, 3)),
+        ("sr", ("--scale", 2, "--reference", "double.png"), (80, 96, 3)),
+        ("sr", ("--scale", 2, "--method", "zssr"), (80, 96, 3)),
+    ],
+)
+def test_task_writes_result_figure_curve_and_numbers(script, photo, task, flags, size):
+    done = script("restore", "photo.png", "--task", task, *flags, "--steps", 3, "--device", "cpu", "--output", "out")
+    assert done.status == 0, done.err
+    name = f"photo_{task}_{'zssr' if 'zssr' in flags else 'dip'}"
+    assert {path.name for path in (photo.parent / "out").iterdir()} == {text.format(name) for text in WRITTEN}
+    result = read(photo.parent / "out" / f"{name}.png")
+    assert result.shape == size
+    document = read_json(photo.parent / "out" / f"{name}.json")
+    assert document["rows"][-1]["fit"] > 0 and document["task"] == task and document["steps"] > 0
+    if "restored_psnr" in document:
+        reference = read(photo.parent / ("double.png" if task == "sr" else "photo.png"))
+        assert document["restored_psnr"] == pytest.approx(calc_psnr(result, reference))
+        assert document["rows"][-1]["psnr"] == pytest.approx(document["restored_psnr"])
+        assert f"PSNR {document['restored_psnr']:.2f} dB" in done.out
+    assert ("restored_psnr" in document) == bool({"--sigma", "--reference", "random", "hole"} & {*flags})
+
+
+def test_grey_image_stays_grey(script, photo):
+    Image.open(photo).convert("L").save("grey.png")
+    assert script("restore", "grey.png", "--task", "jpeg", "--steps", 2, "--output", "out").status == 0
+    assert read("out/grey_jpeg_dip.png").shape == (40, 48)
+
+
+def test_known_pixels_of_a_mask_in_a_file_are_the_images_own(script, photo):
+    mask = np.full((40, 48), 255, np.uint8)
+    mask[10:14, 20:30] = 0
+    Image.fromarray(mask).save("mask.png")
+    assert script("restore", "photo.png", "--task", "inpaint", "--mask", "mask.png", "--steps", 2).status == 0
+    result = read("restored/photo_inpaint_dip.png")
+    differs = (result != read("photo.png")).any(axis=2)
+    assert differs[10:14, 20:30].any() and not differs[mask == 255].any()
+
+
+def test_trained_network_can_be_the_start(script, photo, finished):
+    flags = ("--task", "sr", "--start", finished.folder / "best.pth", "--reference", "double.png", "--scale", 4)
+    done = script("restore", "half.png", *flags, "--steps", 2, "--output", "out")
+    assert done.status == 0, done.err
+    assert read("out/half_sr_dip.png").shape == (80, 96, 3)
+
+
+def test_explanation_draws_four_curves(script, photo):
+    done = script("restore", "photo.png", "--task", "explain", "--steps", 3, "--output", "out")
+    assert done.status == 0, done.err
+    assert {path.name for path in (photo.parent / "out").iterdir()} == {
+        "photo_explain_dip.json",
+        "photo_explain_dip_curve.png",
+    }
+    assert len(read_json(photo.parent / "out/photo_explain_dip.json")["curves"]) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_fit_and_keeps_what_there_is(script, photo, monkeypatch, number):
+    follow = deep_prior.Step.follow
+
+    def interrupted(step, output):
+        follow(step, output)
+        if step.taken == 4:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(deep_prior.Step, "follow", interrupted)
+    done = script("restore", "photo.png", "--task", "denoise", "--sigma", 25, "--precision", "fp32", "--output", "out")
+    assert done.status == 128 + number and "written" in done.err
+    assert [row["step"] for row in read_json(photo.parent / "out/photo_denoise_dip.json")["rows"]] == [5]
+    assert read("out/photo_denoise_dip.png").shape == (40, 48, 3)
+
+
+BAD = [
+    (("missing.png", "--task", "jpeg"), "missing.png"),
+    (("text.png", "--task", "jpeg"), "text.png"),
+    (("photo.png", "--task", "denoise", "--sigma", "-1"), "--sigma"),
+    (("photo.png", "--task", "denoise", "--sigma", "0"), "--sigma"),
+    (("photo.png", "--task", "denoise", "--sigma", "nan"), "--sigma"),
+    (("photo.png", "--task", "denoise", "--sigma", "9", "--reference", "photo.png"), "--reference"),
+    (("photo.png", "--task", "denoise", "--reference", "half.png"), "24x20"),
+    (("photo.png", "--task", "denoise", "--steps", "0"), "--steps"),
+    (("photo.png", "--task", "denoise", "--seed", "-1"), "--seed"),
+    (("photo.png", "--task", "denoise", "--mask", "text"), "--mask"),
+    (("photo.png", "--task", "denoise", "--method", "zssr"), "zssr"),
+    (("photo.png", "--task", "inpaint"), "--mask"),
+    (("photo.png", "--task", "inpaint", "--mask", "half.png"), "24x20"),
+    (("photo.png", "--task", "inpaint", "--mask", "text.png"), "text.png"),
+    (("photo.png", "--task", "inpaint", "--mask", "white.png"), "black"),
+    (("photo.png", "--task", "flash"), "--flash"),
+    (("photo.png", "--task", "flash", "--flash", "double.png"), "96x80"),
+    (("photo.png", "--task", "sr", "--reference", "photo.png"), "48x40"),
+    (("photo.png", "--task", "sr", "--method", "zssr", "--early-stop"), "zssr"),
+    (("photo.png", "--task", "sr", "--start", "photo.png"), "photo.png"),
+    (("tiny.png", "--task", "jpeg"), "too small"),
+    (("photo.png", "--task", "jpeg", "--output", "text.png"), "text.png"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_bad_input_is_one_line_and_writes_nothing(script, photo, arguments, word):
+    (photo.parent / "text.png").write_text("no image")
+    Image.new("L", (48, 40), 255).save("white.png")
+    Image.new("RGB", (40, 8)).save("tiny.png")
+    refused(script, "restore", arguments, word, unchanged=photo.parent)
+
+
+def test_papers_network_names_the_smallest_side_for_five_scales(script, photo, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(photo.parent)
+    Image.new("RGB", (40, 32)).save("small.png")
+    refused(script, "restore", ("small.png", "--task", "denoise"), "40x32", "5 scales", "33", unchanged=photo.parent)

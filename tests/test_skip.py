@@ -1,0 +1,61 @@
+"""Deep Image Prior's generators: the paper's sizes, any image size, gradients, and the network of ZSSR."""
+
+import pytest
+import torch
+
+from engine.deep_prior import SETTINGS
+from models import MODELS, count_parameters
+from models.skip import Skip
+from models.zssr import ZSSR
+
+COUNTS = {  # from ../shared/SYSTEMS.md: what a careful count of the paper's networks gives
+    "sr": 2_217_831,
+    "sr8": 2_217_831,
+    "denoise": 2_217_831,
+    "jpeg": 572_827,
+    "text": 3_002_627,
+    "hole": 2_157_955,
+    "hole-deep": 2_996_467,
+    "flash": 2_184_307,
+}
+
+
+@pytest.mark.parametrize("setting", COUNTS)
+def test_generator_has_the_papers_number_of_parameters(setting):
+    assert count_parameters(Skip(**SETTINGS[setting].network)) == COUNTS[setting]
+
+
+def test_generator_of_one_channel_for_random_pixels_has_the_papers_number_of_parameters():
+    assert count_parameters(Skip(channels=1, **SETTINGS["random"].network)) == 2_217_573
+    assert COUNTS.keys() | {"random"} == SETTINGS.keys()
+
+
+def test_zssr_has_the_papers_number_of_parameters():
+    assert count_parameters(ZSSR()) == 224_640
+
+
+def small(setting):
+    """The generator of a setting, with few maps."""
+    options = SETTINGS[setting].network
+    return Skip(**options | {"widths": (4,) * len(options.get("widths", range(5)))})
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_generator_makes_an_image_of_any_size_from_its_smallest_on_and_learns_everywhere(setting):
+    generator = small(setting)
+    side = generator.smallest_side
+    for height, width in ((side, side), (side + 6, side + 11)):
+        image = generator(torch.rand(1, generator.inputs, height, width))
+        assert image.shape == (1, 3, height, width) and image.min() > 0 and image.max() < 1
+    image.square().sum().backward()
+    assert [name for name, weights in generator.named_parameters() if weights.grad is None] == []
+
+
+def test_generator_refuses_no_size_that_it_could_take():
+    generator = small("sr")
+    with pytest.raises(RuntimeError):
+        generator(torch.rand(1, 32, generator.smallest_side - 1, 64))
+
+
+def test_networks_of_the_priors_are_no_networks_to_train():
+    assert not {Skip, ZSSR} & {*MODELS.values()}
