@@ -47,8 +47,8 @@ def result_documents(networks, shared):
     networks: scoring.Network, bicubic first, with a row for each image that is scored so far.
     shared: what describe_set() returns, and what provenance() does.
     """
-    baselines = {network.colour: network for network in networks if not network.path}
-    trained = [network for network in networks if network.path]
+    baselines = {network.colour: network for network in networks if network.is_baseline}
+    trained = [network for network in networks if not network.is_baseline]
     return {
         network.key: shared | network_document(network, baselines[network.colour]) for network in trained or networks
     }
@@ -102,8 +102,15 @@ def name_beside_run(path, document):
 
 def notes(network):
     """Yield what a reader must know of a network's numbers before comparing them, a sentence each; none of bicubic."""
-    if not (trained := network.description["trained"]):
-        return
+    if trained := network.description["trained"]:
+        yield from training_notes(trained, network)
+    for part in network.description.get("parts", []):
+        yield f"{part['share']:.3g} of it is {part['label']}, {part['weights']['path']}"
+        yield from (f"of {part['label']}: {note}" for note in training_notes(part["trained"], network))
+
+
+def training_notes(trained, network):
+    """Yield what a reader must know of the training of a network or of a part of it, a sentence each."""
     earlier = trained.get("started_from", [])
     runs = [*earlier, trained]
     if earlier:

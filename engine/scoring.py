@@ -88,8 +88,9 @@ class Network:
     colour: str  # "y" or "rgb"
     device: torch.device
     description: dict = field(default_factory=dict)  # its part of a result document
-    path: Path | None = None  # of its checkpoint; bicubic has none
+    path: Path | None = None  # of its checkpoint; bicubic has none, nor has what engine.mixing makes
     rows: list = field(default_factory=list)  # of each image: {"name", "psnr", "ssim", "seconds"}, of RGB "rgb_psnr"
+    is_baseline: bool = False  # bicubic
 
     def model_for(self, pixels):
         """Return the model to call with the planes of an image (H, W) or (H, W, 3)."""
@@ -104,14 +105,19 @@ def load_networks(paths, scale, device, *, self_ensemble=False, tile=None, preci
     """
     check_names([*paths, *(path.resolve().parent for path in paths)])
     networks = [read_network(path, device, self_ensemble, tile, precision) for path in paths]
+    check_scales(networks, scale)
+    make_distinct(networks)
+    return networks
+
+
+def check_scales(networks, scale):
+    """Raise UserError unless the networks are of one scale, of `scale` where that is not None."""
     for network in networks:
         if scale and network.scale != scale:
             raise UserError(f"{network.path} is of scale {network.scale}, asked for is {scale}; leave --scale out")
     scales = sorted({network.scale for network in networks})
     if len(scales) > 1:
         raise UserError(f"scales {', '.join(map(str, scales))} cannot share one table; test them one scale at a time")
-    make_distinct(networks)
-    return networks
 
 
 def read_network(path, device, self_ensemble, tile, precision):
@@ -152,7 +158,7 @@ def bicubic_network(scale, colour, device):
     description |= {"self_ensemble": False, "tile": None, "precision": "fp32", "trained": None, "history": []}
     model = InPrecision(build_model("bicubic", scale, channels).to(device), "fp32")
     label, key = model_label("bicubic", {}, channels), file_key("bicubic", {}, channels)
-    return Network(label, key, model, scale, colour, device, description)
+    return Network(label, key, model, scale, colour, device, description, is_baseline=True)
 
 
 def file_key(name, options, channels):
