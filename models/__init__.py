@@ -21,6 +21,7 @@ from models.rcan import RCAN
 from models.rdn import RDN
 from models.rednet import REDNet
 from models.rfdn import RFDN
+from models.rrdb import RRDB
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srresnet import SRResNet
@@ -47,6 +48,7 @@ MODELS = {  # by publication: year and month of the conference
     "mwcnn": MWCNN,
     "carn": CARN,
     "rcan": RCAN,
+    "rrdb": RRDB,
     "imdn": IMDN,
     "rfdn": RFDN,
     "xlsr": XLSR,
