@@ -8,14 +8,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.batch_norm import share_batch_norm
-from support.processes import Team
+from support.command_line import UserError
+from support.processes import Team, process_count
 from support.signals import Interrupted, handling_signals, interrupt
 
 ASK_STEPS = 25  # on CUDA, where asking waits for the device: steps between questions whether a signal has come
 
 
-def share(step, folder):
-    """Return (step, folder) of a run that this process trains together with the others; waits for them."""
+def share(step, folder, compiled):
+    """Return (step, folder) of a run that this process trains together with the others; waits for them.
+
+    Raises UserError where the network is to be compiled.
+    """
+    if compiled:
+        raise UserError(f"--compile is for one process, found {process_count()}; leave it out")
     team = Team(step.run.batches.device)
     return SharedStep(step, team), SharedFolder(folder, team)
 
