@@ -5,9 +5,17 @@ from pathlib import Path
 
 from data.catalog import TEST_SETS
 from engine.enlarging import enlarge_photos
+from engine.mixing import fuse, interpolate
 from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
 from engine.results import describe_set, mean, notes, result_documents, write_documents
-from engine.scoring import bicubic_network, check_sizes, load_networks, load_test_images, score_images
+from engine.scoring import (
+    bicubic_network,
+    check_scales,
+    check_sizes,
+    load_networks,
+    load_test_images,
+    score_images,
+)
 from support.command_line import (
     ROOT,
     Parser,
@@ -34,6 +42,15 @@ def make_parser():
         default=[],
         metavar="FILE.pth",
         help="checkpoints of one scale; without any, only bicubic is scored",
+    )
+    parser.add_argument(
+        "--interpolate",
+        nargs=3,
+        metavar=("A.pth", "B.pth", "SHARE"),
+        help="a further row: one network with 1 - SHARE of A's weights plus SHARE (0 to 1) of B's",
+    )
+    parser.add_argument(
+        "--fuse", action="store_true", help="a further row: the mean of the outputs of the networks in --weights"
     )
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
     parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
@@ -82,17 +99,24 @@ def parse_args(argv=None):
     args.weights = [file for path in args.weights for file in matching(path)]
     args.zoom = dict(map(parse_zoom, args.zoom))
     if args.input:
-        allowed = ("--output", "--weights", "--self-ensemble", "--tile", "--precision", "--device")
-        parser.refuse_beside("--input", argv, allowed)
-        if len(args.weights) != 1:
-            parser.error(f"--input takes one checkpoint in --weights, found {len(args.weights)}")
+        allowed = ("--output", "--weights", "--interpolate", "--fuse", "--self-ensemble", "--tile", "--precision")
+        parser.refuse_beside("--input", argv, (*allowed, "--device"))
+        if (1 if args.fuse else len(args.weights)) + bool(args.interpolate) != 1:
+            parser.error(
+                f"--input takes one checkpoint in --weights, found {len(args.weights)}; or --interpolate, --fuse"
+            )
     elif args.output:
         parser.error("--output is where --input's images go; name them with --input, or see --out")
     if not args.figures and args.zoom:
         parser.error("--zoom magnifies in figures, which --no-figures leaves out; drop one of the two")
     if not args.method and (args.steps or args.seed):
         parser.error("--steps and --seed are of fits; name a --method")
-    if not args.weights and (args.self_ensemble or args.tile or (args.precision and not args.method)):
+    if args.interpolate:
+        *paths, share = args.interpolate
+        args.interpolate = (*map(Path, paths), share_of_second(share))
+    if not (args.weights or args.interpolate) and (
+        args.self_ensemble or args.tile or (args.precision and not args.method)
+    ):
         parser.error("--self-ensemble, --tile and --precision apply to networks; name some with --weights")
     return args
 
@@ -102,6 +126,17 @@ def matching(path):
     if path.exists() or not {"*", "?"} & {*path.name}:
         return [path]
     return sorted(path.parent.glob(path.name)) or [path]
+
+
+def share_of_second(text):
+    """Return the number, 0 to 1, that --interpolate's last word says."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise UserError(f"--interpolate takes A.pth B.pth and a share from 0 to 1, e.g. 0.3; found {text!r}")
+    return share
 
 
 def parse_zoom(text):
@@ -218,8 +253,14 @@ def main(argv=None):
     precision = choose_precision(args.precision or "fp32", device)
     how = {"self_ensemble": args.self_ensemble, "tile": args.tile, "precision": precision}
     networks = load_networks(args.weights, args.scale, device, **how)
+    if args.fuse:
+        networks.append(fuse(networks))
+    if args.interpolate:
+        *paths, share = args.interpolate
+        networks.append(interpolate(*load_networks(paths, args.scale, device, **how), share))
+        check_scales(networks, args.scale)
     if args.input:
-        return enlarge_photos(args.input, args.output or Path("enlarged"), networks[0], args.precision or "auto")
+        return enlarge_photos(args.input, args.output or Path("enlarged"), networks[-1], args.precision or "auto")
     scale = networks[0].scale if networks else args.scale or 4
     fit = {"seed": args.seed, "steps": args.steps, "precision": choose_precision(args.precision or "auto", device)}
     networks += prior_networks(args.method, scale, device, args.out / "results" / "fits", **fit)

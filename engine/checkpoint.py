@@ -187,6 +187,23 @@ def model_from_checkpoint(checkpoint, source="checkpoint"):
     return model.eval()
 
 
+def load_moments(optimizer, moments, learning_rate):
+    """Give an Adam the moments of a checkpoint, its state_dict()["state"], and the tensor of its learning rate again.
+
+    All else of an optimizer belongs to the recipe and the device. Raises ValueError, or what a damaged value does,
+    where the moments are not those of its parameters.
+    """
+    if not all(isinstance(values, dict) for values in moments.values()):
+        raise ValueError("the optimiser's moments are not those of the network")
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate  # loading has copied it
+        for parameter in group["params"]:  # torch does not check; the fused step would write beyond them
+            shapes = {name: tuple(value.shape) for name, value in optimizer.state[parameter].items()}
+            if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+                raise ValueError("the optimiser's moments are not those of the network")
+
+
 def label_of(checkpoint):
     """Return the network of a checkpoint in words: CARN x4."""
     return f"{model_label(checkpoint['model'], checkpoint['options'], checkpoint['channels'])} x{checkpoint['scale']}"

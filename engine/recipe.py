@@ -5,7 +5,7 @@ from argparse import BooleanOptionalAction
 from dataclasses import asdict, dataclass, field, fields
 
 from data.catalog import TEST_SETS
-from engine.losses import LOSSES
+from engine.losses import LOSSES, parse_loss
 from support.command_line import UserError
 
 HELD_OUT = "held-out"
@@ -19,6 +19,11 @@ NATURAL = (lambda value: 0 <= value < 2**63, "a whole number of at least 0")
 POSITIVE = (lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
 NON_NEGATIVE = (lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
 FRACTION = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
+LOSS = (
+    lambda text: text in LOSSES or parse_loss(text),
+    f"{', '.join(LOSSES)}; or a sum of one of these or content, and any of tv, content, texture and gan or ragan, each "
+    "with a weight: 'mse + 1e-3 gan'",
+)
 EITHER = (lambda value: value in (True, False), "True or False")
 
 
@@ -34,7 +39,7 @@ class Recipe:
     Raises UserError, naming the flag, for a value that is not allowed.
     """
 
-    loss: str = setting("mse", tuple(LOSSES), "training loss")
+    loss: str = setting("mse", LOSS, f"training loss: {LOSS[1]}")
     epochs: int = setting(200, COUNT, "passes over the patches")
     batch_size: int = setting(16, COUNT, "patches in a step")
     learning_rate: float = setting(4e-4, POSITIVE, "Adam's peak rate")

@@ -104,8 +104,15 @@ def notes(network):
     """Yield what a reader must know of a network's numbers before comparing them, a sentence each; none of bicubic."""
     if "saw" in network.description:
         yield network.description["saw"]
-    if not (trained := network.description["trained"]):
-        return
+    if trained := network.description["trained"]:
+        yield from training_notes(trained, network)
+    for part in network.description.get("parts", []):
+        yield f"{part['share']:.3g} of it is {part['label']}, {part['weights']['path']}"
+        yield from (f"of {part['label']}: {note}" for note in training_notes(part["trained"], network))
+
+
+def training_notes(trained, network):
+    """Yield what a reader must know of the training of a network or of a part of it, a sentence each."""
     earlier = trained.get("started_from", [])
     runs = [*earlier, trained]
     if earlier:

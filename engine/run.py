@@ -15,7 +15,15 @@ from data.patch_file import patch_path, prepare_command, prepare_patches, read_p
 from data.patches import copies_of, cut_patches
 from data.streaming import StreamedBatches
 from engine.batch_norm import freeze_batch_norm
-from engine.checkpoint import CHECKPOINT_VERSION, STAGE_FIELDS, label_of, load_checkpoint, model_from_checkpoint
+from engine.checkpoint import (
+    CHECKPOINT_VERSION,
+    STAGE_FIELDS,
+    label_of,
+    load_checkpoint,
+    load_moments,
+    model_from_checkpoint,
+)
+from engine.losses import PERCEPTUAL
 from engine.recipe import HELD_OUT, Recipe, learning_rate_at
 from engine.step import WeightAverage
 from models import TRAINABLE, build_model, model_options, parse_options
@@ -35,6 +43,8 @@ class Run:
     description: what its checkpoints say beside weights, epoch and score. batches: data.batches.Batches, on the device
     of the training. val: [(name, lr, hr)] of whole images, (C, h, w) and (C, h*scale, w*scale) in [0, 255], on the CPU.
     """
+
+    adversary = saved_adversary = None  # an engine.adversarial.AdversarialStep, and what a resumed run had of one
 
     def __init__(self, model, recipe, description, batches, val):
         device = self.device = batches.device
@@ -65,7 +75,8 @@ class Run:
 
     def end_epoch(self, loss, patches_per_s, psnr):
         """Add an epoch to the history. loss: its mean; psnr: in dB on the validation images."""
-        if psnr > self.best_psnr:
+        trading = any(name in self.recipe.loss for name in PERCEPTUAL)  # PSNR for texture: the newest epoch is kept
+        if psnr > self.best_psnr or trading:
             self.best_psnr, self.best_epoch = psnr, self.epoch + 1
         now = time.perf_counter()
         rate = learning_rate_at((self.epoch + 1) * self.steps_per_epoch - 1, self.total_steps, self.recipe)
@@ -82,7 +93,8 @@ class Run:
 
     def state(self):
         """Return all that restore() needs to go on exactly, beside the checkpoint."""
-        return {
+        adversary = {"adversary": self.adversary.state_dict()} if self.adversary else {}
+        return adversary | {
             "model": self.model.state_dict(),
             "average_steps": int(self.average.steps),
             "optimizer": self.optimizer.state_dict()["state"],
@@ -100,16 +112,8 @@ class Run:
         """
         self.model.load_state_dict(state["model"])
         self.average.steps.fill_(int(state["average_steps"]))
-        if not all(isinstance(moments, dict) for moments in state["optimizer"].values()):
-            raise ValueError("the optimiser's moments are not those of the network")
-        # of the optimiser its moments: the rest belongs to the recipe and the device; loading copies the rate's tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state["optimizer"]})
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        for parameter in self.model.parameters():  # torch does not check; the fused step would write beyond them
-            shapes = {name: tuple(value.shape) for name, value in self.optimizer.state[parameter].items()}
-            if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
-                raise ValueError("the optimiser's moments are not those of the network")
+        load_moments(self.optimizer, state["optimizer"], self.learning_rate)
+        self.saved_adversary = state.get("adversary")
         self.steps = len(state["losses"])
         self.losses[: self.steps] = state["losses"]
         self.started = time.perf_counter() - float(state["seconds"])

@@ -88,7 +88,7 @@ class Network:
     colour: str  # "y" or "rgb"
     device: torch.device
     description: dict = field(default_factory=dict)  # its part of a result document
-    path: Path | None = None  # of its checkpoint; bicubic has none
+    path: Path | None = None  # of its checkpoint; bicubic has none, nor has what engine.mixing makes
     rows: list = field(default_factory=list)  # of each image: {"name", "psnr", "ssim", "seconds"}, of RGB "rgb_psnr"
 
     @property
@@ -113,14 +113,19 @@ def load_networks(paths, scale, device, *, self_ensemble=False, tile=None, preci
     """
     check_names([*paths, *(path.resolve().parent for path in paths)])
     networks = [read_network(path, device, self_ensemble, tile, precision) for path in paths]
+    check_scales(networks, scale)
+    make_distinct(networks)
+    return networks
+
+
+def check_scales(networks, scale):
+    """Raise UserError unless the networks are of one scale, of `scale` where that is not None."""
     for network in networks:
         if scale and network.scale != scale:
             raise UserError(f"{network.path} is of scale {network.scale}, asked for is {scale}; leave --scale out")
     scales = sorted({network.scale for network in networks})
     if len(scales) > 1:
         raise UserError(f"scales {', '.join(map(str, scales))} cannot share one table; test them one scale at a time")
-    make_distinct(networks)
-    return networks
 
 
 def read_network(path, device, self_ensemble, tile, precision):

@@ -6,7 +6,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from engine.losses import LOSSES
+from engine.adversarial import AdversarialStep
+from engine.losses import LOSSES, composed
 from engine.outputs import supervise_outputs
 from support.processes import process_count
 
@@ -46,7 +47,7 @@ class TrainingStep:
     def __init__(self, run):
         self.run = run
         self.network = run.model
-        self.criterion = LOSSES[run.recipe.loss]()
+        self.criterion = LOSSES[run.recipe.loss]() if run.recipe.loss in LOSSES else composed(run)
         if hasattr(run.model, "outputs"):  # a network that learns from more than its last output
             supervise_outputs(self)
 
@@ -96,11 +97,13 @@ def centralize_gradients(model):
 
 
 def for_this_machine(step, folder, compiled):
-    """Return step and folder, adapted to CUDA or to several processes; both are called as the plain ones are.
+    """Return step and folder, adapted to loss, CUDA or several processes; both are called as the plain ones are.
 
     On CUDA the step is recorded as a graph; where torchrun started several processes, each takes its part of a batch.
     compiled: have torch.compile fuse the network's operations. Raises UserError where that cannot be had.
     """
+    if "gan" in step.run.recipe.loss:
+        return AdversarialStep(step, compiled), folder
     if process_count() > 1:
         from engine.together import share  # not loaded where nothing is shared
 

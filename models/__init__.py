@@ -24,6 +24,7 @@ from models.rcan import RCAN
 from models.rdn import RDN
 from models.rednet import REDNet
 from models.rfdn import RFDN
+from models.rrdb import RRDB
 from models.srcnn import SRCNN
 from models.srdensenet import SRDenseNet
 from models.srfbn import SRFBN
@@ -54,6 +55,7 @@ MODELS = {  # by publication: year and month of the conference
     "mwcnn": MWCNN,
     "carn": CARN,
     "rcan": RCAN,
+    "rrdb": RRDB,
     "srfbn": SRFBN,
     "imdn": IMDN,
     "rfdn": RFDN,

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import build_model, count_parameters
+from models.discriminator import Discriminator
 from models.layers import deconv, haar, inverse_haar, pad_to_multiple
 from models.listing import count_multiply_adds, receptive_field
 from utils import SCALES
@@ -61,6 +62,7 @@ def seen_by(model, layer, x):
         ("dbpn", 4, 3, {"num_stages": 7, "num_features": 64}, 10_426_358),
         ("carn", 4, 3, CARN_M, 294_147),
         ("rcan", 4, 3, {"num_groups": 10, "num_blocks": 20}, 15_592_355),
+        ("rrdb", 4, 3, {}, 16_697_987),
         ("imdn", 2, 3, {}, 694_404),
         ("imdn", 3, 3, {}, 703_059),
         ("imdn", 4, 3, {}, 715_176),
@@ -362,6 +364,32 @@ def test_rcan_attention_weighs_maps_by_their_means_over_the_whole_image():
     read, _ = seen_by(model, block.attention.squeeze, lr := torch.rand(1, 1, 7, 9))
     _, maps = seen_by(model, block.conv2, lr)
     torch.testing.assert_close(read, maps.mean((2, 3), keepdim=True))
+
+
+def test_rrdb_blocks_scale_by_a_fifth_twice_and_start_with_a_tenth_of_hes_weights():
+    model = build_model("rrdb", num_blocks=1, num_features=4, growth_rate=2)
+    block, x = model.blocks[0], torch.rand(1, 4, 5, 5)
+    assert [layer.in_channels for layer in block.blocks[0].convolutions] == [4, 6, 8, 10, 12]
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), x + 0.2 * block.blocks(x))
+        maps = [x]
+        for layer in block.blocks[0].convolutions[:4]:
+            maps.append(F.leaky_relu(layer(torch.cat(maps, 1)), 0.2))
+        torch.testing.assert_close(block.blocks[0](x), x + 0.2 * block.blocks[0].convolutions[4](torch.cat(maps, 1)))
+    large = build_model("rrdb", num_blocks=1).blocks[0].blocks[0].convolutions[4]
+    assert large.weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / (9 * 192)), rel=0.02)
+
+
+@pytest.mark.parametrize(("channels", "side", "parameters"), [(3, 96, 23_563_649), (1, 76, 17_795_329)])
+def test_discriminator_has_the_published_size_and_takes_the_projects_patches(channels, side, parameters):
+    """At 96x96 that of ../shared/SYSTEMS.md; of 76x76 its first dense layer sees 5x5."""
+    with torch.device("meta"):
+        model = Discriminator(channels, side)
+        assert model(torch.empty(2, channels, side, side)).shape == (2, 1)
+    assert count_parameters(model) == parameters
+    assert model.judgement[1].in_features == 512 * math.ceil(side / 16) ** 2
+    assert [layer.out_channels for layer in convolutions(model)] == [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [layer.stride[0] for layer in convolutions(model)] == [1, 2] * 4
 
 
 def test_imdn_attention_weighs_maps_by_mean_plus_contrast_and_a_flat_image_has_a_gradient():

@@ -1,0 +1,191 @@
+"""Adversarial training: its losses by formula, its two steps, and a run of it that is stopped and resumed."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
+
+from engine.adversarial import AdversarialStep, opposition, persuasion
+from engine.checkpoint import load_checkpoint
+from engine.step import TrainingStep, for_this_machine
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+GAN = {"loss": "mse + 1e-3 gan", "average": 0, "clip": 0, "centralize": False}
+
+
+def adversarial(side=32, **recipe):
+    """An AdversarialStep of a small VDSR, its learning rate 1e-3."""
+    run = random_run("vdsr", **GAN | recipe)
+    run.description |= {"started_from": [{}], "data": {"patch_size": side}}
+    step, folder = for_this_machine(TrainingStep(run), "folder", compiled=False)
+    assert isinstance(step, AdversarialStep) and folder == "folder"
+    run.learning_rate.fill_(1e-3)
+    return step
+
+
+# ---------------------------------------------------------------- losses and steps
+
+
+def test_losses_are_the_papers_written_with_logarithms():
+    """Ledig et al., equations 1 and 6; Wang et al., equations 1 and 2."""
+    real, fake = torch.randn(2, 5, 1)
+    d_real, d_fake = real.sigmoid(), fake.sigmoid()
+    torch.testing.assert_close(opposition(real, fake, False), -d_real.log().mean() - (1 - d_fake).log().mean())
+    torch.testing.assert_close(persuasion(real, fake, False), -d_fake.log().mean())
+    d_real, d_fake = (real - fake.mean()).sigmoid(), (fake - real.mean()).sigmoid()
+    torch.testing.assert_close(opposition(real, fake, True), -d_real.log().mean() - (1 - d_fake).log().mean())
+    torch.testing.assert_close(persuasion(real, fake, True), -(1 - d_real).log().mean() - d_fake.log().mean())
+
+
+@pytest.mark.parametrize("loss", ["mse + 1e-1 gan", "l1 + 1e-1 ragan"])
+def test_step_is_the_networks_adam_step_and_then_the_discriminators(loss):
+    step = adversarial(loss=loss)
+    model, discriminator = deepcopy(step.run.model), deepcopy(step.discriminator)
+    ours, theirs = (torch.optim.Adam(network.parameters(), lr=1e-3) for network in (model, discriminator))
+    relativistic, pixels = "ragan" in loss, F.l1_loss if "l1" in loss else F.mse_loss
+    for _ in range(2):
+        lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
+        sr = model(lr)
+        expected = pixels(sr, hr) + 0.1 * persuasion(discriminator(hr), discriminator(sr), relativistic)
+        ours.zero_grad()
+        expected.backward()
+        ours.step()
+        theirs.zero_grad()
+        opposition(discriminator(hr), discriminator(sr.detach()), relativistic).backward()
+        theirs.step()
+        torch.testing.assert_close(step(lr, hr), expected.detach())
+    for network, found in ((model, step.run.model), (discriminator, step.discriminator)):
+        for name, value in network.named_parameters():
+            difference = (found.get_parameter(name) - value).abs()  # a gradient near 0 may round to the other side
+            assert difference.mean() < 2e-5, name
+
+
+def test_discriminator_learns_to_tell_hr_from_sr():
+    step = adversarial()
+    step.run.learning_rate.fill_(1e-4)
+    checked, stripes = (torch.arange(32) % 2).float(), torch.rand(4, 1, 32, 32)
+    lr, hr = torch.rand(4, 1, 8, 8), 0.9 * checked + 0.1 * stripes
+    for _ in range(15):
+        step(lr, hr)
+    real, fake = (step.judge(images) for images in step.step.criterion.seen)
+    assert (real > 0).all() and (fake < 0).all()
+
+
+def test_network_learns_from_the_discriminator_and_not_the_other_way_round():
+    """Without pixels' error, which is 0 here, the network moves all the same; while it does the other stays."""
+    step = adversarial(loss="mse + gan")
+    lr = torch.rand(4, 1, 8, 8)
+    hr = step.run.model(lr).detach()
+    before, judge = deepcopy(step.run.model.state_dict()), deepcopy(step.discriminator.state_dict())
+    step.learn = lambda loss: None
+    step(lr, hr)
+    assert not equal(step.run.model.state_dict(), before)
+    assert all(torch.equal(value, judge[name]) for name, value in step.discriminator.named_parameters())
+
+
+def test_batch_that_is_not_finite_changes_neither():
+    step = adversarial()
+    lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
+    step(lr, hr)
+    parts = (step.run.model, step.discriminator)
+    before = [[value.clone() for value in part.parameters()] for part in parts]
+    moments = deepcopy(step.optimizer.state_dict()["state"])
+    assert math.isnan(step(lr, hr * math.inf))
+    assert equal([[*part.parameters()] for part in parts], before)
+    assert equal(step.optimizer.state_dict()["state"], moments)
+    assert step(lr, hr).isfinite()
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, tiny):
+    """The checkpoint of a small SRResNet, trained for an epoch with MSE."""
+    place = tmp_path_factory.mktemp("start")
+    run_in(place, train_flags(tiny, *SRRESNET, "--epochs", 1, "--out", "mse"))
+    return place / "mse" / "best.pth"
+
+
+@pytest.mark.parametrize("loss", ["mse + 1e-3 gan", "l1 + 5e-3 ragan + 1e-3 tv"])
+def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, tiny, start, monkeypatch, loss):
+    """Once between epochs and once in the middle of one; the discriminator, its statistics and moments too."""
+    flags = train_flags(tiny, "--weights", start, "--loss", loss, "--epochs", 3, "--learning-rate", 1e-3)
+    resume = ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
+    straight = run_in(workplace, [*flags, "--out", "straight"])
+    run_in(workplace, [*flags, "--out", "run", "--stop-after", "1"])
+    monkeypatch.setattr("engine.folder.SAVE_SECONDS", 0)
+    kept, call = [], AdversarialStep.__call__
+
+    def interrupted(step, lr, hr):
+        if kept:
+            raise KeyboardInterrupt
+        kept.append(1)
+        return call(step, lr, hr)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AdversarialStep, "__call__", interrupted)
+        run_in(workplace, resume)
+    assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 1
+    run_in(workplace, resume)
+    assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
+    last = load_checkpoint(workplace / "run" / "last.pth")
+    assert last["training"]["adversary"].keys() == {"discriminator", "optimizer"}
+    assert last["recipe"]["loss"] == loss
+    assert straight.count("the discriminator took ") == 3
+    assert "adversary" not in load_checkpoint(start.parent / "last.pth")["training"]
+
+
+def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(workplace, tiny, start, monkeypatch):
+    psnrs = iter([30.0, 29.0, 20.0, 28.0])  # of the weights it begins with, an epoch, bicubic, an epoch
+    monkeypatch.setattr("train.validate", lambda *arguments: next(psnrs))
+    flags = ("--weights", start, "--loss", "mse + 1e-3 gan", "--epochs", 2, "--out", "run")
+    out = run_in(workplace, train_flags(tiny, *flags))
+    assert out.splitlines()[-1] == "best epoch: 2, psnr: 28.00"
+    assert [row["best_psnr"] for row in read_log(workplace / "run")] == [29.0, 28.0]
+    assert load_checkpoint(workplace / "best.pth")["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (VDSR, ["mse or l1 first", "--weights"]),
+        (["--weights", "start.pth", "--compile"], ["one process", "not compiled"]),
+    ],
+    ids=["random weights", "compiled"],
+)
+def test_what_cannot_be_trained_so_is_refused(script, workplace, tiny, start, flags, words):
+    (workplace / "start.pth").write_bytes(start.read_bytes())
+    arguments = train_flags(tiny, *flags, "--loss", "mse + 1e-3 gan")
+    assert refused(script, "train", arguments, *words, unchanged=workplace)
+
+
+def test_small_patches_and_several_processes_are_refused(monkeypatch):
+    with pytest.raises(Exception, match="at least 32 pixels, found 24"):
+        adversarial(side=24)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Exception, match="one process"):
+        adversarial()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("adversary"),
+        lambda state: state.update(adversary=5),
+        lambda state: state["adversary"].pop("optimizer"),
+        lambda state: state["adversary"]["discriminator"].popitem(),
+        lambda state: state["adversary"]["optimizer"][0].update(exp_avg=torch.zeros(1)),
+    ],
+    ids=["none", "number", "no moments", "one tensor less", "other moments"],
+)
+def test_damaged_discriminator_is_refused(script, workplace, tiny, start, spoil):
+    flags = ("--weights", start, "--loss", "mse + 1e-3 gan", "--epochs", 2, "--stop-after", 1, "--out", "run")
+    run_in(workplace, train_flags(tiny, *flags))
+    with edited(workplace / "run" / "last.pth") as checkpoint:
+        spoil(checkpoint["training"])
+    arguments = ["--resume", "run/last.pth", "--data-dir", tiny, "--device", "cpu"]
+    assert refused(script, "train", arguments, "discriminator is damaged", unchanged=workplace)
