@@ -30,7 +30,7 @@ from support.files import check_writable, write_json
 from utils import modcrop, to_uint8
 
 GREY = 0.55  # of the LR image's contrast that is left behind a map, so that the map stands out
-SATURATED = 99  # percentile of a map's magnitudes that is drawn in full colour
+SATURATED = 99.8  # percentile of a map's magnitudes that is drawn in full colour
 LABEL = 0.12  # inches below a picture, beside the lines of its caption
 
 
@@ -104,20 +104,21 @@ def draw_attributions(path, pixels, explained, window, scale, say):
     cell = min(1.75, (PAGE_WIDTH - (columns - 1) * GAP) / columns)
     labels = [textwrap.fill(one.label, int(cell / CHARACTER)) for one in explained]
     head = LINE * max(label.count("\n") + 1 for label in labels) - LINE  # of the first row's captions, beyond one line
-    height = 3 * (cell + LABEL + LINE) + head
     first = explained[0]
+    tall = cell * first.lr.shape[0] / first.lr.shape[1]
+    height = 3 * (tall + LABEL + LINE) + head
     hr = modcrop(pixels, scale)[first.top * scale :, first.left * scale :][: first.sr.shape[0], : first.sr.shape[1]]
     with figure_file(path, columns * cell + (columns - 1) * GAP, height, pdf=True) as figure:
 
         def place(column, row):
-            return place_axes(figure, column * (cell + GAP), row * (cell + LABEL + LINE) + head * bool(row), cell, cell)
+            return place_axes(figure, column * (cell + GAP), row * (tall + LABEL + LINE) + head * bool(row), cell, tall)
 
         show_image(axes := place(0, 0), hr, "HR")
         x, y, size = window[0] - first.left * scale, window[1] - first.top * scale, window[2]
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1))
         lam = say(
             "局部归因图\n(LAM)\n\n橙：使窗口内\n细节更多\n蓝：更少",
-            "local\nattribution\nmap (LAM)\n\norange: adds\ndetail\nblue: less",
+            "local\nattribution\nmap (LAM)\n\norange: adds\ndetail\nblue: removes",
         )
         erf = say(
             "有效感受野\n(ERF)\n\n窗口中心像素\n的梯度大小",
