@@ -18,12 +18,15 @@ import torch
 from engine.inference import set_precision
 from support.command_line import UserError
 from support.progress import progress
-from utils import to_unit
+from utils import to_uint8, to_unit
 
 SIGMA = 1.2  # LR pixels: standard deviation of the path's first image, as in the authors' code
 STEPS = 24  # on the path; the map's sum then differs from the change by a few per cent
 REACH = 32  # LR pixels of the region on each side of the place: beyond the receptive field that networks use
 FLAT = 1e-12  # under the root, whose slope at 0 would be infinite
+MORE, LESS = (0.835, 0.369, 0.0), (0.0, 0.447, 0.698)  # RGB of positive and negative values: orange and blue
+GREY = 0.55  # of the LR image's contrast that is left behind a map, so that the map stands out
+SATURATED = 99.8  # percentile of a map's magnitudes that is drawn in full colour
 SHARE = 0.95  # of the gradient's magnitude, within the effective radius
 
 
@@ -165,3 +168,15 @@ def effective_radius(field, x, y, share=SHARE):
     order = np.argsort(distances, kind="stable")
     held = np.cumsum(field.ravel()[order])
     return float(distances[order][np.searchsorted(held, share * held[-1])])
+
+
+def overlay(values, lr):
+    """Return an LR region (h, w) in [0, 1] as uint8 RGB (h, w, 3) with a map (h, w) over it.
+
+    Positive values are orange, negative ones blue, large ones stronger.
+    """
+    strength = np.abs(values) / max(np.percentile(np.abs(values), SATURATED), 1e-30)
+    strength = np.sqrt(np.clip(strength, 0, 1))[..., None]  # the root shows the weak ones, too
+    paint = np.where(values[..., None] < 0, LESS, MORE)
+    grey = 1 - GREY * (1 - np.clip(lr, 0, 1)[..., None])
+    return to_uint8(grey * (1 - strength) + paint * strength)

@@ -8,29 +8,25 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from matplotlib.colors import to_rgb as rgb_of
 from matplotlib.patches import Rectangle
 
 from data.catalog import TEST_SETS
 from data.degradation import degrade
 from data.images import read_image
-from engine.attribution import check_window, explain
+from engine.attribution import check_window, explain, overlay
 from engine.scoring import load_networks, load_test_images
 from report.comparisons import CHARACTER, GAP, LINE, MARK
-from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, show_image
+from report.drawing import PAGE_WIDTH, figure_file, place_axes, show_image
 from report.words import Language
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
 from support.devices import choose_device
 from support.files import check_writable, write_json
 from utils import modcrop, to_uint8
 
-GREY = 0.55  # of the LR image's contrast that is left behind a map, so that the map stands out
-SATURATED = 99.8  # percentile of a map's magnitudes that is drawn in full colour
 LABEL = 0.12  # inches below a picture, beside the lines of its caption
 
 
@@ -83,18 +79,6 @@ def explain_all(networks, pixels, window):
 # ---------------------------------------------------------------- the figure
 
 
-def overlay(values, lr, colour, other=None):
-    """Return an LR region (h, w) in [0, 1] as RGB with a map over it: uint8 (h, w, 3).
-
-    values: (h, w); positive ones are drawn in `colour`, negative ones in `other`.
-    """
-    strength = np.abs(values) / max(np.percentile(np.abs(values), SATURATED), 1e-30)
-    strength = np.sqrt(np.clip(strength, 0, 1))[..., None]  # the root shows the weak ones, too
-    paint = np.where(values[..., None] < 0, rgb_of(other or colour), rgb_of(colour))
-    grey = 1 - GREY * (1 - np.clip(lr, 0, 1)[..., None])
-    return to_uint8(grey * (1 - strength) + paint * strength)
-
-
 def draw_attributions(path, pixels, explained, window, scale, say):
     """Draw a column for each network: its SR, its local attribution map, its effective receptive field.
 
@@ -129,10 +113,8 @@ def draw_attributions(path, pixels, explained, window, scale, say):
             figure.axes[-1].axis("off")
         for column, (one, label) in enumerate(zip(explained, labels, strict=True), start=1):
             show_image(place(column, 0), to_uint8(one.sr), label)
-            show_image(place(column, 1), overlay(one.attribution, one.lr, ORANGE, BLUE), f"DI {one.diffusion:.1f}")
-            show_image(
-                place(column, 2), overlay(one.field, one.lr, ORANGE), say("半径", "radius") + f" {one.radius:.1f} px"
-            )
+            show_image(place(column, 1), overlay(one.attribution, one.lr), f"DI {one.diffusion:.1f}")
+            show_image(place(column, 2), overlay(one.field, one.lr), say("半径", "radius") + f" {one.radius:.1f} px")
 
 
 def document(image, window, scale, networks, explained):
