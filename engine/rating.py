@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engine.scoring import bicubic_network, score_images
+from engine.scoring import bicubic_network, check_sizes, load_test_images, score_images
 from support.command_line import UserError
 from support.files import fcntl
+from support.web import NotReadyError
 from utils import modcrop, score, shave, to_rgb, to_y
 
 FIELDS = ("time", "session", "image", "network", "score", "milliseconds", "psnr", "ssim")
@@ -81,6 +82,24 @@ def png_of(image):
     return file.getvalue()
 
 
+def prepare_test(path, networks, dataset, data_dir, source, say):
+    """Return the BlindTest of a test set; practice is on a photograph that ships in scikit-image.
+
+    path: of the CSV file. networks: scoring.Network of one scale. dataset, data_dir, source: as load_test_images()
+    takes them. say: called with a line about the progress.
+    """
+    if not networks:
+        raise UserError("no networks to rate; train one, or name some with --weights")
+    name, images = load_test_images(dataset, data_dir, source)
+    check_sizes(images, networks[0].scale)
+    (practised, pixels), *_ = load_test_images("sample", data_dir, source)[1].items()
+    images = fitting({title: image for title, image in images.items() if title != practised}, len(networks))
+    say(f"0 / {len(images)}")
+    practice = make_stimuli(networks[: PRACTICE - 2], "sample", {practised: pixels})
+    rated = make_stimuli(networks, name, images, lambda count: say(f"{count} / {len(images)}"))
+    return BlindTest(path, practice, rated)
+
+
 def fitting(images, count):
     """Return as many of {name: pixels} as a session has room for, with `count` networks and bicubic and HR."""
     most = MOST // (count + 2)
@@ -105,12 +124,12 @@ class BlindTest:
         self.practised = {}  # session: how many pictures of practice it has answered
 
     def begin(self):
-        """Return the name of a new session."""
+        """Return {"session": the name of a new session, "state": its state()}."""
         if len(self.practised) >= MOST_SESSIONS:
             raise UserError(f"this server has begun {MOST_SESSIONS} sessions; start it again")
         session = secrets.token_hex(8)
         self.practised[session] = 0
-        return session
+        return {"session": session, "state": self.state(session)}
 
     def questions(self, session):
         """Return {question: Stimulus} of a session in its order, practice first; raises UserError for an unknown one.
@@ -177,6 +196,39 @@ class BlindTest:
             scores.setdefault(network, []).append(given)
         means = {network: sum(given) / len(given) for network, given in scores.items()}
         return dict(sorted(means.items(), key=lambda item: -item[1]))
+
+
+class PreparedTest:
+    """A BlindTest whose pictures are made in a thread of their own once the first rater asks.
+
+    make: called with a function that takes a line about the progress; returns the BlindTest.
+    """
+
+    def __init__(self, make):
+        self.make = make
+        self.lock = threading.Lock()
+        self.thread = self.test = self.error = None
+        self.said = ""
+
+    def get(self):
+        """Return the BlindTest; raises NotReadyError until it is there, and what its making ended in."""
+        with self.lock:
+            if self.error:
+                error, self.error, self.thread = self.error, None, None  # the next one who asks tries again
+                raise error
+            if not self.thread:
+                self.thread = threading.Thread(target=self.run, daemon=True)
+                self.thread.start()
+            if not self.test:
+                raise NotReadyError(self.said)
+            return self.test
+
+    def run(self):
+        """Make the BlindTest."""
+        try:
+            self.test = self.make(lambda line: setattr(self, "said", line))
+        except (UserError, OSError) as error:
+            self.error = error
 
 
 def question_of(session, *what):

@@ -206,7 +206,7 @@ def draw_mos(path, scores, say):
             right.plot(psnr, mos, style.marker, color=colour, label=label_of(name), markersize=4)
         left.set_yticks(range(len(opinions)), [label_of(name) for name in opinions])
         left.set(
-            xlabel=say("MOS（1 差 … 5 优）", "MOS (1 bad to 5 excellent)"),
+            xlabel=say("MOS（1 劣 … 5 优）", "MOS (1 bad to 5 excellent)"),
             xlim=(0.9, 5.1),
             ylim=(-0.6, len(opinions) - 0.4),
         )

@@ -178,17 +178,14 @@ def test_report_has_them_where_they_are_of_its_set_and_scale(tmp_path):
     assert "{{ figure mos }}" in sections[0].markdown()
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
-def test_report_is_built_with_the_ratings_beside_its_results(workplace, language):
+def test_report_is_built_with_the_ratings_beside_its_results(workplace):
     results = workplace / "results"
     results.mkdir()
     for file in (*ROOT.glob("weights/srcnn_x4.*"), *ROOT.glob("weights/carn_x4.*")):
         if file.suffix != ".pth":
             shutil.copy(file, results)
-    build(workplace / "out", results, language, data_dir=workplace)
-    assert "MOS" not in (workplace / "out" / "report.md").read_text(encoding="utf-8")
     write_ratings(results / "mos.csv", simulated())
-    build(workplace / "out", results, language, data_dir=workplace)
+    build(workplace / "out", results, "en", data_dir=workplace)
     report = (workplace / "out" / "report.md").read_text(encoding="utf-8")
     assert "figures/mos.png" in report and "BT.500" in report and "| butterfly |" in report
     assert (workplace / "out" / "figures" / "mos.png").exists() and (workplace / "out" / "tables" / "mos.tex").exists()

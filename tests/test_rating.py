@@ -47,7 +47,7 @@ def rows(path):
 
 def practised(test):
     """A session that has its practice behind it."""
-    session = test.begin()
+    session = test.begin()["session"]
     while (state := test.state(session))["practice"]:
         test.answer(session, state["question"], 3, 900)
     return session
@@ -66,7 +66,7 @@ def finish(test, session, given=lambda stimulus: 3):
 
 
 def test_session_shows_practice_then_each_picture_once_and_writes_a_line_each(test, path):
-    session = test.begin()
+    session = test.begin()["session"]
     seen = finish(test, session)
     assert seen[: len(PRACTICE)] == PRACTICE
     assert Counter(seen[len(PRACTICE) :]) == Counter(RATED)
@@ -104,14 +104,14 @@ def test_no_image_follows_itself_where_that_can_be(counts):
 
 
 def test_orders_of_sessions_differ_and_are_not_the_stimuli_own(test):
-    orders = {tuple(test.questions(test.begin()).values()) for _ in range(20)}
+    orders = {tuple(test.questions(test.begin()["session"]).values()) for _ in range(20)}
     assert len(orders) == 20
     firsts = Counter(order[len(PRACTICE)].network for order in orders)
     assert len(firsts) > 1
 
 
 def test_questions_tell_nothing_of_what_they_show(test):
-    one, other = test.begin(), test.begin()
+    one, other = test.begin()["session"], test.begin()["session"]
     assert not {*test.questions(one)} & {*test.questions(other)}
     assert not any(
         network in question
