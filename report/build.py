@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from report import analysis, content, sentences
+from report import analysis, content, opinions, sentences
 from report.comparisons import FIGURE_KINDS
 from report.document import SLIDERS, Document, text_files
 from report.facts import load
@@ -196,7 +196,8 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     about, say = read_about(out / "about.toml", language)
     facts = load(results, shipped)
     training = training_of(facts, data_dir, source)
-    sections = analysis.sections(facts, say)
+    rated, rating_figures = opinions.for_report(results / "mos.csv", f"{facts.dataset}_x{facts.scale}", say)
+    sections = [*analysis.sections(facts, say), *rated]
     tables = all_tables(facts, training, sections, say)
     pictures = out / "figures"
     every = {image["name"]: load_example(facts, pictures, image["name"]) for image in facts.images}
@@ -204,7 +205,7 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     examples = {name: every[name] for name in sentences.example_images(facts) if name in every}
     figures = chart_figures(facts, sections, training.bicubic, say) | diagram_figures(facts, say)
     figures |= data_figures(training.name, training.images, training.data, facts.scale, say)
-    figures |= example_figures(facts, every, say)
+    figures |= example_figures(facts, every, say) | rating_figures
 
     files = text_files(out / "text", facts, say)
     texts = all_texts(facts, sections, examples, out / "text", say)

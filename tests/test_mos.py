@@ -1,0 +1,191 @@
+"""Mean opinion scores by hand: BT.500's screening, intervals, correlation; the script, its table and its figure."""
+
+import csv
+import random
+import shutil
+from itertools import product
+
+import pytest
+from helpers import assert_fits_a_page, assert_legible, read_json, refusal, refused
+
+from engine.rating import FIELDS
+from report import opinions
+from report.build import build
+from report.opinions import Opinion, Scores, load_scores, opinion, screened_out
+from report.words import Language
+from support.command_line import ROOT
+
+LOW, HIGH = [2] * 4 + [3] * 11 + [4] * 4 + [5], [4] * 4 + [3] * 11 + [2] * 4 + [1]
+PSNR = {"HR": "", "bicubic": "26.0", "srcnn": "28.0", "carn": "29.5"}
+
+
+def write_ratings(path, answers):
+    """Write a file of ratings. answers: {session: {(image, network): score}}."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FIELDS)
+        for session, scores in answers.items():
+            for (image, network), score in scores.items():
+                psnr = PSNR[network] and f"{float(PSNR[network]) + len(image) / 10}"
+                writer.writerow(["2026-01-01T00:00:00Z", session, image, network, score, 900, psnr, "0.85"])
+
+
+def simulated(count=6, group="Set5_x4"):
+    """Answers of raters whose scores rise from bicubic to HR."""
+    rng, level = random.Random(0), {"HR": 5, "carn": 4, "srcnn": 3, "bicubic": 2}
+    shown = list(product(("baby", "bird", "butterfly"), PSNR))
+    return {
+        f"rater{number}": {
+            (f"{group}/{image}", network): max(1, min(5, level[network] + rng.choice((-1, 0, 0))))
+            for image, network in shown
+        }
+        for number in range(count)
+    }
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+@pytest.mark.parametrize(
+    ("scores", "mean", "half"),
+    [
+        ([3, 4, 5], 4, 4.302653 / 3**0.5),  # S = 1; t of 2 degrees of freedom
+        ([1, 1, 5, 5], 3, 3.182446 * (16 / 3) ** 0.5 / 2),
+        ([2, 2, 2], 2, 0),
+        ([4], 4, None),
+        ([3, 5] * 500, 4, 1.962341 * (1000 / 999) ** 0.5 / 1000**0.5),  # nearly BT.500's 1.96 S / sqrt(N)
+    ],
+)
+def test_opinion_by_hand(scores, mean, half):
+    found = opinion(scores)
+    assert (found.mean, found.count) == (mean, len(scores))
+    assert found.half == (half if half is None else pytest.approx(half, abs=1e-5))
+
+
+def raters_of(pictures):
+    """{rater: {picture: score}} of lists of scores, one per rater."""
+    return {rater: {name: scores[rater] for name, scores in pictures.items()} for rater in range(len(LOW))}
+
+
+def test_rater_far_to_both_sides_is_rejected():
+    """LOW by hand: mean 3.1, S 0.788, kurtosis 3.09: the last rater's 5 is 1.9 above, more than 2 S = 1.58; no one
+    else is. HIGH is its mirror image."""
+    pictures = {"a": LOW, "b": HIGH} | {f"same{number}": [3] * 20 for number in range(30)}
+    assert screened_out(raters_of(pictures)) == {19}
+
+
+def test_rater_far_to_one_side_is_kept():
+    assert screened_out(raters_of({"a": LOW, "b": LOW})) == set()
+
+
+def test_rater_far_in_five_per_cent_is_kept():
+    same = {f"same{number}": [3] * 20 for number in range(38)}
+    assert screened_out(raters_of({"a": LOW, "b": HIGH} | same)) == set()  # 2 of 40
+    same.popitem()
+    assert screened_out(raters_of({"a": LOW, "b": HIGH} | same)) == {19}  # 2 of 39
+
+
+def test_bound_is_wider_where_scores_are_not_normal():
+    """One 5 among 3s: kurtosis 18, and sqrt(20) S = 2 is more than its 1.9 above the mean, although 2 S is less."""
+    assert screened_out(raters_of({"a": [3] * 19 + [5], "b": [3] * 19 + [1]})) == set()
+
+
+def test_pictures_that_all_score_alike_say_nothing_and_missing_answers_do_not_count():
+    pictures = raters_of({"a": LOW, "b": HIGH})
+    assert screened_out({rater: {"c": 3} for rater in range(5)}) == set()
+    del pictures[3]["a"]
+    assert screened_out(pictures) == {19}
+
+
+def test_network_counts_each_rater_once_and_picture_by_picture_it_is_the_mean():
+    raters = {
+        "x": {("a", "carn"): 5, ("b", "carn"): 3, ("a", "HR"): 5},
+        "y": {("a", "carn"): 2},
+    }
+    objective = {("a", "carn"): (30.0, 0.9), ("b", "carn"): (28.0, 0.8), ("a", "HR"): (float("inf"), 1.0)}
+    scores = Scores("Set5_x4", raters, set(), objective)
+    assert scores.networks["carn"] == opinion([4, 2]) and scores.networks["HR"] == Opinion(5, None, 1)
+    assert scores.pictures["a", "carn"].mean == 3.5 and scores.pictures["b", "carn"].count == 1
+    assert scores.mean_objective("carn") == (pytest.approx(29), pytest.approx(0.85))
+
+
+def test_correlation_by_hand():
+    """MOS 1, 2, 4 against PSNR 1, 2, 3: r = 3 / sqrt(2 * 14/3) = 0.98198, the ranks agree; SSIM falls: -1."""
+    raters = {"x": {(name, "carn"): score for name, score in (("a", 1), ("b", 2), ("c", 4))} | {("a", "HR"): 1}}
+    objective = {("a", "carn"): (1, 3), ("b", "carn"): (2, 2), ("c", "carn"): (3, 0), ("a", "HR"): (float("inf"), 1)}
+    found = Scores("Set5_x4", raters, set(), objective).correlations()
+    assert found["psnr"] == (pytest.approx(0.981981, abs=1e-6), pytest.approx(1))
+    assert found["ssim"] == (pytest.approx(-1), pytest.approx(-1))
+
+
+def test_correlation_is_unknown_where_nothing_varies():
+    scores = Scores(
+        "s", {"x": {("a", "carn"): 3, ("b", "carn"): 3}}, set(), {("a", "carn"): (1, 1), ("b", "carn"): (2, 1)}
+    )
+    assert scores.correlations() == {"psnr": None, "ssim": None}
+
+
+# ---------------------------------------------------------------- file, table, figure
+
+
+def test_sets_and_scales_are_kept_apart(tmp_path):
+    mixed = {"x": simulated(1)["rater0"] | simulated(1, "Set14_x2")["rater0"]}
+    write_ratings(tmp_path / "mos.csv", mixed)
+    assert [scores.group for scores in load_scores(tmp_path / "mos.csv")] == ["Set5_x4", "Set14_x2"]
+
+
+def test_no_ratings_are_said_in_one_line(tmp_path):
+    assert "no ratings yet" in refusal(load_scores, tmp_path / "mos.csv")
+    write_ratings(tmp_path / "mos.csv", {})
+    assert "no answers" in refusal(load_scores, tmp_path / "mos.csv")
+
+
+def test_script_prints_and_writes_the_scores(workplace, script):
+    write_ratings(workplace / "out" / "results" / "mos.csv", simulated())
+    result = script("report.mos", "--out", "out", "--lang", "en")
+    assert (result.status, result.err) == (0, "")
+    document = read_json(workplace / "out" / "tables" / "mos_Set5_x4.json")
+    assert [*document["networks"]] == ["HR", "carn", "srcnn", "bicubic"] and document["raters"] == 6
+    carn = document["networks"]["carn"]
+    assert f"**{carn['mean']:.2f} ± {carn['half']:.2f}**" in result.out
+    assert result.out.count("| Bicubic |") == 1 and "Spearman" in result.out and "BT.500 asks for 15" in result.out
+    names = {path.name for path in (workplace / "out" / "tables").iterdir()}
+    assert names >= {"mos_Set5_x4.md", "mos_Set5_x4.csv", "mos_Set5_x4.tex", "mos_Set5_x4_images.md"}
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_figure_is_legible(workplace, drawn, language):
+    write_ratings(workplace / "mos.csv", simulated())
+    (scores,) = load_scores(workplace / "mos.csv")
+    opinions.draw_mos(workplace / "figures" / "mos.png", scores, Language(language))
+    (figure,) = drawn
+    assert_legible(figure)
+    assert_fits_a_page(workplace / "figures" / "mos.png", pdf=True)
+
+
+def test_nothing_is_written_without_ratings(workplace, script):
+    refused(script, "report.mos", ("--out", "out"), "no ratings yet", "app.py", unchanged=workplace)
+
+
+def test_report_has_them_where_they_are_of_its_set_and_scale(tmp_path):
+    say = Language("en")
+    assert opinions.for_report(tmp_path / "mos.csv", "Set5_x4", say) == ([], {})
+    write_ratings(tmp_path / "mos.csv", simulated())
+    assert opinions.for_report(tmp_path / "mos.csv", "Set14_x4", say) == ([], {})
+    sections, figures = opinions.for_report(tmp_path / "mos.csv", "Set5_x4", say)
+    assert [section.table.name for section in sections] == ["mos", "mos_images"] and [*figures] == ["mos"]
+    assert "{{ figure mos }}" in sections[0].markdown()
+
+
+def test_report_is_built_with_the_ratings_beside_its_results(workplace):
+    results = workplace / "results"
+    results.mkdir()
+    for file in (*ROOT.glob("weights/srcnn_x4.*"), *ROOT.glob("weights/carn_x4.*")):
+        if file.suffix != ".pth":
+            shutil.copy(file, results)
+    write_ratings(results / "mos.csv", simulated())
+    build(workplace / "out", results, "en", data_dir=workplace)
+    report = (workplace / "out" / "report.md").read_text(encoding="utf-8")
+    assert "figures/mos.png" in report and "BT.500" in report and "| butterfly |" in report
+    assert (workplace / "out" / "figures" / "mos.png").exists() and (workplace / "out" / "tables" / "mos.tex").exists()

@@ -1,0 +1,327 @@
+"""The blind test: its order, practice, answers that are neither lost nor doubled, and the file they are in."""
+
+import csv
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers import PHOTOGRAPH, refusal, small_checkpoint
+from PIL import Image
+
+from engine import rating
+from engine.rating import FIELDS, MOST, REFERENCE, BlindTest, Ratings, Stimulus, fitting, make_stimuli, ordered
+from engine.scoring import load_networks
+from support.command_line import ROOT, UserError
+from utils import score, to_y
+
+IMAGES, NETWORKS = ("a", "b", "c"), ("HR", "bicubic", "carn", "srcnn")
+RATED = [
+    Stimulus(image, network, f"{image}{network}".encode(), 30.5, 0.875) for image in IMAGES for network in NETWORKS
+]
+PRACTICE = [Stimulus("p", network, b"practice", 30.0, 0.9) for network in NETWORKS]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results" / "mos.csv"
+
+
+@pytest.fixture
+def test(path):
+    return BlindTest(path, PRACTICE, RATED)
+
+
+def rows(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def practised(test):
+    """A session that has its practice behind it."""
+    session = test.begin()["session"]
+    while (state := test.state(session))["practice"]:
+        test.answer(session, state["question"], 3, 900)
+    return session
+
+
+def finish(test, session, given=lambda stimulus: 3):
+    """Answer what is left of a session; the pictures in their order."""
+    seen = []
+    while question := test.state(session)["question"]:
+        seen.append(test.questions(session)[question])
+        test.answer(session, question, given(seen[-1]), 1000)
+    return seen
+
+
+# ---------------------------------------------------------------- a session
+
+
+def test_session_shows_practice_then_each_picture_once_and_writes_a_line_each(test, path):
+    session = test.begin()["session"]
+    seen = finish(test, session)
+    assert seen[: len(PRACTICE)] == PRACTICE
+    assert Counter(seen[len(PRACTICE) :]) == Counter(RATED)
+    assert {(row["image"], row["network"]) for row in rows(path)} == {(one.image, one.network) for one in RATED}
+    assert len(rows(path)) == len(RATED) and {row["session"] for row in rows(path)} == {session}
+    assert test.state(session) == {"question": None, "practice": False, "done": 12, "of": 12}
+
+
+def test_line_has_what_was_answered_and_nothing_about_the_person(test, path):
+    session = practised(test)
+    question = test.state(session)["question"]
+    one = test.questions(session)[question]
+    test.answer(session, question, 4, 2345)
+    (row,) = rows(path)
+    assert tuple(row) == FIELDS
+    when = datetime.fromisoformat(row.pop("time"))
+    assert timedelta(0) <= datetime.now(UTC) - when < timedelta(minutes=1)
+    scored = {"score": "4", "milliseconds": "2345", "psnr": "30.5000", "ssim": "0.87500"}
+    assert row == {"session": session, "image": one.image, "network": one.network, **scored}
+
+
+def test_practice_is_not_written(test, path):
+    practised(test)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("counts", [(4, 4, 4), (8,), (5, 5), (7, 7, 7, 7, 7)])
+def test_no_image_follows_itself_where_that_can_be(counts):
+    stimuli = [Stimulus(f"{image}", f"{n}", b"", 0, 0) for image, count in enumerate(counts) for n in range(count)]
+    for seed in range(50):
+        order = ordered(stimuli, random.Random(seed))
+        assert sorted(order, key=repr) == sorted(stimuli, key=repr)
+        repeats = sum(one.image == following.image for one, following in pairwise(order))
+        assert repeats == max(0, 2 * max(counts) - sum(counts) - 1)
+
+
+def test_orders_of_sessions_differ_and_are_not_the_stimuli_own(test):
+    orders = {tuple(test.questions(test.begin()["session"]).values()) for _ in range(20)}
+    assert len(orders) == 20
+    firsts = Counter(order[len(PRACTICE)].network for order in orders)
+    assert len(firsts) > 1
+
+
+def test_questions_tell_nothing_of_what_they_show(test):
+    one, other = test.begin()["session"], test.begin()["session"]
+    assert not {*test.questions(one)} & {*test.questions(other)}
+    assert not any(
+        network in question
+        for question in test.questions(one)
+        for network in (*NETWORKS, *IMAGES[1:])
+        if len(network) > 1
+    )
+
+
+def test_networks_are_named_only_at_the_end(test):
+    session = practised(test)
+    assert "ended" in refusal(test.results, session)
+    finish(test, session, lambda one: {"HR": 5, "bicubic": 1, "carn": 4}.get(one.network, 3))
+    assert list(test.results(session).items()) == [("HR", 5), ("carn", 4), ("srcnn", 3), ("bicubic", 1)]
+
+
+def test_session_ends_after_ten_minutes(test, monkeypatch):
+    session = practised(test)
+    question = test.state(session)["question"]
+    test.answer(session, question, 3, 100)
+    monkeypatch.setattr(rating, "SECONDS", -1)
+    assert test.state(session)["question"] is None
+    assert len(test.results(session)) == 1
+
+
+# ---------------------------------------------------------------- what is no answer
+
+
+@pytest.mark.parametrize("given", [0, 6, -1, True, 3.0, "3", None, [3], 10**30])
+def test_scores_other_than_1_to_5_are_refused_and_nothing_is_written(test, path, given):
+    session = practised(test)
+    assert "score" in refusal(test.answer, session, test.state(session)["question"], given, 1)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 1.5, "1", None, 10**9, False])
+def test_impossible_times_are_refused(test, path, milliseconds):
+    session = practised(test)
+    assert "milliseconds" in refusal(test.answer, session, test.state(session)["question"], 3, milliseconds)
+    assert not path.exists()
+
+
+def test_answers_for_other_sessions_and_for_later_pictures_are_refused(test, path):
+    mine, other = practised(test), practised(test)
+    assert "no such question" in refusal(test.answer, mine, test.state(other)["question"], 3, 1)
+    assert "no such session" in refusal(test.answer, "0" * 16, test.state(other)["question"], 3, 1)
+    assert "later" in refusal(test.answer, mine, [*test.questions(mine)][-1], 3, 1)
+    assert "no such picture" in refusal(test.picture, mine, test.state(other)["question"])
+    for session in ("../../etc/passwd", "", "\n", "a,b"):
+        assert "no such session" in refusal(test.state, session)
+    assert not path.exists()
+
+
+def test_the_same_answer_twice_counts_once_and_the_first_stays(test, path):
+    session = practised(test)
+    question = test.state(session)["question"]
+    state = test.answer(session, question, 5, 10)
+    assert test.answer(session, question, 1, 20) == state
+    assert [(row["score"], row["milliseconds"]) for row in rows(path)] == [("5", "10")]
+
+
+def test_sessions_have_an_end(test, monkeypatch):
+    monkeypatch.setattr(rating, "MOST_SESSIONS", 2)
+    test.begin(), test.begin()
+    assert "2 sessions" in refusal(test.begin)
+
+
+# ---------------------------------------------------------------- the server is killed, raters come at once
+
+
+def test_session_goes_on_where_it_was_after_a_restart(test, path):
+    session = practised(test)
+    for _ in range(5):
+        test.answer(session, question := test.state(session)["question"], 2, 1)
+    expected = test.state(session)
+    again = BlindTest(path, PRACTICE, RATED)
+    assert again.state(session) == expected
+    assert again.answer(session, question, 5, 1) == expected  # sent again by a page that heard nothing
+    finish(again, session)
+    assert Counter((row["image"], row["network"]) for row in rows(path)) == Counter((o.image, o.network) for o in RATED)
+
+
+def test_session_that_answered_nothing_is_unknown_after_a_restart(test, path):
+    session = practised(test)
+    assert "begin a new one" in refusal(BlindTest(path, PRACTICE, RATED).state, session)
+
+
+def test_twenty_raters_at_once_each_sending_everything_twice(test, path):
+    def rate(number):
+        session = practised(test)
+        while question := test.state(session)["question"]:
+            twice = [threading.Thread(target=test.answer, args=(session, question, 1 + number % 5, 7)) for _ in (0, 1)]
+            for thread in twice:
+                thread.start()
+            for thread in twice:
+                thread.join()
+
+    raters = [threading.Thread(target=rate, args=(number,)) for number in range(20)]
+    for rater in raters:
+        rater.start()
+    for rater in raters:
+        rater.join()
+    counts = Counter((row["session"], row["image"], row["network"]) for row in rows(path))
+    assert len(counts) == 20 * len(RATED) and {*counts.values()} == {1}
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {root!r})
+from engine.rating import Ratings, Stimulus
+ratings = Ratings({path!r})
+for number in range(100000):
+    one = Stimulus(str(number), "carn", b"", 30.0, 0.9)
+    ratings.add(sys.argv[1], one, 1 + number % 5, number)
+    print(number, flush=True)
+"""
+
+
+def test_writers_that_are_killed_lose_and_double_nothing(path, tmp_path):
+    """Two processes add to one file and are killed; what each said was kept is there, and at most one line more."""
+    code = WRITER.format(root=str(ROOT), path=str(path))
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, f"s{number}"], stdout=subprocess.PIPE, text=True)
+        for number in range(2)
+    ]
+    said = []
+    for writer in writers:
+        lines = [writer.stdout.readline() for _ in range(20)]
+        writer.send_signal(signal.SIGKILL)
+        said.append(int((lines + writer.stdout.readlines())[-1]))
+        writer.wait()
+    found = {name: [int(row["image"]) for row in rows(path) if row["session"] == name] for name in ("s0", "s1")}
+    for last, numbers in zip(said, found.values(), strict=True):
+        assert numbers in ([*range(last + 1)], [*range(last + 2)])
+    assert len(rating.read_ratings(path)) == sum(map(len, found.values()))
+
+
+def test_line_that_a_power_cut_tore_is_replaced_and_a_whole_one_without_its_end_kept(test, path):
+    session = practised(test)
+    test.answer(session, test.state(session)["question"], 2, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"2026-01-01T00:00:00Z,abc,Set5")
+    again = BlindTest(path, PRACTICE, RATED)
+    again.answer(session, again.state(session)["question"], 3, 1)
+    assert path.read_bytes().startswith(whole) and len(rating.read_ratings(path)) == 2
+    path.write_bytes(path.read_bytes()[:-1])
+    again = BlindTest(path, PRACTICE, RATED)
+    again.answer(session, again.state(session)["question"], 4, 1)
+    assert [row["score"] for row in rating.read_ratings(path)] == [2, 3, 4]
+
+
+def test_full_disk_keeps_nothing_and_the_answer_can_be_given_again(test, path, monkeypatch):
+    session = practised(test)
+    test.answer(session, test.state(session)["question"], 2, 1)
+    before, state = path.read_bytes(), test.state(session)
+    real = rating.os.write
+    monkeypatch.setattr(rating.os, "write", lambda handle, content: real(handle, content[:10]))
+    with pytest.raises(OSError, match="full"):
+        test.answer(session, state["question"], 3, 1)
+    monkeypatch.undo()
+    assert path.read_bytes() == before and test.state(session) == state
+    test.answer(session, state["question"], 3, 1)
+    assert len(rows(path)) == 2
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"\0\xff\xfe", b"time,session\n1,2\n"])
+def test_file_of_something_else_is_refused_and_stays(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert "move it away" in refusal(Ratings, path)
+    with pytest.raises(UserError):
+        rating.read_ratings(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "line", ["2026-01-01T00:00:00Z,s,a,n,6,1,30,0.9", "x,s,a,n,5,1,30,0.9", "2026-01-01T00:00:00Z,s,a,n,5,1,30"]
+)
+def test_reading_names_the_line_that_is_no_answer(path, line):
+    path.parent.mkdir()
+    path.write_text(",".join(FIELDS) + "\n2026-01-01T00:00:00Z,s,a,HR,5,1,,1\n" + line + "\n")
+    assert "line 3" in refusal(rating.read_ratings, path)
+
+
+# ---------------------------------------------------------------- the pictures
+
+
+def test_stimuli_are_crops_of_what_is_scored(tmp_path):
+    networks = load_networks([small_checkpoint(tmp_path / "a.pth")], 4, torch.device("cpu"))
+    images, counts = {"face": PHOTOGRAPH[:83, :90], "grey": to_y(PHOTOGRAPH)[:66, :70]}, []
+    stimuli = make_stimuli(networks, "Set5", images, counts.append)
+    names = [(one.image, one.network) for one in stimuli]
+    keys = [REFERENCE, "bicubic", networks[0].key]
+    assert names == [(f"Set5_x4/{image}", key) for image in images for key in keys] and counts == [1, 2]
+    shown = [np.array(Image.open(BytesIO(one.png))) for one in stimuli]
+    np.testing.assert_array_equal(shown[0], PHOTOGRAPH[4:76, 4:84])
+    assert {image.shape for image in shown[:3]} == {(72, 80, 3)}
+    assert (stimuli[0].psnr, stimuli[0].ssim) == (float("inf"), 1)
+    whole = {row["name"]: row for row in networks[0].rows}
+    assert stimuli[2].psnr == pytest.approx(whole["face"]["psnr"], abs=1e-6)  # nothing of it was too large to show
+    psnr, ssim = score(shown[4][None, ..., 0], shown[3][None, ..., 0], border=0)  # of the grey one
+    assert (stimuli[4].psnr, stimuli[4].ssim) == pytest.approx((psnr, ssim))
+
+
+def test_pictures_are_at_most_of_the_size_that_a_screen_shows():
+    assert rating.middle(np.zeros((1000, 500, 3)), 4).shape == (384, 384, 3)
+    assert rating.middle(np.zeros((100, 500)), 4).shape == (92, 384)
+
+
+def test_session_has_room_for_as_many_images_as_fit():
+    images = dict.fromkeys(map(str, range(14)))
+    assert len(fitting(images, 6)) == 12 and len(fitting(images, 1)) == 14
+    assert f"{MOST}" in refusal(fitting, images, 99)
