@@ -1,5 +1,10 @@
 """Checkpoints -> PSNR/SSIM table, JSON and figures on a test set; or enlarges your own images."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.signals import die_quietly
+
+    die_quietly()
+
 from collections import Counter
 from pathlib import Path
 
