@@ -167,16 +167,16 @@ def held_by_one(folder):
             os.close(handle)
 
 
-def check_regular(path, what="a file"):
+def check_regular(path, what="a file", hint=""):
     """Return `path` as a Path, or raise UserError unless it is a file with bytes in it.
 
     A pipe would be waited for, a device may never end, and what the system makes up, as in /proc, has no size.
-    what: in words, what is needed.
+    what: in words, what is needed. hint: how to come by it.
     """
     path = Path(path)
     found = "folder" if path.is_dir() else "device or pipe"
     if not path.exists():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file" + f"; {hint}" * bool(hint))
     if not path.is_file():
         raise UserError(f"{path}: found a {found} where {what} is needed")
     if path.stat().st_size == 0:

@@ -281,7 +281,7 @@ def test_weights_may_be_named_by_a_pattern_that_no_shell_has_expanded(script, wo
     patterns, names = (clean_run(script, *common, *given).out for given in (["w/*.pth"], paths))
     assert [row[:4] for row in table(patterns)] == [row[:4] for row in table(names)]
     arguments = ["--dataset", "shots", "--weights", "w/x*.pth", "--out", "out2"]
-    assert refused(script, "test", arguments, "w/x*.pth: no such checkpoint", unchanged=workplace)
+    assert refused(script, "test", arguments, "w/x*.pth: no such file", unchanged=workplace)
 
 
 def test_images_whose_figures_would_have_one_name_are_refused(script, workplace):
@@ -340,7 +340,7 @@ def rewrite(**fields):
 
 
 BAD_CHECKPOINTS = {  # test_hostile.py has those that mean ill
-    "missing": (lambda path: path.unlink(), ["no such checkpoint"]),
+    "missing": (lambda path: path.unlink(), ["no such file"]),
     "truncated": (truncate, ["cut short"]),
     "text": (lambda path: path.write_text("text"), ["not a checkpoint of this project"]),
     "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
