@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.catalog import TRAIN_SETS, describe_image, manifest_hash
+from data.catalog import TRAIN_SETS, manifest_hash
 from support.command_line import UserError, describe_os_error, is_plain_text
 from support.files import check_regular, write_json
 from utils import protocol
@@ -34,11 +34,11 @@ MARKUP = re.compile(r"[`<|$]|!(?=\[)|(?<=\])[(:[]|\{(?=\{)")  # of Markdown, HTM
 def describe_set(dataset, images, zoom):
     """Return the fields of a document that say what was scored.
 
-    images: {name: pixels}, uint8. zoom: {name: (x, y, size)} of the windows asked for.
+    images: CatalogImages, of catalog.describe_image(). zoom: {name: (x, y, size)} of the windows asked for.
     """
     return {
         "dataset": dataset,
-        "dataset_manifest": manifest_hash([describe_image(name, pixels) for name, pixels in images.items()]),
+        "dataset_manifest": manifest_hash(images),
         "zoom": {name: list(window) for name, window in zoom.items()} or None,
     }
 
