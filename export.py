@@ -1,5 +1,10 @@
 """A checkpoint -> ONNX for any runtime, and safetensors; see docs/export.md."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.signals import die_quietly
+
+    die_quietly()
+
 from pathlib import Path
 
 from engine.exporting import export

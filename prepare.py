@@ -1,5 +1,10 @@
 """Images -> verified copies under data/ -> HDF5 patch pairs (bicubic LR, HR) for train.py."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.signals import die_quietly
+
+    die_quietly()
+
 from pathlib import Path
 
 import h5py

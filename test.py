@@ -1,9 +1,14 @@
 """Checkpoints -> PSNR/SSIM table, JSON and figures on a test set; or enlarges your own images."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.signals import die_quietly
+
+    die_quietly()
+
 from collections import Counter
 from pathlib import Path
 
-from data.catalog import TEST_SETS
+from data.catalog import TEST_SETS, describe_image
 from engine.enlarging import enlarge_photos
 from engine.mixing import fuse, interpolate
 from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
@@ -28,6 +33,7 @@ from support.command_line import (
 )
 from support.devices import choose_device, choose_precision
 from support.files import check_lengths, check_writable
+from support.progress import progress
 from support.provenance import provenance
 from utils import SCALES
 
@@ -154,13 +160,14 @@ def parse_zoom(text):
 def zoom_windows(zoom, images, scale):
     """Return {image name: (x, y, size)} of the images that have a window. zoom: {image name or None: window}.
 
-    Raises UserError for a name that is no image's, and for a window that is not inside.
+    images: CatalogImages. Raises UserError for a name that is no image's, and for a window that is not inside.
     """
-    if unknown := [name for name in zoom if name not in (None, *images)]:
-        raise UserError(f"--zoom: there is no image {', '.join(unknown)}; the images are {', '.join(images)}")
-    windows = {name: zoom.get(name, zoom.get(None)) for name in images if zoom.keys() & {name, None}}
+    sizes = {image.name: (image.width // scale * scale, image.height // scale * scale) for image in images}
+    if unknown := [name for name in zoom if name not in (None, *sizes)]:
+        raise UserError(f"--zoom: there is no image {', '.join(unknown)}; the images are {', '.join(sizes)}")
+    windows = {name: zoom.get(name, zoom.get(None)) for name in sizes if zoom.keys() & {name, None}}
     for name, (x, y, size) in windows.items():
-        height, width = (length // scale * scale for length in images[name].shape[:2])
+        width, height = sizes[name]
         if x + size > width or y + size > height:
             raise UserError(f"--zoom {x},{y},{size} lies outside {name} ({width}x{height})")
     return windows
@@ -218,25 +225,25 @@ def print_table(dataset, scale, networks):
             name = ""
 
 
-def evaluate(networks, dataset, images, zoom, out, figures):
+def evaluate(networks, described, images, zoom, out, figures):
     """Score networks, bicubic first, and write table, documents and figures.
 
-    networks: of one scale. images: {name: pixels} of the set `dataset`. zoom: {name: (x, y, size)}.
+    networks: of one scale. described: of describe_set(). images: {name: pixels} of the set. zoom: {name: (x, y, size)}.
     out: folder for results/ and figures/. figures: whether they are drawn.
     """
-    scale, drawn = networks[0].scale, []
-    described = describe_set(dataset, images, zoom)
+    scale, dataset, drawn = networks[0].scale, described["dataset"], []
     origin = provenance(networks[0].device)  # of the working tree before this run's own files are in it
     for name, pixels, outputs in score_images(networks, dataset, images):
         if figures:
             documents = result_documents(networks, described)
             with only_noted(f"a figure of {name}"):
                 drawn += draw_figures(out / "figures", documents, name, pixels, networks, outputs, zoom.get(name))
-    print_table(dataset, scale, networks)
+    written = list(write_documents(out / "results", networks, result_documents(networks, described | origin)))
+    print_table(dataset, scale, networks)  # once they are written: who reads this may end the script
     for network in networks:
         for note in notes(network):
             print(f"note: {network.label}: {note}")
-    for line in write_documents(out / "results", networks, result_documents(networks, described | origin)):
+    for line in written:
         print(line)
     if drawn:
         kinds = Counter(path.suffix for path in drawn)
@@ -265,12 +272,13 @@ def main(argv=None):
     fit = {"seed": args.seed, "steps": args.steps, "precision": choose_precision(args.precision or "auto", device)}
     networks += prior_networks(args.method, scale, device, args.out / "results" / "fits", **fit)
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
-    check_sizes(images, scale)
-    zoom = zoom_windows(args.zoom, images, scale)
+    described = [describe_image(*image) for image in progress(images.items(), f"looking at {dataset}", "images")]
+    check_sizes(described, scale)
+    zoom = zoom_windows(args.zoom, described, scale)
     colours = sorted({network.colour for network in networks} or {"y"}, reverse=True)
     baselines = [bicubic_network(scale, colour, device) for colour in colours]
     check_files(args.out, dataset, scale, images, networks or baselines, args.figures)
-    evaluate([*baselines, *networks], dataset, images, zoom, args.out, args.figures)
+    evaluate([*baselines, *networks], describe_set(dataset, described, zoom), images, zoom, args.out, args.figures)
     if "dip-paper" in args.method:
         score_by_paper(dataset, images, scale, device, args.out / "results", **fit)
 

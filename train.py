@@ -1,5 +1,10 @@
 """Train a network on patch pairs; its best and last weights go to a run folder, the best to ./best.pth too."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.signals import die_quietly
+
+    die_quietly()
+
 import sys
 import time
 from datetime import timedelta

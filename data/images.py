@@ -1,7 +1,9 @@
 """Image files: reading them with every doubt refused in one line, and writing PNG row by row."""
 
+import io
 import re
 import struct
+import sys
 import warnings
 import zlib
 from contextlib import closing, contextmanager
@@ -9,42 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from support.command_line import UserError
-from support.files import check_names, written_whole
+from support.files import check_names, check_regular, written_whole
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".dib", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".gif")
 ANIMATIONS = ("PNG", "GIF", "WEBP")  # formats of several frames, the first of which stands for the whole
 IMAGE_FORMATS = ("PNG", "BMP", "JPEG", "TIFF", "WEBP", "GIF")
 MAX_SCANS = 100  # of a JPEG, each over all its pixels; a progressive one has about ten
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)  # neither a byte of pixels nor a restart
+DEEP = re.compile("I;16|(LA|RGBA?);16[BLN]$")  # Pillow's words for pixels of 16 bits per channel that are read
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
 ORIENTATION = 0x0112  # EXIF tag: how a camera was held, 1 to 8
 SUBFILE, OLD_SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANES, COLOUR_MAP, SAMPLE_FORMAT = (
     254, 255, 258, 262, 277, 284, 320, 339,
 )  # fmt: skip
-TIFF_BITS = {  # what a TIFF's values stand for: bits of each that Pillow is known to read right
-    0: (1, 2, 4, 8, 16),  # grey, 0 is white
-    1: (1, 2, 4, 8, 16),  # grey, 0 is black
-    2: (8, 16),  # RGB
-    3: (1, 2, 4, 8),  # palette
-    5: (8,),  # CMYK
-    6: (8,),  # YCbCr
-    8: (8,),  # Lab
-}
+GREYS = (1, 2, 4, 8, 16)
+# bits that Pillow is known to read right, by photometric kind: grey (0 white, 0 black), RGB, palette, CMYK, YCbCr
+TIFF_BITS = {0: GREYS, 1: GREYS, 2: (8, 16), 3: GREYS[:-1], 5: (8,), 6: (8,)}
 COLOUR_CHUNKS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"mDCV": 24, b"cLLI": 8}  # of PNG: their sizes
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # bytes: Pillow would refuse a good PNG for a text or profile of more than 2^20
-RLE4 = 2  # a compression of BMP
 
 
 def list_images(folder):
     """Return the paths of the image files directly inside `folder`, sorted by name; hidden files are left out."""
-    images = (
-        path
-        for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    visible = [path for path in Path(folder).iterdir() if not path.name.startswith(".")]
+    images = [path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     return sorted(images, key=lambda path: path.name)  # of paths the order differs between systems
 
 
@@ -64,11 +57,9 @@ def own_images(folder, say=print):
 def image_size(path):
     """Return (width, height) of an image file as its header has it, or None where it is no readable image."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of photographs that are not ours to judge
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                return image.size
-    except Exception:  # any damage at all: the file is simply not a candidate
+        with opened(path, photo=True) as image:
+            return image.size
+    except (UserError, OSError):  # the file is simply not a candidate
         return None
 
 
@@ -82,11 +73,14 @@ def read_image(path):
     per channel, or partly transparent: such pixels have no agreed PSNR.
     """
     with opened(path) as image:
-        if is_16_bit(image):
+        if is_deep(image):
             raise UserError(f"{path}: 16 bits per channel; sets hold 8-bit images; save it with 8 bits")
-        if has_alpha(image) and image.convert("RGBA").getextrema()[3][0] < 255:
-            raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
-        return turned_upright(np.array(image.convert("L" if is_grey(image) else "RGB")), image)
+        pixels = plain_pixels(image)
+        if pixels.ndim == 3 and pixels.shape[2] != 3:  # with alpha
+            if pixels[..., -1].min() < 255:
+                raise UserError(f"{path}: partly transparent; sets hold opaque images; flatten it first")
+            pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
+        return turned_upright(pixels, image)
 
 
 # ---------------------------------------------------------------- a user's own images
@@ -108,40 +102,50 @@ class Photo:
 def read_photo(path):
     """Read any image a user may have, upright: grey, RGB, with alpha, palette; 8 or 16 bits are kept. Returns a Photo.
 
-    Of an animation it is the first frame. Raises UserError for what opened() refuses (missing, broken, gigantic,
-    multi-page, CMYK, 32-bit).
+    Of an animation it is the first frame; CMYK becomes sRGB, by its profile where it has one. Raises UserError for
+    what opened() refuses (missing, broken, gigantic, multi-page, 32-bit).
     """
-    with opened(path, first_frame=True) as image:
-        if not is_16_bit(image):
-            mode = "L" if is_grey(image) else "RGB"
-            mode = {"L": "LA", "RGB": "RGBA"}[mode] if has_alpha(image) else mode
-            pixels = np.array(image.convert(mode))
-        elif image.format == "PNG":
-            pixels = read_png_16(path, image)
-        elif image.mode.startswith("I;16"):
-            pixels = np.array(image).astype(np.uint16)
-            if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # with 8 bits Pillow turns it
-                pixels = 65535 - pixels
+    with opened(path, photo=True) as image:
+        notes = ["the first frame of its animation"] if image.format in ANIMATIONS and image.is_animated else []
+        if image.mode == "CMYK":
+            profile = image.info.get("icc_profile", b"")
+            known = profile[16:20] == b"CMYK"
+            notes.append(f"converted from CMYK by {'its profile' if known else 'the plain formula'}")
+            if known:
+                how = (io.BytesIO(profile), ImageCms.createProfile("sRGB"))
+                pixels = np.array(ImageCms.profileToProfile(image, *how, outputMode="RGB"))
+            else:
+                pixels = np.array(image.convert("RGB"))
         else:
-            raise UserError(f"{path}: 16 bits per channel of colour are read from PNG only; save it as PNG")
+            pixels = deep_pixels(path, image) if is_deep(image) else plain_pixels(image)
         is_colour = pixels.ndim == 3 and pixels.shape[2] > 2
-        note = "the first frame of its animation" if image.format in ANIMATIONS and image.is_animated else ""
-        return Photo(turned_upright(pixels, image), meaning_of(path, image, is_colour), note)
+        return Photo(turned_upright(pixels, image), meaning_of(path, image, is_colour), ", ".join(notes))
 
 
-def read_png_16(path, image):
-    """Return a 16-bit PNG as uint16 (H, W[, C]) through torchvision: Pillow drops the lower bits of colour.
+def deep_pixels(path, image):
+    """Return an image of 16 bits per channel as uint16 (H, W[, C]). image: the file as Pillow has opened it.
 
-    image: the same file as Pillow has opened it. A colour that it calls transparent (its tRNS chunk) becomes alpha.
+    Of several channels Pillow decodes the upper bytes only: the lower ones are what it takes for the upper ones when
+    told the other order of bytes. A colour that a PNG calls transparent (its tRNS chunk) becomes alpha.
     """
-    from torchvision.io import ImageReadMode, decode_image, read_file  # imported where needed: it takes a second
-
-    image.load()  # a broken file ends here, with Pillow's message rather than libpng's
-    pixels = decode_image(read_file(str(path)), ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()  # (H, W, C)
+    raw = raw_mode(image)
+    if raw.startswith("I"):
+        pixels = np.array(image).astype(np.uint16)
+        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # with 8 bits Pillow turns it
+            pixels = 65535 - pixels
+    else:
+        order = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[raw[-1]]
+        other = "RGBA" if raw == "LA;16B" else raw[:-1] + order  # of grey and alpha: all four bytes
+        with opened(path, photo=True) as again:
+            again.tile = [
+                tile._replace(args=other if tile.args == raw else (other, *tile.args[1:])) for tile in again.tile
+            ]
+            found = np.array(again)
+        pixels = found.view(">u2").astype(np.uint16) if other == "RGBA" else found + (np.array(image, np.uint16) << 8)
     if (clear := image.info.get("transparency")) is not None:
-        alpha = np.where((pixels == clear).all(axis=2), 0, 65535)
+        alpha = np.where((np.atleast_3d(pixels) == clear).all(axis=2), 0, 65535)
         pixels = np.dstack([pixels, alpha.astype(np.uint16)])
-    return pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
+    return pixels
 
 
 def meaning_of(path, image, is_colour):
@@ -209,62 +213,56 @@ def split_alpha(pixels):
 
 
 @contextmanager
-def opened(path, first_frame=False):
+def opened(path, photo=False):
     """Yield the PIL image in a file, header checked; raise UserError in one line whatever is wrong, then or later.
 
-    first_frame: whether an animation is its first frame, or refused.
+    photo: whether CMYK and the first frame of an animation will do, or are refused.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    if not path.is_file():  # a pipe would be waited for
-        kind = "folder" if path.is_dir() else "device or pipe"
-        raise UserError(f"{path}: found a {kind} where an image file is needed")
+    path = check_regular(path, "an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size is checked here; Pillow's warning would be a second line
             # opened by name, Pillow 13 misreads turned grey TIFFs
             with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-                check_header(path, image, first_frame)
+                if reason := objection(path, image, photo):
+                    raise UserError(f"{path}: {reason}")
                 match_transparency(image)
                 yield image
     except (UserError, PermissionError):
         raise
     except UnidentifiedImageError as error:
-        size = path.stat().st_size
         raise UserError(
-            f"{path}: not an image that can be read ({size} bytes); supply a PNG, BMP, JPEG or TIFF"
+            f"{path}: not an image that can be read, or broken where it begins; supply a PNG, BMP, JPEG or TIFF"
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}; allowed are {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # Pillow and torchvision raise many kinds for damaged files
+    except Exception as error:  # Pillow raises many kinds for damaged files
         wrong = "of a kind that is not supported" if "upported" in str(error) else "broken or cut short"
         raise UserError(f"{path}: the image is {wrong} ({error}); supply a whole copy, or save it as PNG") from error
 
 
-def check_header(path, image, first_frame):
-    """Raise UserError for a PIL image whose header tells that it is not to be decoded."""
+def objection(path, image, photo):
+    """Return why a PIL image is not to be decoded, as its header or its file tells, "" for nothing."""
     width, height = image.size
     if width * height == 0:
-        raise UserError(f"{path}: {width}x{height} holds no pixels; supply a whole copy")
+        return f"{width}x{height} holds no pixels; supply a whole copy"
     if width * height > MAX_PIXELS:
-        raise UserError(f"{path}: {width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first")
+        return f"{width}x{height} is too large; allowed are {MAX_PIXELS:,} pixels; crop it first"
     # looked for, not counted: a small TIFF can name millions. MPO: a telephone's JPEG with a smaller picture behind it
-    still = image.format == "MPO" or (first_frame and image.format in ANIMATIONS)
+    still = image.format == "MPO" or (photo and image.format in ANIMATIONS)
     if not still and getattr(image, "is_animated", False):
-        raise UserError(f"{path}: animated or multi-page (several frames); save the one frame you want as PNG")
-    if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
-        raise UserError(f"{path}: colour mode {image.mode}; convert it to RGB or grey first")
-    if image.mode in ("F", "I"):
-        raise UserError(
-            f"{path}: {image.mode} pixels (32 bits); allowed are 8 or 16 bits per channel; convert it first"
-        )
+        return "animated or multi-page (several frames); save the one frame you want as PNG"
+    if image.mode == "YCbCr" or (image.mode == "CMYK" and not photo):
+        return f"colour mode {image.mode}; convert it to RGB or grey first"
     if image.format == "TIFF" and (found := odd_tiff(image.tag_v2)):
-        raise UserError(f"{path}: {found}; Pillow is not known to read such a TIFF right; save it as PNG")
+        return f"{found}; Pillow is not known to read such a TIFF right; save it as PNG"
+    if is_deep(image) and not DEEP.match(raw_mode(image)):
+        return "16 bits per channel, in an order that is not read; save it as PNG"
     if image.format in ("JPEG", "MPO") and count_scans(path.read_bytes()) > MAX_SCANS:
-        raise UserError(f"{path}: a JPEG of more than {MAX_SCANS} scans; save it as PNG")
-    if image.format == "BMP" and image.info.get("compression") == RLE4:
-        raise UserError(f"{path}: a BMP compressed with RLE4, which Pillow before 13 garbles; save it as PNG")
+        return f"a JPEG of more than {MAX_SCANS} scans; save it as PNG"
+    if image.format == "BMP" and image.info.get("compression") == 2:
+        return "a BMP compressed with RLE4, which Pillow before 13 garbles; save it as PNG"
+    return ""
 
 
 def odd_tiff(tags):
@@ -294,27 +292,26 @@ def count_scans(jpeg):
 
 def match_transparency(image):
     """Scale the transparent grey level of a PNG of 2 or 4 bits to 8, as Pillow does its pixels; changes `image`."""
-    mode, level = image.tile[0][3] if image.format == "PNG" and image.tile else "", image.info.get("transparency")
-    most = {"L;2": 3, "L;4": 15}.get(mode)
+    most, level = {"L;2": 3, "L;4": 15}.get(raw_mode(image)), image.info.get("transparency")
     if most and isinstance(level, int) and level <= most:
         image.info["transparency"] = level * 255 // most
 
 
-def is_16_bit(image):
+def raw_mode(image):
+    """Return Pillow's word for how the pixels lie in the file of an image that is not decoded yet, "" for none."""
+    how = image.tile[0][3] if image.tile else None
+    return how if isinstance(how, str) else str(how[0]) if how else ""
+
+
+def is_deep(image):
     """Return whether the file holds 16 bits per channel, also where Pillow would silently drop the lower eight."""
-    raw_modes = [tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in image.tile if tile[3]]
-    deep = image.format in ("PNG", "TIFF") and any(";16" in str(mode) for mode in raw_modes)
-    return deep or image.mode.startswith("I;16")
+    return image.mode.startswith("I;16") or (image.format in ("PNG", "TIFF") and ";16" in raw_mode(image))
 
 
-def is_grey(image):
-    """Return whether a PIL image of 8 bits or fewer has no colours."""
-    return image.mode in ("1", "L", "LA", "La")
-
-
-def has_alpha(image):
-    """Return whether a PIL image may have transparent pixels."""
-    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+def plain_pixels(image):
+    """Return the pixels of a PIL image of 8 bits or fewer as uint8: (H, W) or (H, W, C), channels as in write_png."""
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    return np.array(image.convert(mode + "A" * image.has_transparency_data))
 
 
 # ---------------------------------------------------------------- writing

@@ -1,23 +1,23 @@
 """Mirrors: fetching the missing images of a set from the places that serve it, and trusting none of them.
 
 A download is kept only when its pixels are those of the set, so that one that was cut off goes on where it stopped.
+The mirrors serve their files at once: an answer that leads elsewhere is not followed.
 """
 
 import tempfile
-import time
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import HTTPRedirectHandler, build_opener
 
 from data.images import read_image
-from support.command_line import UserError
-from support.progress import progress
+from support.command_line import UserError, is_plain_text
+from support.progress import in_background, progress
 
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
-DOWNLOAD_SECONDS = 120  # for one file
+DOWNLOAD_SECONDS = 120  # for one file, from the first byte asked to the last one read
 DOWNLOAD_TRIES = 2
 MAX_DOWNLOAD = 20_000_000  # bytes; the largest image of the catalogue is 1 MB
 
@@ -59,7 +59,7 @@ def download(image_set, missing, say):
             try:
                 names, pixels = decode(image_set, fetch(mirror.base + path))
             except (OSError, HTTPException, UserError) as error:
-                say(f"{mirror.base}{path}: {error}; this mirror is passed over")
+                say(f"{mirror.base}{path}: {in_words(error)}; this mirror is passed over")
                 if isinstance(error, URLError) and not isinstance(error, HTTPError):
                     silent.add(host)
                 break
@@ -83,29 +83,40 @@ def decode(image_set, content):
     return names, pixels
 
 
+def in_words(error):
+    """Return why a download failed, on one line; a server's own words only where a terminal obeys nothing in them."""
+    if isinstance(error, HTTPError):
+        return f"HTTP status {error.code}"
+    text = str(error) or f"no whole answer within {DOWNLOAD_SECONDS} seconds"
+    return f"{text if is_plain_text(text) else ascii(text):.200}"
+
+
 def fetch(address):
     """Return the bytes at an http(s) address, asked DOWNLOAD_TRIES times at most; raise OSError when none come."""
     for attempt in range(1, DOWNLOAD_TRIES + 1):
         try:
-            return fetch_once(address)
+            # however slowly headers, content or what follows it come, no thread waits for them beyond this
+            return in_background(lambda: fetch_once(address))(DOWNLOAD_SECONDS)
         except OSError as error:
             final = isinstance(error, HTTPError) and error.code < 500
             if final or attempt == DOWNLOAD_TRIES:
                 raise
 
 
+class NoRedirects(HTTPRedirectHandler):
+    """Takes an answer that leads elsewhere for the error that it is to us, its content unread."""
+
+    def redirect_request(self, *_):
+        return None
+
+
 def fetch_once(address):
     """Return the bytes at an address; raise OSError where they are too many, too slow or cut short."""
-    deadline = time.monotonic() + DOWNLOAD_SECONDS
-    content = bytearray()
-    with urlopen(address, timeout=DOWNLOAD_TIMEOUT) as response:
+    with build_opener(NoRedirects).open(address, timeout=DOWNLOAD_TIMEOUT) as response:
         length = response.headers.get("Content-Length")
-        while block := response.read1(1 << 16):
-            content += block
-            if len(content) > MAX_DOWNLOAD:
-                raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
-            if time.monotonic() > deadline:
-                raise OSError(f"not whole after {DOWNLOAD_SECONDS} seconds")
+        content = response.read(MAX_DOWNLOAD + 1)
+    if len(content) > MAX_DOWNLOAD:
+        raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
     if length is not None and str(len(content)) != length.strip():
         raise OSError(f"cut short: {len(content)} of {length} bytes")
-    return bytes(content)
+    return content

@@ -7,32 +7,25 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from itertools import chain
-from pathlib import Path
 from types import NoneType
 
 import torch
 
 from models import build_model, model_label
 from support.command_line import UserError, is_plain_text
-from support.files import written_whole
+from support.files import check_regular, written_whole
 
 CHECKPOINT_VERSION = 1
 CHECKPOINT_FIELDS = {
-    "model": str,
-    "options": dict,
-    "scale": int,
-    "channels": int,
-    "weights": dict,
-    "epoch": int,
+    **dict.fromkeys(("model", "val_set"), str),
+    **dict.fromkeys(("scale", "channels", "epoch"), int),
+    **dict.fromkeys(("options", "weights", "recipe", "data", "versions"), dict),
     "val_psnr": float,
-    "val_set": str,
-    "recipe": dict,
-    "data": dict,
-    "versions": dict,
 }
 STAGE_FIELDS = {"label": str, "sha256": str} | {  # of a checkpoint in started_from: those a run began with, in turn
     name: CHECKPOINT_FIELDS[name] for name in ("options", "epoch", "val_psnr", "val_set", "recipe", "data")
 }
+PLAIN = (dict, OrderedDict, list, tuple, str, bool, int, float, NoneType)
 MAX_PICKLE = 10_000_000  # bytes of a checkpoint without its tensors; train.py's largest network has less
 MAX_ITEMS = 3_000_000  # values and characters in it; a pickle can name one list a million times
 MAX_DEPTH = 10
@@ -63,16 +56,15 @@ def load_checkpoint(path):
     Raises UserError in one line for a file that is missing, cut short, a pickle of anything but tensors and plain
     values, of more values than the file's size allows, or not a checkpoint of this project and format version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; train one with python train.py, or see weights/")
+    path = check_regular(path, "a checkpoint", "train one with python train.py, or see weights/")
     try:
-        _check_archive(path)
+        archive = _checked_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle's protocol: it would be a second line
             # first without memory for the tensors: a small file may claim any number of values
-            _check_contents(path, torch.load(path, map_location="meta", weights_only=True))
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            _check_contents(path, torch.load(archive, map_location="meta", weights_only=True))
+            archive.seek(0)
+            checkpoint = torch.load(archive, map_location="cpu", weights_only=True)
     except (UserError, PermissionError):
         raise
     except Exception as error:  # torch raises many kinds for damaged files
@@ -84,35 +76,39 @@ def load_checkpoint(path):
     if checkpoint.get("format_version") != CHECKPOINT_VERSION:
         found = checkpoint.get("format_version")
         raise UserError(f"{path}: checkpoint format {found!s:.100}, allowed is {CHECKPOINT_VERSION}; train it again")
+
+    def require(sound, name):
+        if not sound:
+            raise UserError(f"{path}: the checkpoint's {name} is missing or of the wrong kind; train it again")
+
     stages = checkpoint.get("started_from", [])  # absent: from before a run could start from weights
-    if type(stages) is not list or not all(isinstance(stage, dict) for stage in stages):
-        raise UserError(f"{path}: the checkpoint's started_from is of the wrong kind; train it again")
-    if type(checkpoint.get("run", "")) is not str:  # where its log is; absent from older ones
-        raise UserError(f"{path}: the checkpoint's run is of the wrong kind; train it again")
+    require(type(stages) is list and all(isinstance(stage, dict) for stage in stages), "started_from")
+    require(type(checkpoint.get("run", "")) is str, "run")  # where its log is; absent from older ones
     for document, fields in [(checkpoint, CHECKPOINT_FIELDS), *((stage, STAGE_FIELDS) for stage in stages)]:
         for name, kind in fields.items():
             value = document.get(name)
-            plain = name == "weights" or not any(map(torch.is_tensor, _values(value)))
-            if not (isinstance(value, dict) if kind is dict else type(value) is kind) or not plain:
-                raise UserError(f"{path}: the checkpoint's {name} is missing or of the wrong kind; train it again")
+            require(isinstance(value, dict) if kind is dict else type(value) is kind, name)
+            require(name == "weights" or not any(map(torch.is_tensor, _values(value))), name)
     return checkpoint
 
 
-def _check_archive(path):
-    """Raise an error unless no record of the file grows when it is read, and its pickle names only what GLOBALS has."""
+def _checked_archive(path):
+    """Return a checkpoint's records as a new archive in memory: torch reads what was checked, and in no second way.
+
+    Raises an error unless no record grows when it is read, and the pickle names only what GLOBALS has.
+    """
     with open(path, "rb") as file:
-        if (
-            file.read(4) != b"PK\3\4"
-        ):  # a pointer of Git LFS, say; or something in front, which readers take differently
-            raise UserError(f"{path}: not a checkpoint of this project; allowed are files that train.py wrote")
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        names = {record.filename for record in records}
+        is_archive = file.read(4) == b"PK\3\4"
+    if not is_archive:  # but a pointer of Git LFS, say
+        raise UserError(f"{path}: not a checkpoint of this project; allowed are files that train.py wrote")
+    content = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(content, "w") as copy:
+        records, names = archive.infolist(), archive.namelist()
         pickled = [record for record in records if record.filename.endswith("/data.pkl")]
         if (
-            len(names) != len(records)
+            len({*names}) != len(names)
             or len(pickled) != 1
-            or not all(RECORDS.fullmatch(name) for name in names)
+            or not all(map(RECORDS.fullmatch, names))
             or any(record.compress_type or record.compress_size != record.file_size for record in records)
             or sum(record.file_size for record in records) > path.stat().st_size
             or pickled[0].file_size > MAX_PICKLE
@@ -123,32 +119,30 @@ def _check_archive(path):
                 raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused, nothing in it was run")
             if type(argument) is int and abs(argument) >= 2**63:  # as keys of a dict, thousands may hash alike
                 raise UserError(f"{path}: the checkpoint holds a number of more than 64 bits; refused")
+        for name in names:
+            copy.writestr(name, archive.read(name))
+    content.seek(0)
+    return content
 
 
 def _check_contents(path, checkpoint):
     """Raise UserError unless it is a tree of plain values and tensors, with no more of them than the file can hold."""
-    items, tensor_bytes, size = 0, 0, path.stat().st_size
-    storages, storage_bytes = set(), 0  # one that tensors share counts once
+    items, tensors, size = 0, [], path.stat().st_size
     for value in _values(checkpoint):
         if type(value) is torch.Tensor:
-            tensor_bytes += value.numel() * value.element_size()  # a stride of 0 repeats one value a billion times
-            storage = value.untyped_storage()
-            storage_bytes += storage.nbytes() * (storage._cdata not in storages)
-            storages.add(storage._cdata)
-        elif type(value) is str:
-            items += len(value)
-            if len(value) > MAX_TEXT or not is_plain_text(value):  # a terminal would obey it
-                raise UserError(f"{path}: the checkpoint holds text that is no plain line; refused")
-        elif type(value) is int and abs(value) >= 2**63:
-            raise UserError(f"{path}: the checkpoint holds a number of more than 64 bits; refused")
-        elif type(value) not in (dict, OrderedDict, list, tuple, bool, int, float, NoneType):
+            tensors.append(value)
+        elif type(value) is str and (len(value) > MAX_TEXT or not is_plain_text(value)):  # a terminal would obey it
+            raise UserError(f"{path}: the checkpoint holds text that is no plain line; refused")
+        elif type(value) not in PLAIN or (isinstance(value, dict) and not {*map(type, value)} <= {str, int}):
             raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused")
-        if isinstance(value, dict) and not all(type(key) in (str, int) for key in value):
-            raise UserError(f"{path}: not a checkpoint of tensors and plain values; refused")
-        items += 1
-        # names are stored once, and the network may be its own average
-        if items > min(MAX_ITEMS, 4 * size) or tensor_bytes > 2 * size or storage_bytes > size:
+        items += 1 + (len(value) if type(value) is str else 0)
+        if items > min(MAX_ITEMS, 4 * size):  # names are stored once
             raise UserError(f"{path}: the checkpoint claims more values than the file holds; refused")
+    # a stride of 0 repeats one value a billion times; the network may be its own average, and tensors share a storage
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    if claimed > 2 * size or sum(storages.values()) > size:
+        raise UserError(f"{path}: the checkpoint claims more values than the file holds; refused")
 
 
 def _values(value, depth=MAX_DEPTH):

@@ -10,20 +10,22 @@ has its history in the .csv beside it.
 import csv
 import json
 import math
+import re
 import reprlib
 from pathlib import Path
 
 import numpy as np
 
-from data.catalog import TRAIN_SETS, describe_image, manifest_hash
+from data.catalog import TRAIN_SETS, manifest_hash
 from support.command_line import UserError, describe_os_error, is_plain_text
-from support.files import write_json
+from support.files import check_regular, write_json
 from utils import protocol
 
 SHARED = ("model", "options", "label", "key", "parameters", "scale", "weights", "trained")
 SCORES = ("dataset", "dataset_manifest", "self_ensemble", "protocol", "precision", "tile", "images", "mean")
 SCORES += ("command", "versions", "device", "commit", "clean")
 MAX_SCORE = 1000  # dB: far above any PSNR of 8-bit images
+MARKUP = re.compile(r"[`<|$]|!(?=\[)|(?<=\])[(:[]|\{(?=\{)")  # of Markdown, HTML and the report's placeholders
 
 
 # ---------------------------------------------------------------- writing
@@ -32,11 +34,11 @@ MAX_SCORE = 1000  # dB: far above any PSNR of 8-bit images
 def describe_set(dataset, images, zoom):
     """Return the fields of a document that say what was scored.
 
-    images: {name: pixels}, uint8. zoom: {name: (x, y, size)} of the windows asked for.
+    images: CatalogImages, of catalog.describe_image(). zoom: {name: (x, y, size)} of the windows asked for.
     """
     return {
         "dataset": dataset,
-        "dataset_manifest": manifest_hash([describe_image(name, pixels) for name, pixels in images.items()]),
+        "dataset_manifest": manifest_hash(images),
         "zoom": {name: list(window) for name, window in zoom.items()} or None,
     }
 
@@ -165,19 +167,19 @@ def read_log(path, trained):
     A spreadsheet may have been at it.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(check_regular(path), encoding="utf-8", newline="") as file:
             rows = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
         rows = [row | {"epoch": int(row["epoch"]), "val_psnr": row["val_psnr"]} for row in rows]
         scored = {row["epoch"]: row["val_psnr"] for row in rows}
         return rows if scored.get(trained["epoch"]) == trained["val_psnr"] else []
-    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, csv.Error):
+    except (UserError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, csv.Error):
         return []
 
 
 # ---------------------------------------------------------------- reading
 
 KINDS = {  # what a value must be, in words: whether it is
-    "a text": lambda value: isinstance(value, str) and is_plain_text(value),
+    "a text": lambda value: isinstance(value, str),
     "a whole number": lambda value: type(value) is int,
     "a number": lambda value: type(value) in (int, float) and abs(value) <= MAX_SCORE,
     "a number or null": lambda value: value is None or KINDS["a number"](value),
@@ -217,9 +219,9 @@ def read_results(folder):
 
 def read_result_file(path):
     """Return the documents in one .json file: one, or in one of weights/ as many as it has scores."""
-    path = Path(path)
+    path = check_regular(path, "a result of test.py")
     try:
-        content = json.loads(path.read_bytes())
+        content = inert(path, json.loads(path.read_bytes()))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}); name a file that test.py wrote in report/results") from error
     check(path, "the file", content, "an object")
@@ -240,6 +242,20 @@ def read_result_file(path):
             document |= {"label": f"{document['label']}+", "key": f"{document['key']}_ensemble"}
         documents.append(with_infinities(document))
     return documents
+
+
+def inert(path, value):
+    """Return a JSON value in whose texts nothing is markup: what is takes its full width, as Chinese text has it.
+
+    Terminals, the report's Markdown and its HTML show them as they are. Raises UserError for what is no plain line.
+    """
+    if isinstance(value, dict):
+        return {inert(path, key): inert(path, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [inert(path, item) for item in value]
+    if isinstance(value, str) and not is_plain_text(value):
+        raise UserError(f"{path} is not a result of test.py: it holds {value!a:.100}, which is no plain line")
+    return MARKUP.sub(lambda found: chr(ord(found[0]) + 0xFEE0), value) if isinstance(value, str) else value
 
 
 def check(path, place, value, kind):

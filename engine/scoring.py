@@ -4,6 +4,7 @@ What train.py validates by is score_pair(), the same function that makes the num
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -189,11 +190,28 @@ def make_distinct(networks):
 # ---------------------------------------------------------------- test images
 
 
+class Files(Mapping):
+    """{image name: pixels} of files, each read when it is asked for: a folder may be larger than the memory."""
+
+    def __init__(self, paths):
+        self.paths = dict(zip(distinct_names(paths), paths, strict=True))
+
+    def __getitem__(self, name):
+        return read_image(self.paths[name])
+
+    def __iter__(self):
+        return iter(self.paths)
+
+    def __len__(self):
+        return len(self.paths)
+
+
 def load_test_images(dataset, data_dir, source):
     """Return (name, {image name: pixels}) of a test set, pixels uint8 (H, W) or (H, W, 3).
 
-    dataset: a name of TEST_SETS, looked for in data_dir, source and the mirrors; or a folder of HR images.
-    Raises UserError for an unknown name, and for an image that cannot be read or is missing.
+    dataset: a name of TEST_SETS, looked for in data_dir, source and the mirrors; or a folder of HR images, whose
+    pixels are read when they are asked for.
+    Raises UserError for an unknown name, and then or later for an image that cannot be read or is missing.
     """
     if dataset in TEST_SETS:
         return dataset, load_images(TEST_SETS[dataset], data_dir, source)
@@ -211,7 +229,7 @@ def load_test_images(dataset, data_dir, source):
     paths = own_images(folder)
     if not paths:
         raise UserError(f"{folder}: found no images; supply PNG, BMP, JPEG or TIFF files")
-    return folder.resolve().name, dict(zip(distinct_names(paths), map(read_image, paths), strict=True))
+    return folder.resolve().name, Files(paths)
 
 
 def distinct_names(paths):
@@ -222,9 +240,11 @@ def distinct_names(paths):
 
 
 def check_sizes(images, scale):
-    """Raise UserError unless each image is large enough for SSIM, once cropped and shaved as the protocol says."""
-    for name, pixels in images.items():
-        height, width = pixels.shape[:2]
+    """Raise UserError unless each image is large enough for SSIM, once cropped and shaved as the protocol says.
+
+    images: CatalogImages, of catalog.describe_image().
+    """
+    for name, width, height, _ in images:
         if min(height, width) // scale * scale - 2 * scale < SSIM_WINDOW:
             needed = -(-(SSIM_WINDOW + 2 * scale) // scale) * scale
             raise UserError(

@@ -12,6 +12,10 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.signals import die_quietly
+
+    die_quietly()
 
 from report import analysis, content, opinions, sentences
 from report.comparisons import FIGURE_KINDS

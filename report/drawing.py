@@ -92,7 +92,7 @@ def figure_file(path, width, height, layout=None, pdf=False):
     pdf: whether a PDF with vector lines and text is written beside it.
     """
     further = load_fonts()
-    with plt.style.context(STYLE):
+    with plt.style.context(["default", STYLE]):
         plt.rcParams["font.family"] = [*plt.rcParams["font.family"], *further]
         figure = plt.figure(figsize=(width, height), layout=layout)
         try:

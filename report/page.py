@@ -17,7 +17,7 @@ from PIL import Image
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
 from support.command_line import UserError
-from support.files import written_whole
+from support.files import check_regular, written_whole
 
 HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px
@@ -169,11 +169,9 @@ def join_lines(text):
 def opened(path):
     """Return (RGB or RGBA image, its dots per inch or None) of a file; raises UserError for one that cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(check_regular(path, "an image")) as image:
             dpi = image.info.get("dpi", (None,))[0]
             return image.convert("RGBA" if image.has_transparency_data else "RGB"), dpi
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image, but the report shows it; draw it, or leave it out") from None
     except OSError as error:
         raise UserError(f"{path}: not an image that can be read ({error}); supply PNG, JPEG or WebP") from error
 

@@ -2,15 +2,14 @@
 
 import argparse
 import os
-import signal
 import sys
 import unicodedata
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import torch
 
-from support.signals import Interrupted, handling_signals, insisting_on_interruptions, interrupt
+from support.signals import Interrupted, handling_signals, ignore, insisting_on_interruptions, interrupt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,35 +62,81 @@ def run_script(main, *, silent=False):
     """Call main() as a script, and end the process as its errors ask.
 
     silent: what main() prints goes nowhere, its errors to stderr all the same.
-    A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143.
-    Once main() has ended, the process is about to: Ctrl-C and SIGTERM are ignored from then on.
+    A UserError or a failing file system ends in one line on stderr and exit status 2, Ctrl-C in 130, SIGTERM in 143,
+    a closed terminal's SIGHUP in 129. Output that cannot be written ends nothing. Signals are not heard any more when
+    the process is about to end; where it goes on, as after a notebook's %run, they go where they went before.
     """
-    # figures are drawn into files, whatever the user's notebooks and matplotlibrc ask for: they could end a run
-    os.environ |= {"MPLBACKEND": "Agg", "MATPLOTLIBRC": os.devnull}
-    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
-        if hasattr(stream, "reconfigure"):
+    with handling_signals(ignore, for_good=sys._getframe(1).f_back is None), lasting_streams() as nowhere:
+        try:  # around the handlers: a signal may come while they are put in place or taken away
+            with (
+                handling_signals(interrupt),
+                insisting_on_interruptions(),
+                redirect_stdout(nowhere if silent else sys.stdout),
+            ):
+                main()
+        except UserError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(describe_os_error(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error).partition("\n")[0]
+            fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
+        except KeyboardInterrupt:
+            fail("interrupted", status=130)
+        except Interrupted as error:
+            fail(str(error), status=128 + error.number)
+
+
+class LastingStream:
+    """A text stream that goes on in silence, as `nowhere`, once nobody reads it or no disk takes it. lost: why."""
+
+    def __init__(self, stream, nowhere):
+        self.stream, self.nowhere, self.lost = stream or nowhere, nowhere, None
+        if hasattr(stream, "reconfigure"):  # a file name may hold what the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")
-    try:  # around the handlers: a signal may come while they are put in place or taken away
-        with (
-            handling_signals(interrupt, afterwards=signal.SIG_IGN),
-            insisting_on_interruptions(),
-            open(os.devnull, "w") as nowhere,
-            redirect_stdout(nowhere if silent else sys.stdout),
-        ):
-            main()
-    except UserError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(describe_os_error(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        said = str(error).partition("\n")[0]
-        fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
-    except KeyboardInterrupt:
-        fail("interrupted", status=130)
-    except Interrupted as error:
-        fail(str(error), status=128 + error.number)
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        return self.attempt(self.stream.write, text)
+
+    def flush(self):
+        self.attempt(self.stream.flush)
+
+    def attempt(self, function, *arguments):
+        """Call a method of the stream; after the first failure what is written, and was before, goes nowhere."""
+        try:
+            return function(*arguments)
+        except OSError as error:
+            if not self.lost and self is not sys.stderr:
+                script, reason = Path(sys.argv[0]).name, describe_os_error(error)
+                print(f"{script}: error: stdout: {reason}; the script goes on without it", file=sys.stderr)
+            self.lost = self.lost or error
+            with suppress(OSError):
+                os.dup2(self.nowhere.fileno(), self.stream.fileno())
+
+
+@contextmanager
+def lasting_streams():
+    """Let nothing end while a context lasts because its stdout or stderr cannot be written, or is not there.
+
+    After stdout was lost the exit status is 2, but for a pipe that its reader has closed: head has seen enough.
+    """
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout, sys.stderr = (LastingStream(stream, nowhere) for stream in before)
+        out, err = sys.stdout, sys.stderr
+        try:
+            yield nowhere
+        finally:
+            out.flush()
+            err.flush()
+            sys.stdout, sys.stderr = before
+    if out.lost and not isinstance(out.lost, BrokenPipeError):
+        sys.exit(2)
 
 
 @contextmanager

@@ -167,6 +167,23 @@ def held_by_one(folder):
             os.close(handle)
 
 
+def check_regular(path, what="a file", hint=""):
+    """Return `path` as a Path, or raise UserError unless it is a file with bytes in it.
+
+    A pipe would be waited for, a device may never end, and what the system makes up, as in /proc, has no size.
+    what: in words, what is needed. hint: how to come by it.
+    """
+    path = Path(path)
+    found = "folder" if path.is_dir() else "device or pipe"
+    if not path.exists():
+        raise UserError(f"{path}: no such file" + f"; {hint}" * bool(hint))
+    if not path.is_file():
+        raise UserError(f"{path}: found a {found} where {what} is needed")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: found 0 bytes where {what} is needed")
+    return path
+
+
 def sha256_of_file(path, start=0):
     """Return the SHA-256 of a file's bytes from `start` on, as hexadecimal digits."""
     with open(path, "rb") as file:

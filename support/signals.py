@@ -1,13 +1,15 @@
-"""Ctrl-C and SIGTERM: held until a safe moment, or turned into one exception."""
+"""Ctrl-C, SIGTERM and SIGHUP: held until a safe moment, or turned into one exception."""
 
 import signal
 import sys
 import threading
 from contextlib import contextmanager
 
+NUMBERS = [signal.SIGINT, signal.SIGTERM, *[getattr(signal, name) for name in dir(signal) if name == "SIGHUP"]]
+
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM came: a script ends with the exit status that shells give it, 130 or 143."""
+    """Ctrl-C, SIGTERM or SIGHUP came: a script ends with the exit status that shells give it, 130, 143 or 129."""
 
     def __init__(self, number, message=""):
         super().__init__(message or f"interrupted by {signal.Signals(number).name}")
@@ -19,15 +21,37 @@ def interrupt(number, frame):
     raise Interrupted(number)
 
 
+def ignore(number, frame):
+    """Do nothing: a signal handler for what comes too late."""
+
+
+def die_quietly():
+    """Have Ctrl-C end the process at once, without a traceback, until run_script() does: what a script does first."""
+    if hears_signals() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def hears_signals():
+    """Return whether this is the main thread, the only one that may say what signals do."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
-def handling_signals(handler, afterwards=None):
-    """Send Ctrl-C and SIGTERM to `handler` while a context lasts, then to `afterwards`, else where they went before."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+def handling_signals(handler, for_good=False):
+    """Send Ctrl-C, SIGTERM and SIGHUP to `handler` while a context lasts, then where they went before it.
+
+    A SIGHUP that nohup has ignored stays ignored; outside the main thread nothing changes. for_good: nor does it after.
+    """
+    before = {number: signal.getsignal(number) for number in NUMBERS if hears_signals()}
+    heard = [number for number, to in before.items() if number in NUMBERS[:2] or to != signal.SIG_IGN]
     try:
+        for number in heard:
+            signal.signal(number, handler)
         yield
     finally:
-        for number, previous in before.items():
-            signal.signal(number, afterwards or previous)
+        for number in [] if for_good else heard:
+            was_quiet = number == signal.SIGINT and before[number] == signal.SIG_DFL  # by die_quietly()
+            signal.signal(number, signal.default_int_handler if was_quiet else before[number])
 
 
 @contextmanager
@@ -52,7 +76,7 @@ def insisting_on_interruptions():
 
 @contextmanager
 def undisturbed():
-    """Keep Ctrl-C and SIGTERM waiting while a context, or the function it decorates, lasts; the first one comes then.
+    """Keep signals waiting while a context, or the function it decorates, lasts; the first one comes then.
 
     For calls into libraries that cannot bear an exception in what they call back.
     """

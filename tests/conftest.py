@@ -3,7 +3,6 @@
 import importlib
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,15 +31,6 @@ def datasets():
     if os.environ.get("SR_REQUIRE_DATA"):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before():
-    """Ctrl-C and SIGTERM end the tests themselves: run_script() leaves them ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

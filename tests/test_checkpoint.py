@@ -16,6 +16,7 @@ from engine.checkpoint import (
     save_checkpoint,
 )
 from models import MODELS, build_model
+from support.command_line import UserError
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +71,30 @@ def test_checkpoint_without_a_field_or_with_one_of_another_kind_is_refused(tmp_p
 
 
 def test_missing_checkpoint_folder_and_text_are_refused_with_no_warning(tmp_path, recwarn):
-    assert "no such checkpoint" in refusal(load_checkpoint, tmp_path / "x.pth")
-    assert "no such checkpoint" in refusal(load_checkpoint, tmp_path)
+    assert "no such file" in refusal(load_checkpoint, tmp_path / "x.pth")
+    assert "found a folder where a checkpoint is needed" in refusal(load_checkpoint, tmp_path)
     (tmp_path / "x.pth").write_text("these are no weights\n" * 20)
     assert str(tmp_path / "x.pth") in refusal(load_checkpoint, tmp_path / "x.pth")
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/proc/self/environ", "fifo"])
+def test_device_pipe_and_what_the_system_makes_up_is_no_checkpoint(tmp_path, target):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "x.pth").symlink_to(target)
+    assert "where a checkpoint is needed" in refusal(load_checkpoint, tmp_path / "x.pth")
+
+
+def test_file_that_can_be_read_in_two_ways_is_read_as_it_was_checked(tmp_path, checkpoint):
+    """Of two archives in one file Python reads the last; a zip64 record may lead another reader to the first."""
+    save_checkpoint(tmp_path / "bad.pth", checkpoint | {"recipe": {"another": 1}})
+    save_checkpoint(tmp_path / "good.pth", checkpoint)
+    bad, good = ((tmp_path / name).read_bytes() for name in ("bad.pth", "good.pth"))
+    locator = bad[bad.rindex(b"PK\6\7") :]
+    for content in (bad + good, bad + good[: good.rindex(b"PK\6\7")] + locator[:20] + good[-22:]):
+        (tmp_path / "x.pth").write_bytes(content)
+        with suppress(UserError):
+            assert load_checkpoint(tmp_path / "x.pth")["recipe"] == checkpoint["recipe"]
 
 
 class Trap:

@@ -63,3 +63,39 @@ def test_text_that_the_terminal_cannot_show_is_escaped_and_ends_nothing():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.split() == [rb"\u7167\u7247", b"x4"]
+
+
+TALK = """
+import sys
+from pathlib import Path
+from support.command_line import UserError, run_script
+
+def main():
+    for number in range(20_000):
+        print("line", number, flush=number % 5000 == 0)
+    Path("done").write_text("whole")
+    if len(sys.argv) > 1:
+        raise UserError("none found")
+
+run_script(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "lines", "failing"),
+    [
+        ("| head -1", 0, ["-c: error: stdout: Broken pipe; the script goes on without it"], False),
+        ("> /dev/full", 2, ["-c: error: stdout: No space left on device; the script goes on without it"], False),
+        ("> /dev/full", 2, ["-c: error: stdout: No space left on device; the script goes on without it"], True),
+        (">&- 2>&-", 0, [], False),
+        ("> /dev/full 2> /dev/full", 2, [], True),
+    ],
+)
+def test_output_that_cannot_be_written_ends_no_script(tmp_path, redirection, status, lines, failing):
+    command = f"{sys.executable} -c '{TALK}' {'x' * failing} {redirection}; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    told = "2>" not in redirection
+    assert done.stderr.splitlines() == lines + ["-c: error: none found"] * (failing and told)
+    assert done.returncode == status
+    assert (tmp_path / "done").read_text() == "whole"

@@ -1,5 +1,6 @@
 """The curves of a run: that they fit a page and show its numbers."""
 
+import matplotlib
 import numpy as np
 import pytest
 from helpers import assert_fits_a_page
@@ -25,6 +26,16 @@ def test_curve_fits_a_page_and_marks_bicubic_and_the_best_epoch(tmp_path, drawn,
     assert all(float(tick).is_integer() for axes in (loss, psnr) for tick in axes.get_xticks())
     assert psnr.get_ylim()[0] < 28.42
     assert loss.get_yscale() == ("log" if epochs > 1 else "linear")
+
+
+def test_figure_is_the_same_whatever_the_users_settings_of_matplotlib(tmp_path):
+    """As of a matplotlibrc in the current folder, which none in the environment overrides."""
+    history = [{"epoch": 1, "loss": 0.01, "val_psnr": 29.0}]
+    draw_curve(tmp_path / "plain.png", history, 28.42, "held-out")
+    theirs = {"text.usetex": True, "font.size": 30, "axes.facecolor": "black", "savefig.bbox": "tight"}
+    with matplotlib.rc_context(theirs):
+        draw_curve(tmp_path / "theirs.png", history, 28.42, "held-out")
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
 def test_a_run_that_began_with_trained_weights_is_not_drawn_as_a_flat_line(tmp_path, drawn):

@@ -175,7 +175,7 @@ def test_missing_package_is_named_with_the_file_that_lists_it(script, workplace,
     [
         (["--output", "net.pt"], ["net.pt", ".onnx", ".safetensors"]),
         (["--output", "a.png.onnx/"], ["is a folder"]),
-        (["--weights", "none.pth"], ["none.pth", "no such checkpoint"]),
+        (["--weights", "none.pth"], ["none.pth", "no such file"]),
         (["--weights", "broken.pth"], ["broken.pth"]),
     ],
 )

@@ -17,7 +17,7 @@ import torch
 from fuzzing import FUZZ, bomb, check_mixture, little_memory, mutated_image, no_hang, outcome, saved
 from helpers import png_chunk, png_claiming, refusal
 from PIL import Image, ImageCms, ImageOps
-from skimage import data
+from skimage import color, data
 from torchvision.io import ImageReadMode, decode_image
 
 from data.images import count_scans, list_images, own_images, png_writer, read_image, read_photo, split_alpha, write_png
@@ -90,11 +90,10 @@ UNREADABLE = {  # what is wrong: (the file's bytes, a word that the message must
     "TIFF cut short": (saved(RGB, "TIFF", compression="tiff_lzw")[:-300], ""),
     "PNG of 50,000 x 50,000": (png_claiming(50_000, 50_000), "100,000,000 pixels"),
     "PNG of 10,001 x 10,000": (png_claiming(10_001, 10_000), "100,000,000 pixels"),
-    "CMYK": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
     "TIFF of two pages": (saved(RGB, "TIFF", save_all=True, append_images=[RGB]), "several frames"),
-    "32-bit integer TIFF": (saved(Image.new("I", (20, 24)), "TIFF"), "32 bits"),
-    "32-bit float TIFF": (saved(Image.new("F", (20, 24)), "TIFF"), "32 bits"),
-    "16-bit RGB TIFF": (tiff(DEEP), "16 bits"),
+    "32-bit integer TIFF": (saved(Image.new("I", (20, 24)), "TIFF"), "[32] bits"),
+    "32-bit float TIFF": (saved(Image.new("F", (20, 24)), "TIFF"), "[32] bits"),
+    "TIFF in CIELAB": (saved(RGB.convert("LAB"), "TIFF"), "photometric kind 8"),
 }
 
 
@@ -212,6 +211,7 @@ def test_missing_image_and_folder_are_refused(reader, tmp_path):
         pytest.param(palette_image(), {"transparency": int(INDICES[3, 4])}, "transparent", id="palette"),
         pytest.param(RGB, {"transparency": tuple(PIXELS[3, 4].tolist())}, "transparent", id="RGB with a clear colour"),
         pytest.param(Image.fromarray(DEEP[..., 0]), {}, "16 bits", id="16-bit grey"),
+        pytest.param(RGB.convert("CMYK"), {"format": "JPEG"}, "CMYK", id="CMYK"),
     ],
 )
 def test_read_image_refuses_pixels_that_have_no_agreed_psnr(tmp_path, image, options, word):
@@ -280,6 +280,59 @@ def test_16_bit_photo_survives_reading_and_writing_bit_for_bit(tmp_path, channel
 def test_16_bit_grey_tiff_is_read_whole(tmp_path):
     (tmp_path / "x.tif").write_bytes(tiff(DEEP[..., 0]))
     np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, DEEP[..., 0])
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "zlib", "tile": (16, 16)}])
+def test_16_bit_colour_tiff_is_read_whole(tmp_path, channels, byteorder, options):
+    pixels = np.dstack([DEEP, DEEP[::-1, :, :1]])[..., :channels]
+    alpha = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", byteorder=byteorder, **alpha, **options)
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").pixels, pixels)
+    assert "16 bits" in refusal(read_image, tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_interlaced_16_bit_png_is_read_whole(tmp_path, channels):
+    """Against torchvision's reader; each of Adam7's passes is an image of its own."""
+    pixels = np.dstack([DEEP, DEEP[::-1, :, :1]])[..., :channels]
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    parts = [pixels[top::down, left::right] for top, left, down, right in passes]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for part in parts for row in part)
+    header = struct.pack(">IIBBBBB", 20, 24, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.png").pixels, pixels.squeeze())
+
+
+def test_cmyk_becomes_rgb_and_that_is_said(tmp_path):
+    """Without a profile as screens show it; the JPEG is nearly without loss."""
+    cmyk = np.dstack([255 - PIXELS, PIXELS[..., :1] // 4])
+    expected = PIXELS.astype(float) * (255 - cmyk[..., 3:]) / 255
+    for name, options in {"x.tif": {}, "x.jpg": {"quality": 100, "subsampling": 0}}.items():
+        Image.fromarray(cmyk, "CMYK").save(tmp_path / name, **options)
+        photo = read_photo(tmp_path / name)
+        assert photo.note == "converted from CMYK by the plain formula" and photo.meaning == {}
+        assert np.abs(photo.pixels - expected).max() <= 3 + 3 * (name == "x.jpg")
+
+
+def profile_of_black_ink():
+    """A colour profile of CMYK by which K alone counts: L* is 100 without it and 0 with all of it."""
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + struct.pack(">9i", *(65536 * (n % 4 == 0) for n in range(9)))
+    table += bytes(range(256)) * 4 + bytes((255, 128, 128, 0, 128, 128)) * 8 + bytes(range(256)) * 3
+    header = struct.pack(">I4xI4s4s4s12x4s", 144 + len(table), 0x2400000, b"prtr", b"CMYK", b"Lab ", b"acsp")
+    header += bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
+    return header + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def test_cmyk_is_converted_by_its_profile(tmp_path):
+    cmyk = np.dstack([PIXELS, PIXELS[..., :1]])
+    Image.fromarray(cmyk, "CMYK").save(tmp_path / "x.tif", icc_profile=profile_of_black_ink())
+    photo = read_photo(tmp_path / "x.tif")
+    lab = np.dstack([100 - cmyk[..., 3] / 2.55, 0 * cmyk[..., :2]])
+    assert (photo.note, photo.meaning) == ("converted from CMYK by its profile", {})
+    assert np.abs(photo.pixels - color.lab2rgb(lab) * 255).max() <= 3
 
 
 @pytest.mark.parametrize("pixels", [PIXELS[..., 0], DEEP[..., 0]], ids=["8 bits", "16 bits"])

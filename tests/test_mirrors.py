@@ -4,6 +4,7 @@ import io
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -134,6 +135,68 @@ def test_mirror_with_a_bad_file_is_named_and_passed_over_and_the_next_one_used(p
     assert str(place.temporary) not in complaints[0]
     assert names_in(place.home) == ["a.png", "b.png", "c.png"]
     assert names_in(place.temporary) == []
+
+
+def dripping(start, piece):
+    """An answer that never ends: a piece every 0.05 s, as a socket's timeout of 0.2 s allows."""
+
+    def answer(handler):
+        handler.wfile.write(start)
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(piece)
+                time.sleep(0.05)
+
+    return answer
+
+
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(GOOD), GOOD)
+ENDLESS = {
+    "headers": dripping(b"HTTP/1.1 200 OK\r\n", b"a"),
+    "a beginning": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "content": dripping(b"HTTP/1.1 200 OK\r\n\r\n" + GOOD, b"a"),
+    "trailers": dripping(CHUNKS + b"0\r\n", b"a: b\r\n"),
+}
+
+
+@pytest.mark.parametrize("answer", ENDLESS.values(), ids=ENDLESS)
+def test_whole_exchange_has_one_deadline(place, server, answer, monkeypatch):
+    monkeypatch.setattr(mirrors, "DOWNLOAD_SECONDS", 0.5)
+    first, second = server.mirror("first", PIXELS), server.mirror("second", PIXELS)
+    server.answers["/first/b.png"] = answer
+    start = time.monotonic()
+    check_found(place.load(first, second))
+    assert time.monotonic() - start < 5
+    (line,) = [line for line in place.said if "passed over" in line]
+    assert line == f"{first.base}b.png: no whole answer within 0.5 seconds; this mirror is passed over"
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("target", ["/second/b.png", "file:///etc/hostname", "http://127.0.0.1:1/"])
+def test_answer_that_leads_elsewhere_is_not_followed_nor_its_content_read(place, server, code, target):
+    first, second = server.mirror("first", PIXELS), server.mirror("second", PIXELS)
+    start = f"HTTP/1.1 {code} \x1b[2J\r\nLocation: {target}\r\n\r\n".encode()
+
+    def answer(handler):
+        handler.wfile.write(start)
+        with suppress(OSError):
+            for _ in range(200):
+                handler.wfile.write(bytes(1 << 20))
+
+    server.answers["/first/b.png"] = answer
+    with little_memory():
+        check_found(place.load(first, second))
+    assert server.asked.count("/second/b.png") == 1
+    (line,) = [line for line in place.said if "passed over" in line]
+    assert line == f"{first.base}b.png: HTTP status {code}; this mirror is passed over"
+
+
+@pytest.mark.parametrize("start", [b"\x1b[2J\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: \x1b[2J\r\n\r\n"])
+def test_servers_words_are_printed_so_that_no_terminal_obeys_them(place, server, start):
+    first, second = server.mirror("first", PIXELS), server.mirror("second", PIXELS)
+    server.answers["/first/b.png"] = lambda handler: handler.wfile.write(start + GOOD)
+    check_found(place.load(first, second))
+    assert all(line.isprintable() for line in place.said)
 
 
 @pytest.mark.parametrize("failure", ["server error", "cut short", "no answer", "hangs"])

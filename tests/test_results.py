@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import re
+import unicodedata
 
 import pytest
 from helpers import read_json, refusal
@@ -63,7 +66,9 @@ def test_equal_images_are_null_in_a_file_since_json_has_no_infinity_and_infinite
     ("change", "words"),
     [
         ([], ["the file is []", "an object"]),
-        ({"label": "a\nb"}, ["label is 'a\\nb'", "a text"]),
+        ({"label": "a\nb"}, ["it holds 'a\\nb'", "no plain line"]),
+        ({"command": "\x1b[2J"}, ["it holds '\\x1b[2J'", "no plain line"]),
+        ({"options": {"a": [{"\u202e": 1}]}}, ["it holds '\\u202e'", "no plain line"]),
         ({"key": None}, ["key is None"]),
         ({"scale": "4"}, ["scale is '4'", "a whole number"]),
         ({"images": []}, ["images is []"]),
@@ -89,6 +94,32 @@ def test_file_that_is_no_result_is_refused_and_names_field_and_value(tmp_path, c
 def test_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("[" * 100_000)
     assert "a.json is not JSON" in refusal(read_results, tmp_path)
+
+
+def test_nothing_in_a_result_is_markup_and_ordinary_text_stays(tmp_path):
+    private = "![](/home/me/private.png) [x]: /y [x][y] <img src=x> `a` | $b$ {{ figure z }}"
+    plain = {
+        "label": "VDSR [runs-best]",
+        "device": "cpu: AMD EPYC (R), 2 threads",
+        "command": "python test.py --tile 9",
+    }
+    (tmp_path / "a.json").write_text(json.dumps(DOCUMENT | plain | {"versions": {private: [private]}}))
+    (document,) = read_results(tmp_path)
+    assert {name: document[name] for name in plain} == plain
+    ((name, (text,)),) = document["versions"].items()
+    assert name == text and not re.search(r"[`<|$]|!\[|\]\(|\]\[|\]:|\{\{", text)
+    assert unicodedata.normalize("NFKC", text) == private
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/proc/self/environ", "fifo", "/"])
+@pytest.mark.parametrize("name", ["a.json", "log.csv"])
+def test_device_pipe_and_what_the_system_makes_up_is_no_result(tmp_path, target, name):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / name).symlink_to(target)
+    if name == "log.csv":
+        assert read_log(tmp_path / name, {"epoch": 1, "val_psnr": 2.0}) == []
+    else:
+        assert "where a result of test.py is needed" in refusal(read_results, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_weights_that_do_not_fit_are_refused(script, workplace, finished, tiny, 
         (lambda c: {"weights": {n: v * torch.nan for n, v in c["weights"].items()}}, ["start.pth", "finite"]),
         (lambda c: {"started_from": 5}, ["start.pth", "started_from"]),
         (lambda c: {"started_from": [{"label": "VDSR x4"}]}, ["start.pth", "sha256"]),
-        (None, ["start.pth", "no such checkpoint"]),
+        (None, ["start.pth", "no such file"]),
     ],
     ids=["bicubic", "not numbers", "no list", "incomplete", "missing"],
 )

@@ -4,6 +4,7 @@ import gc
 import io
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def at_moment(moment, action):
 @pytest.mark.parametrize("status", [0, 2])
 @pytest.mark.parametrize(("number", "interrupted"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, interrupted, status):
-    """At each moment in turn: it is heard while the handlers are in place, as they are put there and taken away too."""
+    """At every third moment: it is heard while the handlers are in place, as they are put there and taken away too."""
 
     def main():
         if status:
@@ -82,9 +83,88 @@ def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, in
         assert errors.getvalue().count("\n") == (code > 0)
         return code
 
-    endings = [ending(moment) for moment in range(1000)]
+    endings = [ending(moment) for moment in range(0, 3600, 3)]
     assert [code for code, _ in itertools.groupby(endings)] == [status, interrupted, status]
     assert endings.count(interrupted) > 100
+
+
+SCRIPT = """
+import os, signal, sys
+from support.command_line import run_script
+
+def main():
+    print("begun", flush=True)
+    signal.raise_signal(getattr(signal, sys.argv[1]))
+    print("goes on")
+
+if __name__ == "__main__":
+    run_script(main)
+"""
+AROUND = """
+import runpy, signal, sys, threading
+sys.path.insert(0, {root!r})
+
+def run():
+    before = [signal.getsignal(number) for number in signal.valid_signals()], sys.stdout, sys.stderr
+    try:
+        runpy.run_path(sys.argv[2], run_name="__main__")
+    except SystemExit as stop:
+        print("status", stop.code)
+    assert before == ([signal.getsignal(number) for number in signal.valid_signals()], sys.stdout, sys.stderr)
+
+{call}
+"""
+
+
+def run_around(tmp_path, call, *arguments):
+    """Run a script from within another program: what it printed, stdout and stderr."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    code = AROUND.format(root=str(ROOT), call=call)
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_script_run_by_another_program_leaves_signals_and_streams_as_it_found_them(tmp_path):
+    """As a notebook's %run does."""
+    call = "\nfor sys.argv[1] in ('SIGINT', 'SIGTERM', 'SIGHUP'): run()"
+    out, errors = run_around(tmp_path, call, "", tmp_path / "script.py")
+    assert out == ["begun", "status 130", "begun", "status 143", "begun", "status 129"]
+    assert errors == [f"script.py: error: interrupted by {name}" for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+
+
+def test_script_runs_outside_the_main_thread_and_leaves_signals_alone(tmp_path):
+    code = "signal.signal(signal.SIGUSR1, lambda *_: print('heard by the program')); thread = threading.Thread("
+    code += "target=run); thread.start(); thread.join()"
+    out, errors = run_around(tmp_path, code, "SIGUSR1", tmp_path / "script.py")
+    assert sorted(out) == ["begun", "goes on", "heard by the program"] and not errors
+
+
+@pytest.mark.parametrize("script", ["train.py", "test.py", "prepare.py", "export.py", "report/build.py"])
+def test_first_thing_a_script_does_is_to_let_ctrl_c_end_it_without_a_traceback(script):
+    """Before all imports of what takes seconds."""
+    content = (ROOT / script).read_text(encoding="utf-8")
+    before, _, after = content.partition('if __name__ == "__main__":')
+    assert after.partition("\n")[2].startswith("    from support.signals import die_quietly\n\n    die_quietly()\n")
+    assert not re.search("^(from|import) (?!datetime|sys|tomllib|dataclasses|functools|pathlib)", before, re.MULTILINE)
+
+
+@pytest.mark.parametrize("handler", ["signal.default_int_handler", "signal.SIG_IGN"])
+def test_ctrl_c_while_a_script_imports_ends_it_silently_unless_it_is_ignored(handler):
+    code = f"import signal; signal.signal(signal.SIGINT, {handler})\nfrom support.signals import die_quietly\n"
+    code += "die_quietly(); signal.raise_signal(signal.SIGINT); print('goes on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    ignored = handler == "signal.SIG_IGN"
+    expected = (0, "goes on\n") if ignored else (-signal.SIGINT, "")
+    assert (done.returncode, done.stdout, done.stderr) == (*expected, "")
+
+
+def test_script_that_nohup_started_goes_on_when_the_terminal_is_closed(tmp_path):
+    (tmp_path / "script.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})" + SCRIPT)
+    command = ["nohup", sys.executable, tmp_path / "script.py", "SIGHUP"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, "begun\ngoes on\n")
 
 
 def test_second_interruption_while_the_process_ends_is_not_heard():

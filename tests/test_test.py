@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from hashlib import sha256
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -31,6 +32,7 @@ from PIL import Image
 
 import test
 from data.catalog import TRAIN_SETS
+from data.images import read_image
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.results import read_results
 from models import build_model, count_parameters, model_options
@@ -281,7 +283,7 @@ def test_weights_may_be_named_by_a_pattern_that_no_shell_has_expanded(script, wo
     patterns, names = (clean_run(script, *common, *given).out for given in (["w/*.pth"], paths))
     assert [row[:4] for row in table(patterns)] == [row[:4] for row in table(names)]
     arguments = ["--dataset", "shots", "--weights", "w/x*.pth", "--out", "out2"]
-    assert refused(script, "test", arguments, "w/x*.pth: no such checkpoint", unchanged=workplace)
+    assert refused(script, "test", arguments, "w/x*.pth: no such file", unchanged=workplace)
 
 
 def test_images_whose_figures_would_have_one_name_are_refused(script, workplace):
@@ -340,7 +342,7 @@ def rewrite(**fields):
 
 
 BAD_CHECKPOINTS = {  # test_hostile.py has those that mean ill
-    "missing": (lambda path: path.unlink(), ["no such checkpoint"]),
+    "missing": (lambda path: path.unlink(), ["no such file"]),
     "truncated": (truncate, ["cut short"]),
     "text": (lambda path: path.write_text("text"), ["not a checkpoint of this project"]),
     "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
@@ -396,6 +398,21 @@ def test_figure_that_fails_is_one_note_and_the_scores_are_written(script, workpl
     out = clean_run(script, "--dataset", "shots", "--out", "out").out
     assert "note: a figure of face could not be made (RuntimeError: no LaTeX found here); all else goes on\n" in out
     assert [path.name for path in (workplace / "out").rglob("*.*")] == ["shots_x4_bicubic.json"]
+
+
+def test_folder_larger_than_the_memory_is_scored_an_image_at_a_time(script, workplace, photographs, monkeypatch):
+    photographs(workplace / "shots", count=5)
+    alive = []
+
+    def read(path):
+        assert sum(reference() is not None for reference in alive) <= 1
+        pixels = read_image(path)
+        alive.append(weakref.ref(pixels))
+        return pixels
+
+    monkeypatch.setattr("engine.scoring.read_image", read)
+    clean_run(script, "--dataset", "shots", "--no-figures", "--out", "out")
+    assert len(alive) == 2 * 5  # to look at all before the first is scored
 
 
 @pytest.mark.parametrize("spoil", ["backend", "rc"])

@@ -7,10 +7,12 @@ Deep networks take hours on a CPU: with self-ensemble each image goes through th
 """
 
 import sys
+from itertools import starmap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.catalog import describe_image
 from engine.results import SCORES, SHARED, describe_set, result_documents
 from engine.scoring import bicubic_network, load_networks, load_test_images, score_images
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
@@ -45,7 +47,8 @@ def score(path, self_ensemble, sets, device, origin):
         print(
             f"{network.label} on {dataset}: {sum(row['psnr'] for row in network.rows) / len(images):.3f} dB", flush=True
         )
-        yield from result_documents(networks, describe_set(dataset, images, {}) | origin).values()
+        described = describe_set(dataset, starmap(describe_image, images.items()), {})
+        yield from result_documents(networks, described | origin).values()
 
 
 def summary(path, sets, device, origin):
