@@ -11,6 +11,7 @@ from pathlib import Path
 from data.catalog import TEST_SETS, describe_image
 from engine.enlarging import enlarge_photos
 from engine.mixing import fuse, interpolate
+from engine.perceptual import add_perceptual, check_blocks
 from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
 from engine.results import describe_set, mean, notes, result_documents, write_documents
 from engine.scoring import (
@@ -37,6 +38,12 @@ from support.progress import progress
 from support.provenance import provenance
 from utils import SCALES
 
+FURTHER = (  # columns that not every table has: of a row, title, width, digits
+    ("rgb_psnr", "RGB PSNR", 10, 2),
+    ("niqe", "NIQE", 7, 2),
+    ("lpips", "LPIPS", 8, 4),
+)
+
 
 def make_parser():
     """Return the parser of test.py's command line."""
@@ -62,6 +69,11 @@ def make_parser():
     parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
     parser.add_argument(
         "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
+    )
+    parser.add_argument(
+        "--perceptual",
+        action="store_true",
+        help="also print how natural the images look: NIQE, and LPIPS where its package and weights are at hand",
     )
     parser.add_argument(
         "--tile",
@@ -213,27 +225,33 @@ def print_table(dataset, scale, networks):
     names = [row["name"] for row in networks[0].rows]
     name_width = max(map(len, [*names, "image"])) + 2
     label_width = max(len(network.label) for network in networks) + 2
-    rgb = "  RGB PSNR" if any(network.colour == "rgb" for network in networks) else ""
+    further = [column for column in FURTHER if any(column[0] in network.rows[0] for network in networks)]
+    titles = "".join(f"{title:>{width}}" for _, title, width, _ in further)
     print(f"\n{dataset} x{scale}: PSNR and SSIM on Y (BT.601), {scale} pixels shaved from each side")
-    print(f"{'image':<{name_width}}{'network':<{label_width}}{'PSNR':>7}{'SSIM':>9}{'seconds':>9}{rgb}")
+    print(f"{'image':<{name_width}}{'network':<{label_width}}{'PSNR':>7}{'SSIM':>9}{'seconds':>9}{titles}")
     for index, name in enumerate([*names, "mean"]):
         for network in networks:
             rows = network.rows[index : index + 1] or network.rows  # the line after the last image is their mean
             numbers = f"{mean(rows, 'psnr'):>7.2f}{mean(rows, 'ssim'):>9.4f}{mean(rows, 'seconds'):>9.3f}"
-            colour = f"{mean(rows, 'rgb_psnr'):>10.2f}" if network.colour == "rgb" else ""
-            print(f"{name:<{name_width}}{network.label:<{label_width}}{numbers}{colour}")
+            for column, _, width, digits in further:
+                numbers += f"{mean(rows, column):>{width}.{digits}f}" if column in rows[0] else " " * width
+            print(f"{name:<{name_width}}{network.label:<{label_width}}{numbers}".rstrip())
             name = ""
+    if "niqe" in networks[0].rows[0]:
+        print(f"NIQE: lower is more natural; of the HR images {mean(networks[0].rows, 'hr_niqe'):.2f}")
 
 
-def evaluate(networks, described, images, zoom, out, figures):
+def evaluate(networks, described, images, zoom, out, figures, perceptual=False):
     """Score networks, bicubic first, and write table, documents and figures.
 
     networks: of one scale. described: of describe_set(). images: {name: pixels} of the set. zoom: {name: (x, y, size)}.
-    out: folder for results/ and figures/. figures: whether they are drawn.
+    out: folder for results/ and figures/. figures: whether they are drawn. perceptual: whether NIQE is computed.
     """
     scale, dataset, drawn = networks[0].scale, described["dataset"], []
     origin = provenance(networks[0].device)  # of the working tree before this run's own files are in it
     for name, pixels, outputs in score_images(networks, dataset, images):
+        if perceptual:
+            add_perceptual(networks, pixels, outputs)
         if figures:
             documents = result_documents(networks, described)
             with only_noted(f"a figure of {name}"):
@@ -274,11 +292,14 @@ def main(argv=None):
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
     described = [describe_image(*image) for image in progress(images.items(), f"looking at {dataset}", "images")]
     check_sizes(described, scale)
+    if args.perceptual:
+        check_blocks(described, scale)
     zoom = zoom_windows(args.zoom, described, scale)
     colours = sorted({network.colour for network in networks} or {"y"}, reverse=True)
     baselines = [bicubic_network(scale, colour, device) for colour in colours]
     check_files(args.out, dataset, scale, images, networks or baselines, args.figures)
-    evaluate([*baselines, *networks], describe_set(dataset, described, zoom), images, zoom, args.out, args.figures)
+    set_document = describe_set(dataset, described, zoom)
+    evaluate([*baselines, *networks], set_document, images, zoom, args.out, args.figures, args.perceptual)
     if "dip-paper" in args.method:
         score_by_paper(dataset, images, scale, device, args.out / "results", **fit)
 
