@@ -23,6 +23,7 @@ from models import count_parameters
 from models.skip import Skip
 from models.zssr import ZSSR
 from support.command_line import natural_int, positive_int
+from support.devices import prepare_for_training
 from support.files import write_json, written_whole
 from support.provenance import provenance
 from support.signals import Interrupted
@@ -81,6 +82,7 @@ class Fitted:
 
     def fitted(self, pixels):
         """Return the uint8 image (C, H, W) that a whole fit makes of LR; raises Interrupted where it was stopped."""
+        prepare_for_training(deterministic=False)
         started = time.perf_counter()
         with torch.enable_grad():
             if self.method == "zssr":

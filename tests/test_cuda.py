@@ -8,6 +8,7 @@ from helpers import equal, random_run, read_json, train_epochs
 
 from data.patch_file import prepare_patches
 from engine.checkpoint import load_checkpoint
+from engine.deep_prior import SETTINGS, DeepPrior, fits_all
 from engine.graph import accelerate
 from engine.step import TrainingStep
 from models import TRAINABLE
@@ -89,3 +90,21 @@ def test_weights_of_a_gpu_are_read_and_scored_by_a_processor(script, workplace, 
         (path,) = (workplace / device).rglob("*.json")
         scores.append([row["psnr"] for row in read_json(path)["images"]])
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_fit_of_deep_image_prior_goes_on_like_the_written_one(precision):
+    """Noise is drawn in the recorded step too: another each time."""
+    device, fits, inputs = choose_device("cuda"), [], set()
+    for recorded in (True, False):
+        target = torch.linspace(0, 1, 64, device=device).expand(1, 3, 64, 64).contiguous()
+        prior = DeepPrior(SETTINGS["jpeg"], (3, 64, 64), fits_all(target), device, steps=100, precision=precision)
+        if not recorded:
+            prior.step = prior.step.step
+        for row in prior.rows():
+            inputs.add(prior.step.input.sum().item())
+            fit = row["fit"]
+        assert not recorded or prior.step.graph is not None
+        fits.append(fit)
+    assert abs(fits[0] - fits[1]) < 2 and min(fits) > 15
+    assert len(inputs) > 4

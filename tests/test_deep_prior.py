@@ -1,6 +1,7 @@
 """Fitting by Deep Image Prior: it restores, is repeatable, falls back, and stops early."""
 
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from helpers import PHOTOGRAPH, refusal
 from torch import nn
 
 from engine import deep_prior
-from engine.deep_prior import DeepPrior, Setting, fits_all
+from engine.deep_prior import EAGER_STEPS, DeepPrior, RecordedStep, Setting, fits_all
 from engine.priors import Observed, as_large, composed, deep_prior_of, explained, kind_of_mask, read_mask
 from engine.zero_shot import ZeroShot
 from utils import imresize
@@ -183,3 +184,51 @@ def test_variance_is_that_of_the_outputs_about_their_running_average():
         variance = 0.99 * (variance + 0.01 * (output - average) ** 2)
         average += 0.01 * (output - average)
     assert step.average.item() == pytest.approx(average) and step.variance.item() == pytest.approx(variance)
+
+
+class Counted:
+    """A Step that counts: how often it ran, and how often while a graph was being recorded."""
+
+    def __init__(self):
+        self.taken, self.recorded, self.recording = 0, 0, False
+
+    def __call__(self):
+        self.taken += 1
+        self.recorded += self.recording
+        return torch.tensor(float(self.taken))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """CUDA's graphs, played by this processor; returns (the counted step, how often a graph was replayed)."""
+    step, replays = Counted(), []
+
+    @contextmanager
+    def graph(graph):
+        step.recording = True
+        yield
+        step.recording = False
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: replays.append(1)))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    return step, replays
+
+
+def test_step_is_recorded_once_after_the_first_ones_and_then_replayed(graphs):
+    step, replays = graphs
+    recorded = RecordedStep(step)
+    for _ in range(10):
+        recorded()
+    assert (step.taken, step.recorded, len(replays)) == (EAGER_STEPS + 1, 1, 10 - EAGER_STEPS)
+
+
+def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(graphs, monkeypatch, capsys):
+    def graph(graph):
+        raise RuntimeError("operation not permitted\nmore of it")
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    step, replays = graphs
+    recorded = RecordedStep(step)
+    assert [recorded().item() for _ in range(6)] == [1, 2, 3, 4, 5, 6] and not replays
+    assert capsys.readouterr().out.count("note: the step cannot be recorded") == 1
