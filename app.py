@@ -20,10 +20,10 @@ from support.web import web_application
 
 LOCAL = ("127.0.0.1", "localhost")
 LOOK = (
-    "在“试一试”里放大一幅图像，再点图中一处。左：网络为它用了哪些 LR 像素（橙：使细节更多，蓝：更少），扩散指数 (DI)；"
+    "在“试一试”里放大一幅图像，再点图中一处。左：网络为它用了哪些 LR 像素（橙：使细节更多，蓝：更少），扩散指数 DI；"
     "右：有效感受野及其半径。",
-    "Enlarge an image in Try, then click in it. Left: which LR pixels a network used for the place (orange adds detail, blue "
-    "removes it), and the diffusion index (DI); right: its effective receptive field, with the radius.",
+    "Enlarge an image in Try, then click in it. Left: which LR pixels a network used for it (orange adds detail, "
+    "blue removes it), with the diffusion index DI; right: its effective receptive field and the radius of that.",
 )
 
 
@@ -53,14 +53,12 @@ def parse_args(argv=None):
 
 def table_of(trial, say):
     """Return a Trial's numbers as a Markdown table."""
-    lines = [
-        say("|图像|像素|秒|PSNR (dB)|SSIM|", "|picture|pixels|seconds|PSNR (dB)|SSIM|"),
-        "|:---|---:|---:|---:|---:|",
-    ]
+    columns = say(("图像", "像素", "秒"), ("picture", "pixels", "seconds")) + ("PSNR (dB)", "SSIM") * trial.is_hr
+    rows = [columns, (":---", *["---:"] * (len(columns) - 1))]
     for row in trial.rows:
         values = (row["name"], f"{row['width']}×{row['height']}", number(row["seconds"]), number(row["psnr"]))
-        lines.append(f"|{'|'.join(values)}|{number(row['ssim'], '{:.4f}')}|")
-    return "\n".join(lines)
+        rows.append((*values, number(row["ssim"], "{:.4f}"))[: len(columns)])
+    return "\n".join(f"|{'|'.join(row)}|" for row in rows)
 
 
 def sides_of(trial, left, right):
@@ -78,7 +76,7 @@ def on_try(file, names, is_hr, progress, say, device):
         return None, str(error).replace(f"{Path(file or '/').parent}/", ""), *[None] * 6
     pictures = [*trial.pictures]
     names = [gr.Dropdown(choices=pictures, value=name) for name in pictures[:2]]
-    errors = [(str(path), name) for name, path in trial.errors.items()]
+    errors = gr.Gallery([(str(path), name) for name, path in trial.errors.items()], visible=trial.is_hr)
     paths = [str(path) for path in trial.pictures.values()]
     return trial, table_of(trial, say), sides_of(trial, *pictures[:2]), *names, errors, paths, paths[1]
 
@@ -91,8 +89,9 @@ def on_place(trial, names, place, progress, say, device):
         return None, str(error)
     maps = []
     for one, attribution, field in found:
-        maps += [(attribution, f"{one.label}: DI {one.diffusion:.1f}")]
-        maps += [(field, f"{one.label}: " + say("半径", "radius") + f" {one.radius:.1f} px")]
+        name = one.label.rpartition("/")[2]
+        maps.append((attribution, f"{name}: DI {one.diffusion:.1f}"))
+        maps.append((field, f"{name}: " + say("半径", "radius") + f" {one.radius:.1f} px"))
     return maps, ""
 
 
@@ -120,9 +119,7 @@ def make_page(say, device):
                 file = gr.File(label=say("照片", "photo"), height=140, elem_id="photo")
                 checkpoints = [*find_checkpoints(ROOT)]
                 names = gr.CheckboxGroup(checkpoints, value=checkpoints[:1], label=say("网络", "networks"))
-                is_hr = gr.Checkbox(
-                    label=say("这是 HR：先缩小，再与它比较", "this is HR: shrink it first, then compare")
-                )
+                is_hr = gr.Checkbox(label=say("这是 HR：先缩小，再比较", "this is HR: shrink it first, then compare"))
                 button = gr.Button(say("放大", "Enlarge"), variant="primary", elem_id="enlarge")
                 said = gr.Markdown(elem_id="said")
             with gr.Column(scale=2, min_width=320):
@@ -130,20 +127,16 @@ def make_page(say, device):
                 slider = gr.ImageSlider(type="filepath", label=hint, elem_id="slider", interactive=False, **buttons)
                 with gr.Row():
                     sides = [
-                        gr.Dropdown([], label=side, min_width=120) for side in (say("左", "left"), say("右", "right"))
+                        gr.Dropdown([], label=side, min_width=120) for side in say(("左", "右"), ("left", "right"))
                     ]
-                errors = gr.Gallery(
-                    label=say("误差 |SR − HR|", "errors |SR − HR|"), columns=3, format="png", height=240
-                )
+                errors = gr.Gallery(columns=3, visible=False, label=say("误差", "errors") + " |SR − HR|", **shown)
                 files = gr.File(label=say("下载 PNG", "download PNG"), interactive=False, elem_id="files")
         with gr.Tab(say("看原因", "Look inside")):
             gr.Markdown(say(*LOOK))
             looked = gr.Markdown(elem_id="looked")
             with gr.Row():
                 place = gr.Image(type="filepath", interactive=False, elem_id="place", label="SR", **buttons)
-                maps = gr.Gallery(
-                    columns=2, format="png", height=520, label=say("每个网络", "each network"), elem_id="maps"
-                )
+                maps = gr.Gallery(columns=2, label=say("各网络", "each network"), elem_id="maps", **shown)
         with gr.Tab(say("打分", "Rate")):
             gr.HTML(f'<iframe id="rate" src="../rate?lang={say.name}" title="MOS"></iframe>')
         alone = {"concurrency_limit": 1, "concurrency_id": "networks", "api_visibility": "private"}
@@ -161,6 +154,7 @@ def make_server(test, prefix, hosts, device):
     from fastapi.staticfiles import StaticFiles
 
     server, assets = web_application(hosts), ROOT / "report"
+    server.get("/manifest.json")(lambda: {})  # which Gradio's page asks for
     server.get(f"{prefix}/")(lambda: RedirectResponse(f"{prefix}/zh/"))
     server.mount(f"{prefix}/fonts", StaticFiles(directory=assets / "fonts"))
     add_rating(server, f"{prefix}/rate", test, assets / "rating.html")
