@@ -7,7 +7,6 @@ edit, and stay as they are in later ones. Figures of the training images need th
 import datetime
 import sys
 import tomllib
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,31 +18,14 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 from report import analysis, content, opinions, sentences
 from report.comparisons import FIGURE_KINDS
-from report.document import SLIDERS, Document, text_files
+from report.document import SLIDERS, Document, text_files, write
 from report.facts import load
-from report.figures import (
-    chart_figures,
-    data_figures,
-    diagram_figures,
-    example_figures,
-    load_example,
-    score_held_out,
-    training_images,
-)
+from report.figures import all_figures, load_examples, training_of
 from report.page import render_page, write_light
-from report.words import Language
+from report.words import Language, phrases
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, run_script
-from support.files import check_writable, written_whole
+from support.files import check_writable
 from support.progress import progress
-
-ABOUT = {  # field: its comment in Chinese and English
-    "title": ("留空则为“单幅图像超分辨率实验报告”", "empty: Single-Image Super-Resolution: Report"),
-    "name": ("姓名", "your name"),
-    "number": ("学号", "student number"),
-    "course": ("课程", "course"),
-    "date": ("日期", "date"),
-    "language": ("zh 或 en；命令行的 --lang 优先", "zh or en; --lang on the command line comes first"),
-}
 
 
 def parse_args(argv=None):
@@ -68,24 +50,20 @@ def parse_args(argv=None):
     return args
 
 
-# ---------------------------------------------------------------- the user's files
-
-
 def read_about(path, language):
     """Return (what about.toml says, the Language); writes the file where there is none.
 
     language: "zh", "en", or None for what the file says. Raises UserError where it cannot be read.
     """
+    fields = phrases(language or "zh")["about"]
     if not path.exists():
-        values = dict.fromkeys(ABOUT, "") | {"date": f"{datetime.date.today()}", "language": language or "zh"}
-        say = Language(values["language"])
-        lines = [f'{field} = "{value}"  # {say(*ABOUT[field])}\n' for field, value in values.items()]
-        write(path, "".join(lines))
+        values = dict.fromkeys(fields, "") | {"date": f"{datetime.date.today()}", "language": language or "zh"}
+        write(path, "".join(f'{field} = "{values[field]}"  # {note}\n' for field, note in fields.items()))
     try:
         about = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: {error}; each line is like name = "..."') from error
-    about = {field: str(about.get(field, "")) for field in ABOUT}
+    about = {field: str(about.get(field, "")) for field in fields}
     language = language or about["language"] or "zh"
     if language not in Language.NAMES:
         raise UserError(f"{path}: language is {language!r}; allowed are {', '.join(Language.NAMES)}")
@@ -93,50 +71,11 @@ def read_about(path, language):
 
 
 def front_matter(about, say):
-    """Return the report's head: its title, and below it who made it, as far as about.toml says."""
+    """Return the report's title, and its head: the title, and below it who made it, as far as about.toml says."""
     title = about["title"] or say("单幅图像超分辨率实验报告", "Single-Image Super-Resolution: Report")
-    names = {
-        "name": say("姓名：", "Name: "),
-        "number": say("学号：", "Student number: "),
-        "course": say("课程：", "Course: "),
-        "date": say("日期：", "Date: "),
-    }
-    who = say("　", " · ").join(f"{word}{about[field]}" for field, word in names.items() if about[field])
-    return title, f"# {title}\n\n" + (f"{who}\n\n" if who else "")
-
-
-def write(path, text):
-    """Write a text file whole."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-# ---------------------------------------------------------------- what the placeholders stand for
-
-
-@dataclass
-class Training:
-    """The training set of the results, as far as its images are at hand."""
-
-    name: str
-    images: dict  # {name: pixels}, {} where they are not at hand
-    data: dict  # what a result says of its patches
-    held_out: list  # bicubic's scores on the held-out images
-
-    @property
-    def bicubic(self):
-        """Return bicubic's mean PSNR on the held-out images in dB, None where that is not known."""
-        return sum(row["psnr"] for row in self.held_out) / len(self.held_out) if self.held_out else None
-
-
-def training_of(facts, data_dir, source):
-    """Return the Training of the networks' first training set."""
-    sets, _ = content.sets_of(facts)
-    if not sets:
-        return Training("", {}, {}, [])
-    name, data = next(iter(sets.items()))
-    images = training_images(name, data_dir, source)
-    return Training(name, images, data, score_held_out(name, images, facts.scale) if images else [])
+    fields = [field for field in ("name", "number", "course", "date") if about[field]]
+    who = say("　", " · ").join(f"{say.phrase(f'about.{field}')}{say('：', ': ')}{about[field]}" for field in fields)
+    return title, f"# {title}\n\n{who}\n\n"
 
 
 def all_tables(facts, training, sections, say):
@@ -153,18 +92,16 @@ def all_tables(facts, training, sections, say):
 
 
 def all_texts(facts, sections, examples, folder, say):
-    """Return {name: function that returns Markdown} of the sentences that placeholders name."""
-    names = ("summary", "sets", "colour", "patches", "validation", "enlargement", "optimisation", "recipes", "course")
-    names += ("anchor", "ranking", "further", "gains")
-    texts = {name: partial(getattr(sentences, name), facts, say) for name in names}
+    """Return {name: function that returns Markdown} of the texts that placeholders name."""
     files = dict.fromkeys(folder / f"network_{network.model}.md" for network in facts.networks)
-    texts["networks"] = lambda: "\n\n".join(path.read_text(encoding="utf-8") for path in files)
-    texts["examples"] = lambda: examples_text(facts, examples, say)
-    texts["analysis"] = lambda: (
-        "\n\n".join(section.markdown() for section in sections) or say.phrase("analysis.nothing")
-    )
-    texts["conclusion"] = partial(analysis.conclusion, facts, say)
-    return texts
+    nothing = say.phrase("analysis.nothing")
+    return {name: partial(sentences.sentence, name, facts, say) for name in sentences.TEXTS} | {
+        "networks": lambda: "\n\n".join(path.read_text(encoding="utf-8") for path in files),
+        "further": lambda: "\n\n".join(f"{{{{ table further_{name} }}}}" for name in facts.other_sets),
+        "examples": lambda: examples_text(facts, examples, say),
+        "analysis": lambda: "\n\n".join(section.markdown() for section in sections) or nothing,
+        "conclusion": partial(analysis.conclusion, facts, sections, say),
+    }
 
 
 def examples_text(facts, examples, say):
@@ -174,13 +111,9 @@ def examples_text(facts, examples, say):
     parts = [say.phrase("text.examples"), SLIDERS]
     for name, example in examples.items():
         missing = [network.label for network in facts.networks if network not in example.networks]
-        text = sentences.example(facts, name, say)
-        text += say.phrase("text.example_missing", who=say.joined(missing)) if missing else ""
-        parts += [text, *(f"{{{{ figure {kind}_{name} }}}}" for kind in FIGURE_KINDS)]
+        parts.append(sentences.example(facts, name, missing, say))
+        parts += [f"{{{{ figure {kind}_{name} }}}}" for kind in FIGURE_KINDS]
     return "\n\n".join(parts)
-
-
-# ---------------------------------------------------------------- all of it
 
 
 def draw(figures, folder):
@@ -203,27 +136,24 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     rated, rating_figures = opinions.for_report(results / "mos.csv", f"{facts.dataset}_x{facts.scale}", say)
     sections = [*analysis.sections(facts, say), *rated]
     tables = all_tables(facts, training, sections, say)
-    pictures = out / "figures"
-    every = {image["name"]: load_example(facts, pictures, image["name"]) for image in facts.images}
-    every = {name: example for name, example in every.items() if example}
-    examples = {name: every[name] for name in sentences.example_images(facts) if name in every}
-    figures = chart_figures(facts, sections, training.bicubic, say) | diagram_figures(facts, say)
-    figures |= data_figures(training.name, training.images, training.data, facts.scale, say)
-    figures |= example_figures(facts, every, say) | rating_figures
+    every = load_examples(facts, out / "figures")
+    shown = dict.fromkeys([facts.by_gain[0]["name"], facts.by_gain[-1]["name"]])  # the largest gain, and the smallest
+    examples = {name: every[name] for name in shown if name in every}
+    figures = all_figures(facts, sections, training, every, say) | rating_figures
 
     files = text_files(out / "text", facts, say)
-    texts = all_texts(facts, sections, examples, out / "text", say)
-    document = Document(facts, say, tables, figures, texts)
+    document = Document(facts, say, tables, figures, all_texts(facts, sections, examples, out / "text", say))
     title, head = front_matter(about, say)
     markdown = head + document.render(files)  # before anything is drawn: a misspelt placeholder ends here
-    draw([figures[name] for name in dict.fromkeys(document.shown)], pictures)
+    drawn = dict.fromkeys(document.shown["figure"])
+    draw([figures[name] for name in drawn], out / "figures")
     for name, table in tables.items():
         for suffix, text in table.files().items():
             write(out / "tables" / f"{name}{suffix}", text)
     sliders = [{"name": f"{facts.dataset} {name}", "results": example.sides} for name, example in examples.items()]
     write(out / "report.md", markdown.replace(f"{SLIDERS}\n\n", ""))
     write(out / "report.html", render_page(markdown, out, sliders, title=title, say=say))
-    lines = [f"wrote {out / 'report.md'}, report.html, {len(tables)} tables, {len(set(document.shown))} figures"]
+    lines = [f"wrote {out / 'report.md'}, report.html, {len(tables)} tables, {len(drawn)} figures"]
     lines.append(f"yours to edit: {out / 'about.toml'} and {out / 'text'}/*.md; then build again")
     if web:
         size = write_light(markdown, out, web, sliders, title=title, say=say)

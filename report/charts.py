@@ -1,16 +1,13 @@
 """The report's figures that are drawn from numbers: curves, cost against quality, gains per image, options."""
 
-import math
-
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from engine.recipe import EXPLODED_LOSS
-from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, styles_of
+from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, place_legend, styles_of
 
 
-def plain_log(axis, form="{:,g}".format, digits=(1, 3)):
-    """Set the ticks of a logarithmic axis at these first digits, in plain numbers."""
-    axis.set_major_locator(LogLocator(subs=digits))
+def plain_log(axis, form="{:,g}".format):
+    """Set the ticks of a logarithmic axis in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.set_major_formatter(lambda value, _: form(value))
     axis.set_minor_formatter(NullFormatter())
 
@@ -25,45 +22,16 @@ def network_styles(networks):
     return styles_of((network.key, network.model, network.options) for network in networks)
 
 
-def place_legend(figure, axes):
-    """Put the legend of one of a figure's axes above the figure, in as many rows as its labels need."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = int(figure.get_figwidth() / (0.45 + 0.068 * max(map(len, labels))))  # inches: of a mark, of a letter
-    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(columns, len(labels))))
-
-
-def draw_curves(path, networks, bicubic, say):
-    """Draw loss and validation PSNR of all runs that have a history, over the epochs; the chosen epoch is marked.
-
-    bicubic: PSNR in dB on the held-out images, or None. A loss above EXPLODED_LOSS, of an epoch with a step that
-    exploded, is left out: it would leave no room for the others.
-    """
-    networks = [network for network in networks if network.history]
+def draw_training(path, networks, bicubic, say):
+    """Draw loss and validation PSNR of all runs that have a history. bicubic: PSNR in dB on those images, or None."""
     styles = network_styles(networks)
-    longest = max(len(network.history) for network in networks)
-    with figure_file(path, PAGE_WIDTH, 3.0, "constrained", pdf=True) as figure:
-        left, right = figure.subplots(1, 2)
-        for network in networks:
-            style, rows = styles[network.key], network.history
-            epochs = [row["epoch"] for row in rows]
-            losses = [1e3 * row["loss"] if row["loss"] <= EXPLODED_LOSS else math.nan for row in rows]
-            chosen = [number for number, row in enumerate(rows) if row["epoch"] == network.trained.get("epoch")]
-            look = {"color": style.colour, "linestyle": style.line, "linewidth": 1.1, "marker": style.marker}
-            left.plot(epochs, losses, **look, markevery=[] if longest > 9 else None)
-            right.plot(epochs, [row["val_psnr"] for row in rows], **look, markevery=chosen, label=network.label)
-        if bicubic is not None:
-            right.axhline(bicubic, color="0.4", linestyle="--", linewidth=1, label="Bicubic")
-        left.set(xlabel=say("轮 (epoch)", "epoch"), ylabel=say("训练损失 × 1000", "training loss × 1000"), yscale="log")
-        right.set(xlabel=say("轮 (epoch)", "epoch"), ylabel=say("验证集上的 PSNR (dB)", "validation PSNR (dB)"))
-        plain_log(left.yaxis, digits=(1, 2, 3, 5))
-        for axes in (left, right):
-            if longest > 9:
-                axes.set_xscale("log")
-                plain_log(axes.xaxis)
-            else:
-                axes.set_xticks(range(1, longest + 1))
-            axes.grid(which="major")
-        place_legend(figure, right)
+    runs = [(n.label, n.history, n.trained.get("epoch"), styles[n.key]) for n in networks if n.history]
+    words = (
+        say("轮 (epoch)", "epoch"),
+        say("训练损失", "training loss"),
+        say("验证集上的 PSNR (dB)", "validation PSNR (dB)"),
+    )
+    draw_curves(path, runs, bicubic, words)
 
 
 def draw_costs(path, networks, dataset, scale, say):

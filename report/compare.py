@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from report.result_files import Side, check_comparable, check_runs, finite, read_result, training_of
+from report.results import Network, check_comparable, check_runs, read_result
 from report.significance import over_images, over_seeds
 from support.command_line import Parser, UserError, run_script
 from support.files import write_json
@@ -35,21 +35,45 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def side_of(paths):
+    """Return the Network of one side, from its files."""
+    runs = [read_result(path) for path in paths]
+    label = runs[0].document["label"]
+    return Network(runs, label.partition(" [")[0] if len(runs) > 1 else label)
+
+
+def summary(network):
+    """Return what the JSON file says of a side."""
+    return {
+        "label": network.label,
+        "files": [str(run.path) for run in network.runs],
+        "seeds": [run.seed for run in network.runs],
+        "psnr": [finite(psnr) for psnr in network.psnrs],
+        "mean": finite(network.psnr),
+        "std": network.std,
+    }
+
+
+def finite(value):
+    """Return a float, or None for an infinite one, which JSON does not have."""
+    return float(value) if math.isfinite(value) else None
+
+
 def compare(a, b):
-    """Return the comparison of two Sides as a JSON document: per image, on average, over images, over seeds."""
-    scores = zip(a.results[0].names, a.psnr, b.psnr, a.ssim, b.ssim, strict=True)
+    """Return the comparison of two Networks as a JSON document: per image, on average, over images, over seeds."""
+    scores = zip(a.runs[0].names, a.image_psnr, b.image_psnr, a.image_ssim, b.image_ssim, strict=True)
     images = [row(*one) for one in scores]
-    known = np.isfinite([*a.psnr, *b.psnr]).all()
-    mean = row("mean", a.psnr.mean(), b.psnr.mean(), a.ssim.mean(), b.ssim.mean())
+    known = np.isfinite([*a.image_psnr, *b.image_psnr]).all()
+    mean = row("mean", a.image_psnr.mean(), b.image_psnr.mean(), a.ssim, b.ssim)
     document = {
-        **{key: a.results[0].document[key] for key in ("dataset", "scale", "protocol")},
-        "a": a.summary(),
-        "b": b.summary(),
+        **{key: a.document[key] for key in ("dataset", "scale", "protocol")},
+        "a": summary(a),
+        "b": summary(b),
         "images": images,
         "mean": mean if known else mean | {"psnr_difference": None, "better": "unknown"},
         "better": {side: sum(image["better"] == side for image in images) for side in ("A", "B", "equal")},
         "over_images": over_images([image["psnr_difference"] for image in images]) if known else None,
-        "over_seeds": seeds_of(a, b) if known and max(len(a.results), len(b.results)) > 1 else None,
+        "over_seeds": seeds_of(a, b) if known and max(len(a.runs), len(b.runs)) > 1 else None,
     }
     return document | {"verdict": verdict(document, a, b), "notes": notes(a, b)}
 
@@ -75,15 +99,15 @@ def better(difference, tie):
 
 def share_weights(a, b):
     """Return whether both sides hold scores of the same weights, computed in two ways."""
-    weights = [sorted(str(result.weights) for result in side.results) for side in (a, b)]
-    return a.is_trained and b.is_trained and weights[0] == weights[1]
+    weights = [sorted(str(run.weights) for run in side.runs) for side in (a, b)]
+    return bool(a.trained and b.trained) and weights[0] == weights[1]
 
 
 def seeds_of(a, b):
-    """Return over_seeds() of two Sides; of the differences within each run where both hold the same weights."""
+    """Return over_seeds() of two sides; of the differences within each run where both hold the same weights."""
     if not share_weights(a, b):
-        return over_seeds(a.runs, b.runs, a.is_trained, b.is_trained)
-    runs = [dict(zip((result.weights for result in side.results), side.runs, strict=True)) for side in (a, b)]
+        return over_seeds(a.psnrs, b.psnrs, bool(a.trained), bool(b.trained))
+    runs = [dict(zip((run.weights for run in side.runs), side.psnrs, strict=True)) for side in (a, b)]
     return over_seeds([runs[0][weights] - runs[1][weights] for weights in runs[0]], [0.0], b_varies=False)
 
 
@@ -122,7 +146,7 @@ def single_runs(a, b):
     """Return what one run on each side leaves open."""
     if share_weights(a, b):
         return ["Both are scores of the same weights: the seed of their training has no part in the difference."]
-    single = [side.letter for side in (a, b) if side.is_trained]
+    single = [letter for letter, side in (("A", a), ("B", b)) if side.trained]
     text = (
         f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several --seed, "
         "score each, name all files of a side."
@@ -134,10 +158,10 @@ def seed_sentences(winner, seeds, a, b):
     """Return whether the difference is larger than the spread between seeds."""
     low, high = seeds["interval_95"]
     means = []
-    for side in (a, b):
+    for letter, side in (("A", a), ("B", b)):
         count = len(side.runs)
-        spread = f" ± {side.runs.std(ddof=1):.3f}" if count > 1 else ""
-        means.append(f"{side.letter} {side.runs.mean():.3f}{spread} dB ({count} run{'s' * (count > 1)})")
+        spread = f" ± {side.std:.3f}" if count > 1 else ""
+        means.append(f"{letter} {side.psnr:.3f}{spread} dB ({count} run{'s' * (count > 1)})")
     within = ", taken within each run, both sides being of the same weights" if share_weights(a, b) else ""
     sentences = [
         f"Over seeds: {means[0]}, {means[1]}; difference {seeds['difference']:+.3f} dB{within}, standard error "
@@ -149,31 +173,31 @@ def seed_sentences(winner, seeds, a, b):
         sentences.append("Larger than the spread between seeds, but too small to count.")
     else:
         sentences.append(f"Larger than the spread between seeds: {winner} is better on these images.")
-    for side, other in ((a, b), (b, a)):
-        if len(side.runs) == 1 and side.is_trained:
+    for letter, side, other in (("A", a, "B"), ("B", b, "A")):
+        if len(side.runs) == 1 and side.trained:
             sentences.append(
-                f"{side.letter} has one run: its own spread is unknown and taken to be {other.letter}'s; add runs of "
-                f"{side.letter} with other seeds."
+                f"{letter} has one run: its own spread is unknown and taken to be {other}'s; add runs of {letter} with "
+                "other seeds."
             )
     return sentences
 
 
 def notes(a, b):
     """Return what a reader must know before trusting the comparison, as a list of sentences."""
-    results = [*a.results, *b.results]
+    runs = [*a.runs, *b.runs]
     varying = {
-        "devices": {result.document["device"] for result in results},
-        "precisions": {result.document["precision"] for result in results},
-        "precisions of the training": {str(one.recipe.get("precision", "unknown")) for one in results if one.trained},
+        "devices": {run.document["device"] for run in runs},
+        "precisions": {run.document["precision"] for run in runs},
+        "precisions of the training": {str(run.recipe.get("precision", "unknown")) for run in runs if run.trained},
     }
     found = [f"different {what}: {', '.join(sorted(values))}" for what, values in varying.items() if len(values) > 1]
-    for side in (a, b):
-        chosen = sorted({result.trained.get("val_set", "held-out") for result in side.results} - {"held-out"})
+    for letter, side in (("A", a), ("B", b)):
+        chosen = sorted({run.trained.get("val_set", "held-out") for run in side.runs} - {"held-out"})
         if chosen:
-            found.append(f"{side.letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)")
-    ours, theirs = (training_of(side.results[0].document) for side in (a, b))
+            found.append(f"{letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)")
+    ours, theirs = a.runs[0].training, b.runs[0].training
     different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-    if a.is_trained and b.is_trained and different:
+    if a.trained and b.trained and different:
         values = [f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}" for key in different]
         found.append(f"trained differently: {', '.join(values)}")
     return found
@@ -201,12 +225,12 @@ def print_comparison(document):
 def main(argv=None):
     """Read, check, compare, print, and write the JSON file."""
     args = parse_args(argv)
-    a, b = (Side(letter, [read_result(path) for path in paths]) for letter, paths in (("A", args.a), ("B", args.b)))
+    a, b = side_of(args.a), side_of(args.b)
     if args.json and args.json.exists() and any(args.json.samefile(path) for path in [*args.a, *args.b]):
         raise UserError(f"--json {args.json} would replace a result that is compared; choose another file")
-    check_comparable([*a.results, *b.results])
+    check_comparable([*a.runs, *b.runs])
     for side in (a, b):
-        check_runs(side.results)
+        check_runs(side.runs)
     document = compare(a, b) | {"versions": library_versions(), "command": describe_command()}
     print_comparison(document)
     if args.json:

@@ -6,8 +6,6 @@ from pathlib import Path
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patch_file import prepare_command
 from models import MODELS, non_default_options
-from report.facts import class_name, enlarges_first
-from report.result_files import training_of
 from report.tables import Table, mark_best
 from report.words import NONE, number, short_device, signed
 
@@ -18,9 +16,18 @@ HIDDEN |= {"data.scale", "data.colour", "data.content"}
 
 
 def made(name, say, columns, rows, texts=(), key=None, **values):
-    """Return a Table. name: of its files. texts: indices of columns that hold words. key: of its caption's phrase."""
-    caption = say.phrase(f"table.{key or name}", **values)
-    return Table(name, caption, tuple(columns), tuple(rows), tuple(columns[index] for index in texts))
+    """Return a Table, without the columns in which nothing is known.
+
+    name: of its files. columns: their names, None for those of the phrases. texts: indices of columns that hold words.
+    key: of its caption's phrase, which values fill in.
+    """
+    columns, rows = columns or say.phrase(f"table.{key or name}_columns"), list(rows)
+    used = [index for index in range(len(columns)) if index == 0 or any(row[index] != NONE for row in rows)]
+    cells = (tuple(row[index] for index in used) for row in rows)
+    words = tuple(columns[index] for index in texts)
+    return Table(
+        name, say.phrase(f"table.{key or name}", **values), tuple(columns[i] for i in used), tuple(cells), words
+    )
 
 
 def paper_of(network, dataset, scale):
@@ -67,7 +74,7 @@ def data_table(facts, say):
     for name, document in tests.items():
         use, manifest = say.phrase("table.use_test"), f"`{document['dataset_manifest'][:12]}`"
         rows.append((name, f"{len(document['images'])}", megapixels(TEST_SETS.get(name)), use, manifest))
-    return made("data", say, say.phrase("table.data_columns"), rows, (3, 4))
+    return made("data", say, None, rows, (3, 4))
 
 
 def megapixels(image_set):
@@ -81,7 +88,7 @@ def held_out_table(name, scores, say):
     rows = [(row["name"], sizes[row["name"]], f"{row['psnr']:.2f}", f"{row['ssim']:.4f}") for row in scores]
     psnr, ssim = (sum(row[key] for row in scores) / len(scores) for key in ("psnr", "ssim"))
     rows.append((say.phrase("table.mean"), "", f"{psnr:.2f}", f"{ssim:.4f}"))
-    return made("held_out", say, say.phrase("table.held_out_columns"), rows, set=name)
+    return made("held_out", say, None, rows, set=name)
 
 
 # ---------------------------------------------------------------- networks and training
@@ -89,14 +96,13 @@ def held_out_table(name, scores, say):
 
 def networks_table(facts, say):
     """Return the table of what the networks are; one that was trained in several ways has one row."""
-    where = {None: NONE, True: say.phrase("table.enlarges_first"), False: say.phrase("table.enlarges_last")}
     rows = {}
     for network in facts.networks:
-        options = say("，", ", ").join(f"{option}={value}" for option, value in network.options.items()) or NONE
+        options = say.listed(f"{option}={value}" for option, value in network.options.items()) or NONE
         sizes = (number(network.parameters, "{:,}"), number(network.giga, "{:,.1f}"), number(network.field, "{0}×{0}"))
-        rows.setdefault((network.model, options), (network.label, *sizes, where[enlarges_first(network)], options))
-    columns = say.phrase("table.networks_columns")
-    return made("networks", say, columns, rows.values(), (4, 5), scale=facts.scale)
+        where = say.known("framework", network.framework, network.framework or NONE)
+        rows.setdefault((network.model, options), (network.label, *sizes, where, options))
+    return made("networks", say, None, rows.values(), (4, 5), scale=facts.scale)
 
 
 def recipe_letters(facts):
@@ -126,7 +132,7 @@ def shown_value(key, value, say):
 
 def settings_of(network):
     """Return {field: value} of how a network was trained, without seed, hashes and names of images."""
-    return {key: value for key, value in training_of(network.document).items() if key not in HIDDEN}
+    return {key: value for key, value in network.runs[0].training.items() if key not in HIDDEN}
 
 
 def recipe_table(facts, say):
@@ -165,77 +171,49 @@ def training_table(facts, say):
                 short_device(run.trained.get("device")),
             )
             rows.append(row)
-    columns, used = say.phrase("table.training_columns"), [0, *([1] if letters else []), 2, 3, 4, 5, 6]
-    rows = [[row[index] for index in used] for row in rows]
-    return made(
-        "training", say, [columns[index] for index in used], rows, (used.index(6), used.index(1) if letters else 0)
-    )
+    return made("training", say, None, rows, (1, 6))
 
 
 # ---------------------------------------------------------------- results
 
 
-def scored(networks, results, bicubic, papers, ensembles, say):
-    """Return the rows of a table of results: (name, parameters, PSNR, SSIM, gain, self-ensemble, paper's PSNR).
-
-    results: (PSNR in dB, its text, SSIM) of each network. bicubic: its PSNR and SSIM.
-    """
+def scored(name, facts, networks, results, bicubic, say, key, **values):
+    """Return a table of results on a test set. results: (PSNR in dB, its text, SSIM) of each network."""
     psnrs = mark_best([psnr for psnr, _, _ in results], [text for _, text, _ in results])
     ssims = mark_best([ssim for *_, ssim in results], [f"{ssim:.4f}" for *_, ssim in results])
-    rows = [["Bicubic", NONE, f"{bicubic[0]:.2f}", f"{bicubic[1]:.4f}", NONE, NONE, NONE]]
-    for network, (psnr, *_), *marked, ensemble, paper in zip(
-        networks, results, psnrs, ssims, ensembles, papers, strict=True
-    ):
-        name, parameters = name_of(network, say), number(network.parameters, "{:,}")
-        rows.append([name, parameters, *marked, signed(psnr - bicubic[0]), ensemble, number(paper)])
-    return rows
+    rows = [["Bicubic", NONE, f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", NONE, NONE, NONE]]
+    for network, (psnr, *_), *marked in zip(networks, results, psnrs, ssims, strict=True):
+        sizes = (name_of(network, say), number(network.parameters, "{:,}"))
+        ensemble = ensemble_scores(network) if key == "results" else NONE
+        paper = number(paper_of(network, values["set"], facts.scale))
+        rows.append([*sizes, *marked, signed(psnr - bicubic["psnr"]), ensemble, paper])
+    columns = say.phrase("table.results_columns")
+    return made(name, say, columns, rows, key=key, scale=facts.scale, **values)
 
 
 def results_table(facts, say):
     """Return the main table: PSNR and SSIM on the test set, and what goes with them where it is known."""
-    networks = facts.shown
-    papers = [paper_of(network, facts.dataset, facts.scale) for network in networks]
-    results = [(network.psnr, with_std(network), network.ssim) for network in networks]
-    ensembles = [ensemble_scores(network) for network in networks]
-    used = [0, 1, 2, 3, 4, *([5] if {*ensembles} - {NONE} else []), *([6] if any(papers) else [])]
-    rows = scored(networks, results, (facts.bicubic["psnr"], facts.bicubic["ssim"]), papers, ensembles, say)
-    columns = say.phrase("table.results_columns")
-    rows = [[row[index] for index in used] for row in rows]
-    return made("results", say, [columns[index] for index in used], rows, set=facts.dataset, scale=facts.scale)
+    results = [(network.psnr, with_std(network), network.ssim) for network in facts.shown]
+    return scored("results", facts, facts.shown, results, facts.bicubic, say, "results", set=facts.dataset)
 
 
 def ensemble_scores(network):
     """Return PSNR and SSIM with self-ensemble, means over the runs, in one cell."""
     if not network.ensembles:
         return NONE
-    psnrs, ssims = ([scores(run) for run in network.ensembles] for scores in (mean_psnr, mean_ssim))
-    return f"{sum(psnrs) / len(psnrs):.2f} / {sum(ssims) / len(ssims):.4f}"
-
-
-def mean_psnr(result):
-    """Return a Result's mean PSNR in dB."""
-    return float(result.psnr.mean())
-
-
-def mean_ssim(result):
-    """Return a Result's mean SSIM."""
-    return float(result.ssim.mean())
+    psnr, ssim = (sum(getattr(run, key).mean() for run in network.ensembles) for key in ("psnr", "ssim"))
+    return f"{psnr / len(network.ensembles):.2f} / {ssim / len(network.ensembles):.4f}"
 
 
 def further_table(facts, dataset, say):
     """Return the table of the results on another test set."""
     networks = [network for network in facts.shown if dataset in network.elsewhere]
     found = [network.elsewhere[dataset][0] for network in networks]
-    results = [(mean_psnr(result), f"{mean_psnr(result):.2f}", mean_ssim(result)) for result in found]
-    papers = [paper_of(network, dataset, facts.scale) for network in networks]
+    results = [(result.psnr.mean(), f"{result.psnr.mean():.2f}", result.ssim.mean()) for result in found]
     images = found[0].document["images"]
-    bicubic = [sum(image[key] for image in images) / len(images) for key in ("bicubic_psnr", "bicubic_ssim")]
-    rows = scored(networks, results, bicubic, papers, [NONE] * len(networks), say)
-    used = [0, 2, 3, 4, *([6] if any(papers) else [])]
-    columns = say.phrase("table.results_columns")
-    rows = [[row[index] for index in used] for row in rows]
-    values = {"set": dataset, "scale": facts.scale, "count": len(images)}
-    return made(f"further_{dataset}", say, [columns[index] for index in used], rows, key="further", **values)
+    bicubic = {key: sum(image[f"bicubic_{key}"] for image in images) / len(images) for key in ("psnr", "ssim")}
+    values = {"set": dataset, "count": len(images)}
+    return scored(f"further_{dataset}", facts, networks, results, bicubic, say, "further", **values)
 
 
 def images_table(facts, quantity, say):
@@ -266,7 +244,7 @@ def costs_table(facts, say):
         )
         for network in facts.networks
     ]
-    return made("costs", say, say.phrase("table.costs_columns"), rows, (4,), set=facts.dataset)
+    return made("costs", say, None, rows, (4,), set=facts.dataset)
 
 
 # ---------------------------------------------------------------- comparisons
@@ -288,7 +266,7 @@ def option_table(members, option, name, say):
     ]
     others = non_default_options(first.model, first.options) if first.model in MODELS else first.options
     notes = ", ".join(f"{key}={value}" for key, value in others.items() if key != option)
-    network = class_name(first.model) + (f" ({notes})" if notes else "")
+    network = first.name + (f" ({notes})" if notes else "")
     columns = [option, *say.phrase("table.option_columns")]
     return made(name, say, columns, rows, key="option", network=network, option=option)
 
@@ -309,7 +287,7 @@ def recipes_compared_table(members, name, say):
         rows.append((network.label, *values, number(network.trained.get("val_psnr")), with_std(network)))
     columns = [result, *(field_name(key, say) for key in keys), *scores]
     words = range(1, 1 + len(keys))
-    return made(name, say, columns, rows, words, key="recipes", network=class_name(members[0].model))
+    return made(name, say, columns, rows, words, key="recipes", network=members[0].name)
 
 
 def seeds_table(facts, say):
@@ -324,7 +302,7 @@ def seeds_table(facts, say):
         )
         for network in facts.repeated
     ]
-    return made("seeds", say, say.phrase("table.seeds_columns"), rows, (1,))
+    return made("seeds", say, None, rows, (1,))
 
 
 # ---------------------------------------------------------------- where the numbers come from
@@ -337,7 +315,11 @@ def commands_table(facts, kind, say):
     """
     groups = {}
     for network in [*facts.everything, *facts.references]:
-        for run in [*network.runs, *network.ensembles, *(r for results in network.elsewhere.values() for r in results)]:
+        for run in [
+            *network.runs,
+            *network.ensembles,
+            *(run for results in network.elsewhere.values() for run in results),
+        ]:
             source = run.trained if kind == "training" else run.document
             commands = [prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]
             versions = source.get("versions") or {}

@@ -1,19 +1,29 @@
 """The report's Markdown: the user's text files, with what their placeholders stand for."""
 
+import importlib
+import inspect
 import re
+import tomllib
+from functools import cache, partial
 
-from report.comparisons import FIGURE_KINDS
+from models import MODELS
 from report.content import LITERATURE
-from report.facts import class_name, docstring_of
-from report.words import TEMPLATES
+from report.words import TEMPLATES, phrases
 from support.command_line import UserError
 from support.files import written_whole
 
-BLOCK = re.compile(r"[ \t]*\{\{\s*(\w+)(?:\s+(\S.*?))?\s*\}\}[ \t]*$")  # on a line of its own
-INLINE = re.compile(r"\{\{\s*(cite|psnr|ssim|gain)\s+(\S.*?)\s*\}\}|\{\{\s*(scale|test_set)\s*\}\}")
+PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
+BLOCKS = ("table", "figure", "text", "references")  # on a line of their own
+VALUES = ("cite", "psnr", "ssim", "gain", "scale", "test_set")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-SLIDERS = "<!-- sliders -->"
 HEADING = re.compile(r"(#{2,3}) (.*)")
+SLIDERS = "<!-- sliders -->"
+
+
+def write(path, text):
+    """Write a text file whole."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def text_files(folder, facts, say):
@@ -22,24 +32,35 @@ def text_files(folder, facts, say):
     A file that is still the template of the other language gives way to this one's; what was edited stays.
     """
     networks = {f"network_{network.model}.md": network.model for network in facts.networks}
-    names = [path.name for path in sorted((TEMPLATES / say.name).glob("*.md"))]
-    for name in [*names, *networks]:
+    for name in [*(path.name for path in (TEMPLATES / say.name).glob("*.md")), *networks]:
         path = folder / name
         initial = {language: initial_text(name, networks.get(name), language) for language in say.NAMES}
         there = path.read_text(encoding="utf-8") if path.exists() else None
         if there is None or (there in initial.values() and there != initial[say.name]):
-            with written_whole(path) as temporary:
-                temporary.write_text(initial[say.name], encoding="utf-8")
+            write(path, initial[say.name])
     return [path for path in sorted(folder.glob("*.md")) if not path.name.startswith("network_")]
 
 
 def initial_text(name, model, language):
-    """Return what a text file begins with; for a network without a description, what its docstrings say of it."""
-    path = TEMPLATES / language / ("networks" if model else "") / name
-    if path.exists():
-        return path.read_text(encoding="utf-8")
-    title, paper, differences = docstring_of(model)
-    return "\n\n".join([f"### {class_name(model)}", title, *filter(None, (paper, differences))]) + "\n"
+    """Return what a text file begins with; for a network without a description, what its docstring says of it."""
+    if not model:
+        return (TEMPLATES / language / name).read_text(encoding="utf-8")
+    title = MODELS[model].__name__ if model in MODELS else model
+    text = descriptions(language).get(model) or docstring_of(model)
+    return f"### {title}\n\n{text.strip()}\n\n{{{{ figure network_{model} }}}}\n"
+
+
+@cache
+def descriptions(language):
+    """Return {network: what the report says of it} in a language."""
+    return tomllib.loads((TEMPLATES / language / "networks.toml").read_text(encoding="utf-8"))
+
+
+def docstring_of(model):
+    """Return the docstring of a network's module, each paragraph in a line; "" of one that the registry lacks."""
+    module = importlib.import_module(MODELS[model].__module__) if model in MODELS else None
+    paragraphs = (inspect.getdoc(module) or "").split("\n\n") if module else []
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 class Document:
@@ -47,11 +68,11 @@ class Document:
 
     def __init__(self, facts, say, tables, figures, texts):
         self.facts, self.say = facts, say
-        self.tables, self.figures, self.texts = tables, figures, texts  # {name: Table, Figure, function of no argument}
-        self.shown = []  # names of figures, in the order of the text
-        self.tables_shown = []
+        self.known = {"table": tables, "figure": figures, "text": texts}  # {name: Table, Figure, function}
+        self.shown = {"table": [], "figure": []}  # names, in the order of the text
         self.cited = []  # keys of LITERATURE["references"]
         self.chapter = self.section = 0
+        self.place = ""  # file and line, for errors
 
     def render(self, files):
         """Return the whole text of the user's files."""
@@ -59,22 +80,22 @@ class Document:
         for path in files:
             numbered = path.name[:1].isdigit() and not path.name.startswith("0")
             text = COMMENT.sub(lambda found: "\n" * found[0].count("\n"), path.read_text(encoding="utf-8"))
-            parts.append(self.expand(text, path, numbered))
-        text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
-        return re.sub(r"\n{3,}", "\n\n", text.replace("{{references}}", self.references()))
+            lines = []
+            for number, line in enumerate(text.splitlines(), start=1):
+                self.place = f"{path}, line {number}"
+                lines.append(self.line(line, numbered))
+            parts.append("\n".join(lines).strip("\n"))
+        entries = [LITERATURE["references"][key] for key in self.cited]
+        references = "\n".join(f"{number}. {text} <{link}>" for number, (text, link) in enumerate(entries, start=1))
+        text = "\n\n".join(parts).replace("{{references}}", references) + "\n"  # known only when all else is
+        return re.sub(r"\n{3,}", "\n\n", text)
 
-    def expand(self, text, path, numbered):
-        """Return a text with its placeholders filled in. path: of its file, for errors. numbered: its headings are."""
-        lines = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            block, heading = BLOCK.match(line), HEADING.match(line)
-            if block and not INLINE.fullmatch(line.strip()):
-                lines.append(self.block(block[1], block[2] or "", path, number, numbered))
-            elif heading and numbered:
-                lines.append(self.inline(self.numbered(*heading.groups()), path, number))
-            else:
-                lines.append(self.inline(line, path, number))
-        return "\n".join(lines)
+    def line(self, line, numbered):
+        """Return a line with its placeholders filled in. numbered: whether headings are."""
+        if (heading := HEADING.match(line)) and numbered:
+            line = self.numbered(*heading.groups())
+        alone = PLACEHOLDER.fullmatch(line.strip()) is not None
+        return PLACEHOLDER.sub(partial(self.fill, alone=alone, numbered=numbered), line)
 
     def numbered(self, level, title):
         """Return a heading with its number."""
@@ -84,82 +105,56 @@ class Document:
         self.section += 1
         return f"### {self.chapter}.{self.section} {title}"
 
-    def block(self, kind, name, path, line, numbered):
-        """Return what a placeholder on a line of its own stands for."""
+    def fill(self, found, alone, numbered):
+        """Return what a placeholder stands for. found: its match. alone: whether it has a line of its own."""
+        kind, _, name = found[1].strip().partition(" ")
+        name = name.strip()
+        if kind not in BLOCKS + VALUES and found[1] == found[1].strip():
+            return found[0]  # a formula's braces
         if kind == "references":
-            return "{{references}}"  # when all are known
-        known = {"table": self.tables, "figure": self.figures, "text": self.texts}
-        if kind not in known or name not in known[kind]:
-            if kind in known and self.may_come(kind, name):
-                return ""
-            self.refuse(f"{kind} {name}".strip(), path, line)
+            return "{{references}}"
+        if alone and name in self.known.get(kind, ()):
+            made = self.known[kind][name]
+            if kind == "text":
+                return "\n".join(self.line(line, numbered) for line in made().splitlines())
+            self.shown[kind].append(name)
+            return self.captioned(kind, made)
+        if alone and kind in self.known and self.may_come(kind, name):
+            return ""
+        if kind in VALUES:
+            return self.value(kind, name, found[0])
+        return self.refuse(found[1].strip(), kind)
+
+    def captioned(self, kind, made):
+        """Return a table below its caption, or a figure above it."""
+        number = len(self.shown[kind])
         if kind == "table":
-            return self.table(self.tables[name])
-        if kind == "figure":
-            return self.figure(self.figures[name])
-        return self.expand(self.texts[name](), path, numbered)
+            return f"**{self.say(f'表 {number}　', f'Table {number}. ')}{made.caption}**\n\n{made.markdown()}"
+        return f"![{self.say(f'图 {number}　', f'Figure {number}. ')}{made.caption}](figures/{made.name}.png)\n"
 
     def may_come(self, kind, name):
         """Return whether a table, figure or text is one that other results would have: then nothing is shown."""
-        tables = ("held_out", "seeds", "costs", "option_", "recipes_", "further_")
-        figures = ("curves", "costs", "degradation", "patches", "held_out", "network_", "option_")
-        figures += tuple(f"{kind}_" for kind in FIGURE_KINDS)
-        return name.startswith({"table": tables, "figure": figures, "text": ("network_",)}[kind])
+        known = ["network"] if kind == "text" else phrases(self.say.name)[kind]
+        return any(name == key or name.startswith(f"{key}_") for key in known)
 
-    def refuse(self, placeholder, path, line):
+    def value(self, kind, name, placeholder):
+        """Return a value in a sentence: {{ psnr carn }}, {{ scale }}, {{ cite vdsr }}."""
+        if kind in ("scale", "test_set") and not name:
+            return {"scale": str(self.facts.scale), "test_set": self.facts.dataset}[kind]
+        if kind == "cite" and name in LITERATURE["references"]:
+            self.cited += [name] * (name not in self.cited)
+            return f"[{self.cited.index(name) + 1}]"
+        network = next((network for network in self.facts.shown if network.key == name), None)
+        if kind in ("cite", "scale", "test_set"):
+            return self.refuse(f"{kind} {name}", kind)
+        if network is None:
+            keys = ", ".join(f"{kind} {network.key}" for network in self.facts.shown)
+            raise UserError(f"{self.place}: {placeholder} names no result; there are {keys}")
+        gain = network.psnr - self.facts.bicubic["psnr"]
+        return {"psnr": f"{network.psnr:.2f}", "ssim": f"{network.ssim:.4f}", "gain": f"{gain:.2f}"}[kind]
+
+    def refuse(self, placeholder, kind):
         """Raise UserError for a placeholder that is none, naming file, line, and what is allowed."""
-        kind = placeholder.partition(" ")[0]
-        known = {"table": self.tables, "figure": self.figures, "text": self.texts}
-        allowed = [f"{kind} {name}" for name in known[kind]] if kind in known else [f"{kind} NAME" for kind in known]
-        allowed += (
-            [] if kind in known else ["references", "cite KEY", "psnr KEY", "ssim KEY", "gain KEY", "scale", "test_set"]
-        )
-        raise UserError(
-            f"{path}, line {line}: unknown placeholder {{{{ {placeholder} }}}}; allowed are {', '.join(allowed)}"
-        )
-
-    def inline(self, line, path, number):
-        """Return a line with the values that it names: {{ psnr carn }}, {{ scale }}, {{ cite vdsr }}."""
-
-        def value(found):
-            kind, name, word = found.groups()
-            if word:
-                return {"scale": str(self.facts.scale), "test_set": self.facts.dataset}[word]
-            if kind == "cite":
-                return (
-                    self.cite(name) if name in LITERATURE["references"] else self.refuse(f"cite {name}", path, number)
-                )
-            network = next((network for network in self.facts.shown if network.key == name), None)
-            if network is None:
-                keys = ", ".join(f"{kind} {network.key}" for network in self.facts.shown)
-                raise UserError(f"{path}, line {number}: {{{{ {kind} {name} }}}} names no result; there are {keys}")
-            gain = network.psnr - self.facts.bicubic["psnr"]
-            return {"psnr": f"{network.psnr:.2f}", "ssim": f"{network.ssim:.4f}", "gain": f"{gain:.2f}"}[kind]
-
-        filled = INLINE.sub(value, line)
-        if left := re.search(r"\{\{\s*((table|figure|text|references)\b.*?|[^{}]*\s)\}\}", filled):
-            self.refuse(left[1].strip(), path, number)
-        return filled
-
-    def cite(self, key):
-        """Return a reference's number: [7]."""
-        if key not in self.cited:
-            self.cited.append(key)
-        return f"[{self.cited.index(key) + 1}]"
-
-    def references(self):
-        """Return the list of the references that the text cites."""
-        entries = [LITERATURE["references"][key] for key in self.cited]
-        return "\n".join(f"{number}. {text} <{address}>" for number, (text, address) in enumerate(entries, start=1))
-
-    def table(self, table):
-        """Return a table below its caption."""
-        self.tables_shown.append(table.name)
-        number = len(self.tables_shown)
-        return f"**{self.say(f'表 {number}　', f'Table {number}. ')}{table.caption}**\n\n{table.markdown()}"
-
-    def figure(self, figure):
-        """Return a figure with its caption."""
-        self.shown.append(figure.name)
-        number = len(self.shown)
-        return f"![{self.say(f'图 {number}　', f'Figure {number}. ')}{figure.caption}](figures/{figure.name}.png)\n"
+        allowed = [f"{kind} {name}" for name in self.known.get(kind, ())]
+        allowed = allowed or [f"{kind} NAME" for kind in (*BLOCKS[:3], *VALUES[:4])] + ["references", *VALUES[4:]]
+        raise UserError(f"{self.place}: unknown placeholder {{{{ {placeholder} }}}}; allowed are {', '.join(allowed)}")

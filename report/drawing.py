@@ -155,42 +155,63 @@ def put_caption(axes, caption, bold=False, size=8):
 
 
 def draw_curve(path, history, bicubic, val_set):
-    """Draw a run: training loss and validation PSNR over epochs, bicubic's PSNR and the best epoch marked.
+    """Draw a run's training loss and validation PSNR over the epochs, as train.py does; see draw_curves."""
+    chosen = max(history, key=lambda row: row["val_psnr"])["epoch"]
+    words = ("epoch", "training loss", f"PSNR on {val_set} images (dB)")
+    draw_curves(path, [("network", history, chosen, Style(BLUE, "o", "-"))], bicubic, words)
 
-    history: dicts with epoch, loss and val_psnr. bicubic: PSNR in dB of the bicubic images of val_set. A
-    run that began with trained weights moves little: its loss is drawn on a linear scale, and
-    bicubic's line, far below, is left out where it would flatten the curve. So is a loss that exploded: its epoch is
-    marked.
+
+def draw_curves(path, runs, bicubic, words):
+    """Draw training loss and validation PSNR of runs over the epochs, the chosen epoch marked.
+
+    runs: (label, history: dicts with epoch, loss and val_psnr, chosen epoch, Style) of each. bicubic: PSNR in dB on the
+    same images, None where it is not known; left out of sight where it would flatten the curves. words: epoch, loss,
+    PSNR. A loss that exploded would leave no room for the others: its epoch is marked instead.
     """
-    epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
-    best = psnrs.index(max(psnrs))
-    marker = "o" if len(history) < 10 else None
-    with figure_file(path, PAGE_WIDTH, 2.8, "constrained") as figure:
+    longest = max(len(history) for _, history, *_ in runs)
+    with figure_file(path, PAGE_WIDTH, 3.0, "constrained", pdf=len(runs) > 1) as figure:
         left, right = figure.subplots(1, 2)
-        sound = [loss if loss <= EXPLODED_LOSS else math.nan for loss in losses]
-        exploded = [epoch for epoch, loss in zip(epochs, losses, strict=True) if loss > EXPLODED_LOSS]
-        left.plot(epochs, sound, color=BLUE, marker=marker)
-        if exploded:
-            top = {"transform": left.get_xaxis_transform(), "clip_on": False}
-            left.plot(exploded, [1] * len(exploded), "^", color=BLUE, label="loss exploded, out of sight", **top)
-            left.legend(frameon=True, edgecolor="none")
-        low, high = min(losses), max((loss for loss in losses if loss <= EXPLODED_LOSS), default=0)
-        left.set(xlabel="epoch", ylabel="training loss", yscale="log" if high > 2 * low else "linear")
-        right.plot(epochs, psnrs, color=ORANGE, marker=marker, label="network")
-        in_sight = len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs))
-        label = f"bicubic, {bicubic:.2f} dB{'' if in_sight else ', below'}"
-        line = {"color": "0.4", "linestyle": "--", "label": label}
-        if in_sight:
-            right.axhline(bicubic, **line)
-        else:
-            right.plot([], [], **line)
-        label = f"best: epoch {epochs[best]}, {psnrs[best]:.2f} dB"
-        right.plot(epochs[best], psnrs[best], "k*", markersize=9, linestyle="none", label=label)
-        right.set(xlabel="epoch", ylabel=f"PSNR on {val_set} images (dB)")
-        right.legend(frameon=True, edgecolor="none")  # lines may pass behind it
+        for label, history, chosen, style in runs:
+            epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
+            look = {"color": style.colour, "linestyle": style.line, "linewidth": 1.1, "marker": style.marker}
+            left.plot(epochs, [loss if loss <= EXPLODED_LOSS else math.nan for loss in losses], **look,
+                      markevery=[] if len(history) > 9 else None)  # fmt: skip
+            exploded = [epoch for epoch, loss in zip(epochs, losses, strict=True) if loss > EXPLODED_LOSS]
+            if exploded:
+                top = {
+                    "transform": left.get_xaxis_transform(),
+                    "clip_on": False,
+                    "label": "loss exploded, out of sight",
+                }
+                left.plot(exploded, [1] * len(exploded), "^", color=style.colour, **top)
+                left.legend(frameon=True, edgecolor="none")
+            marked = [number for number, epoch in enumerate(epochs) if epoch == chosen]
+            best = "".join(f", {psnrs[number]:.2f} dB at epoch {chosen}" for number in marked if len(runs) == 1)
+            right.plot(epochs, psnrs, **look, markevery=marked, label=f"{label}{best}")
+        psnrs = [row["val_psnr"] for _, history, *_ in runs for row in history]
+        if bicubic is not None:
+            in_sight = len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs))
+            label = f"Bicubic, {bicubic:.2f} dB{'' if in_sight else ', below'}"
+            line = {"color": "0.4", "linestyle": "--", "linewidth": 1, "label": label}
+            if in_sight:
+                right.axhline(bicubic, **line)
+            else:
+                right.plot([], [], **line)
+        sound = [row["loss"] for _, history, *_ in runs for row in history if row["loss"] <= EXPLODED_LOSS]
+        steep = max(sound, default=0) > 2 * min(sound, default=1)
+        left.set(xlabel=words[0], ylabel=words[1], yscale="log" if steep else "linear")
+        right.set(xlabel=words[0], ylabel=words[2])
         for axes in (left, right):
-            if len(epochs) > 1:
+            if longest > 1:
                 axes.xaxis.get_major_locator().set_params(integer=True)
             else:
-                axes.set_xticks(epochs)  # of a single number the locator makes decimals
+                axes.set_xticks([1])  # of a single number the locator makes decimals
             axes.grid(alpha=0.3)
+        place_legend(figure, right)
+
+
+def place_legend(figure, axes):
+    """Put the legend of one of a figure's axes above the figure, in as many rows as its labels need."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = int(figure.get_figwidth() / (0.45 + 0.068 * max(map(len, labels))))  # inches: of a mark, of a letter
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(columns, len(labels))))

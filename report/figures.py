@@ -1,6 +1,6 @@
 """The report's figures: which there are, what each is called, and how it is drawn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,7 @@ from data.images import read_image
 from models import build_model
 from report import charts, pictures
 from report.comparisons import FIGURE_KINDS, Panel, draw_figure, picture_file
+from report.content import sets_of
 from report.diagrams import draw_diagram, has_diagram
 from support.command_line import UserError
 from utils import COLOURS, calc_psnr, score, shave, to_uint8, to_y
@@ -29,50 +30,99 @@ class Figure:
     draw: partial
 
 
-def chart_figures(facts, sections, bicubic, say):
-    """Return {name: Figure} of those that are drawn from numbers. bicubic: dB on the held-out images, or None."""
+def all_figures(facts, sections, training, examples, say):
+    """Return {name: Figure} of all figures that the results allow. examples: {image: Example}."""
+    made = []
+
+    def add(name, key, draw, /, *, caption=(), **options):
+        text = say.phrase(f"figure.{key}", **dict(caption))
+        made.append(Figure(name, text, partial(draw, **options)))
+
     networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
-    made = {}
-
-    def add(name, key, draw, **values):
-        made[name] = Figure(name, say.phrase(f"figure.{key}", **values), draw)
-
     if any(network.history for network in networks):
-        add("curves", "curves", partial(charts.draw_curves, networks=networks, bicubic=bicubic, say=say))
-    add("images", "images", partial(charts.draw_images, networks=networks, images=facts.images, **where))
+        add("curves", "curves", charts.draw_training, networks=networks, bicubic=training.bicubic, say=say)
+    add("images", "images", charts.draw_images, networks=networks, images=facts.images, **where)
     for section in sections:
         if section.option:
-            draw = partial(charts.draw_option, members=section.members, option=section.option, **where)
-            add(section.chart, "option", draw, option=section.option)
+            option = {"option": section.option}
+            add(section.chart, "option", charts.draw_option, members=section.members, caption=option, **option, **where)
         elif section.chart:
-            add(section.chart, "costs", partial(charts.draw_costs, networks=networks, **where))
-    return made
-
-
-def diagram_figures(facts, say):
-    """Return {name: Figure} of the block diagrams of the networks that have one."""
-    made = {}
-    for network in facts.networks:
-        name = f"network_{network.model}"
-        if name not in made and has_diagram(network.model, network.options):
+            add(section.chart, "costs", charts.draw_costs, networks=networks, **where)
+    for network in {network.model: network for network in reversed(networks)}.values():
+        if has_diagram(network.model, network.options, say):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
-            form = {"scale": facts.scale, "image_channels": COLOURS[network.runs[0].colour]}
-            draw = partial(draw_diagram, name=network.model, say=say, **form, **network.options)
-            made[name] = Figure(name, say.phrase("figure.network", label=label), draw)
-    return made
+            form = {"scale": facts.scale, "image_channels": COLOURS[network.colour], **network.options}
+            caption = {"label": label}
+            add(
+                f"network_{network.model}",
+                "network",
+                draw_diagram,
+                name=network.model,
+                say=say,
+                caption=caption,
+                **form,
+            )
+    for kind, draw, options in training.figures(facts.scale):
+        add(
+            kind,
+            kind,
+            draw,
+            name=training.name,
+            images=training.images,
+            say=say,
+            caption={"name": training.name},
+            **options,
+        )
+    for name, example in examples.items():
+        title = f"{facts.dataset} {name}, ×{facts.scale}"
+        shown = {"hr": example.hr, "panels": example.best(), "zoom": zoom_of(facts, name), "scale": facts.scale}
+        shown |= {"title": title, "styles": charts.network_styles(facts.networks)}
+        for kind in FIGURE_KINDS:
+            add(f"{kind}_{name}", kind, draw_figure, kind=kind, caption={"title": title}, **shown)
+    return {figure.name: figure for figure in made}
 
 
 # ---------------------------------------------------------------- of the training set
 
 
-def training_images(name, data_dir, source):
-    """Return the pixels of a catalogued training set, {image: pixels}; {} where they are not at hand: no download."""
-    if name not in TRAIN_SETS:
-        return {}
+@dataclass
+class Training:
+    """The training set of the results, as far as its images are at hand."""
+
+    name: str = ""
+    images: dict = field(default_factory=dict)  # {name: pixels}, {} where they are not at hand
+    data: dict = field(default_factory=dict)  # what a result says of its patches
+    held_out: list = field(default_factory=list)  # bicubic's scores on the held-out images: [{"name", "psnr", "ssim"}]
+
+    @property
+    def bicubic(self):
+        """Return bicubic's mean PSNR on the held-out images in dB, None where that is not known."""
+        return sum(row["psnr"] for row in self.held_out) / len(self.held_out) if self.held_out else None
+
+    def figures(self, scale):
+        """Return [(kind, function, its options)] of the figures that the images allow."""
+        if not self.images or "patch_size" not in self.data:
+            return []
+        cut = {"patch_size": self.data["patch_size"], "stride": self.data["stride"], "scale": scale}
+        return [
+            ("degradation", pictures.draw_degradation, {"scale": scale}),
+            ("patches", pictures.draw_patch_pairs, {"cut": cut}),
+            ("held_out", pictures.draw_held_out, {}),
+        ]
+
+
+def training_of(facts, data_dir, source):
+    """Return the Training of the networks' first training set; its images are not downloaded."""
+    sets, _ = sets_of(facts)
+    if not sets:
+        return Training()
+    name, data = next(iter(sets.items()))
     try:
-        return load_images(replace(TRAIN_SETS[name], mirrors=()), data_dir, source, say=lambda line: None)
-    except UserError:
-        return {}
+        known = replace(TRAIN_SETS[name], mirrors=())
+        images = load_images(known, data_dir, source, say=lambda line: None)
+    except (KeyError, UserError):
+        return Training(name, {}, data)
+    return Training(name, images, data, score_held_out(name, images, facts.scale))
 
 
 def score_held_out(name, images, scale):
@@ -84,20 +134,6 @@ def score_held_out(name, images, scale):
             sr = to_uint8(bicubic(torch.from_numpy(lr)[None] / 255))[0].numpy()
         rows.append({"name": image, **dict(zip(("psnr", "ssim"), score(sr, hr, border=scale), strict=True))})
     return rows
-
-
-def data_figures(name, images, data, scale, say):
-    """Return {name: Figure} of a training set's images. data: what a result says of its patches."""
-    if not images or "patch_size" not in data:
-        return {}
-    cut = {"patch_size": data["patch_size"], "stride": data["stride"], "scale": scale}
-    shared = {"name": name, "images": images, "say": say}
-    draws = {
-        "degradation": partial(pictures.draw_degradation, scale=scale, **shared),
-        "patches": partial(pictures.draw_patch_pairs, cut=cut, **shared),
-        "held_out": partial(pictures.draw_held_out, **shared),
-    }
-    return {kind: Figure(kind, say.phrase(f"figure.{kind}", name=name), draw) for kind, draw in draws.items()}
 
 
 # ---------------------------------------------------------------- of the test images
@@ -113,6 +149,17 @@ class Example:
     networks: list  # of the other panels
     sides: list  # [{"label", "path", "psnr", "ssim"}] of its slider
 
+    def best(self):
+        """Return the panels of bicubic and of the MOST best networks, in their order."""
+        best = sorted(self.panels[1:], key=lambda panel: panel.psnr, reverse=True)[:MOST]
+        return [panel for panel in self.panels if panel.baseline or panel in best]
+
+
+def load_examples(facts, folder):
+    """Return {image: Example} of the test images whose pictures are there."""
+    found = {image["name"]: load_example(facts, folder, image["name"]) for image in facts.images}
+    return {name: example for name, example in found.items() if example}
+
 
 def load_example(facts, folder, name):
     """Return the Example of a test image with all networks whose pictures are there and fit their results, or None."""
@@ -121,7 +168,7 @@ def load_example(facts, folder, name):
     hr, base = read_picture(place("hr")), facts.images[index]
     if hr is None:
         return None
-    colours = {network.runs[0].colour for network in facts.networks}
+    colours = {network.colour for network in facts.networks}
     found = [("Bicubic", "bicubic" if "y" in colours else "bicubic_rgb", base["psnr"], base["ssim"], None)]
     for network in facts.networks:
         found.append((network.label, network.key, network.runs[0].psnr[index], network.runs[0].ssim[index], network))
@@ -150,22 +197,6 @@ def fits(picture, hr, scale, psnr):
     """Return whether a picture has about the PSNR of its result: otherwise it is of other weights."""
     planes = [shave(to_y(pixels), scale) / 255 for pixels in (picture, hr)]
     return abs(min(calc_psnr(*planes), 100) - min(psnr, 100)) < CLOSE_DB
-
-
-def example_figures(facts, examples, say):
-    """Return {name: Figure} of the comparison, the error maps and the profile of {image: Example}."""
-    made = {}
-    for name, example in examples.items():
-        best = sorted(example.panels[1:], key=lambda panel: panel.psnr, reverse=True)[:MOST]
-        panels = [panel for panel in example.panels if panel.baseline or panel in best]
-        title = f"{facts.dataset} {name}, ×{facts.scale}"
-        shown = {"title": title, "hr": example.hr, "panels": panels, "zoom": zoom_of(facts, name), "scale": facts.scale}
-        styles = charts.network_styles(facts.networks)
-        for kind in FIGURE_KINDS:
-            caption = say.phrase(f"figure.{kind}", title=title)
-            draw = partial(draw_figure, kind=kind, styles=styles, **shown)
-            made[f"{kind}_{name}"] = Figure(f"{kind}_{name}", caption, draw)
-    return made
 
 
 def zoom_of(facts, name):

@@ -12,10 +12,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import mistune
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 from PIL import Image
 
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
+from report.words import phrases
 from support.command_line import UserError
 from support.files import check_regular, written_whole
 
@@ -37,26 +40,19 @@ def render_page(text, folder, sliders, *, title, say, pictures=None):
     folder: what the images' paths in `text` start from. title: the browser tab's. sliders: the comparisons that take
     the place of the line `<!-- sliders -->`, one dict per image: {"name", "results": [{"label", "path", "psnr" in dB
     (None for the original), "ssim"}, ...]}, bicubic first, two results or more, all of one size. pictures: where the
-    page finds them, Inside() unless told otherwise. Raises UserError for an image that cannot be read or a formula that
+    page finds them, inside unless told otherwise. Raises UserError for an image that cannot be read or a formula that
     matplotlib's mathtext does not know.
     """
-    renderer = PageRenderer(Path(folder), sliders, say, pictures or Inside())
+    words = phrases(say.name)["page"]
+    template = Environment(autoescape=True, loader=FileSystemLoader(HERE)).get_template(
+        "page.html", globals={"words": words}
+    )
+    renderer = PageRenderer(Path(folder), sliders, words, pictures or Pictures(), template.module.slider)
     content = mistune.create_markdown(renderer=renderer, plugins=["table", "math"])(text)
-    parts = {
-        "language": say("zh-CN", "en"),
-        "title": escape(title),
-        "contents_title": say("目录", "Contents"),
-        "contents": "\n".join(
-            f'<li class="level{level}"><a href="#{escape(anchor)}">{html}</a></li>'
-            for level, anchor, html in renderer.headings
-            if level in (2, 3)
-        ),
-        "content": content,
-        "style": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
-    }
-    template = (HERE / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    return template.render(
+        title=title, headings=renderer.headings, content=Markup(content), style=style, script=script, words=words
+    )
 
 
 def write_light(text, folder, target, sliders, *, title, say):
@@ -64,7 +60,7 @@ def write_light(text, folder, target, sliders, *, title, say):
 
     text, folder, sliders: as for render_page; only PNG figures of the text are made small, under the same names.
     """
-    beside = Beside(target / "figures")
+    beside = Pictures(target / "figures")
     page = render_page(text, folder, sliders, title=title, say=say, pictures=beside)
     light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text.replace(f"{MARKER}\n\n", ""))
     written = [target / "report.html", target / "report.md", *beside.written]
@@ -77,9 +73,9 @@ def write_light(text, folder, target, sliders, *, title, say):
 class PageRenderer(mistune.HTMLRenderer):
     """Markdown tokens -> HTML. Raw HTML is shown as text; only comments and line breaks are taken for what they are."""
 
-    def __init__(self, folder, sliders, say, pictures):
+    def __init__(self, folder, sliders, words, pictures, slider):
         super().__init__(escape=True)
-        self.folder, self.sliders, self.say, self.pictures = folder, sliders, say, pictures
+        self.folder, self.sliders, self.words, self.pictures, self.slider = folder, sliders, words, pictures, slider
         self.headings = []  # (level, anchor, HTML) in the page's order
 
     def heading(self, text, level, **attributes):
@@ -88,9 +84,8 @@ class PageRenderer(mistune.HTMLRenderer):
         taken = {anchor for _, anchor, _ in self.headings}
         names = (f"{slug}-{number}" if number else slug for number in count())
         anchor = next(name for name in names if name not in taken)
-        self.headings.append((level, anchor, re.sub(r"</?a\b[^>]*>", "", text)))
-        name = self.say("本节的链接", "link to this section")
-        link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="{name}">#</a>'
+        self.headings.append((level, anchor, Markup(re.sub(r"</?a\b[^>]*>", "", text))))
+        link = f'<a class="anchor" href="#{escape(anchor)}" aria-label="{self.words["anchor"]}">#</a>'
         return f'<h{level} id="{escape(anchor)}">{text}{link}</h{level}>\n'
 
     def paragraph(self, text):
@@ -113,7 +108,7 @@ class PageRenderer(mistune.HTMLRenderer):
 
     def table(self, text):
         """A table that scrolls by itself where the screen is too narrow."""
-        name = self.say("表格", "table")
+        name = self.words["table"]
         return f'<div class="table" tabindex="0" role="region" aria-label="{name}">\n<table>\n{text}</table>\n</div>\n'
 
     def image(self, text, url, title=None):
@@ -143,7 +138,7 @@ class PageRenderer(mistune.HTMLRenderer):
     def block_html(self, html):
         """The sliders at their marker; other comments are left out."""
         if html.strip() == MARKER:
-            return "".join(slider(comparison, self.say, self.pictures) for comparison in self.sliders)
+            return "".join(self.slider(**slider_of(comparison, self.pictures)) for comparison in self.sliders)
         return "" if re.fullmatch(r"\s*<!--.*?-->\s*", html, re.DOTALL) else super().block_html(html)
 
     def inline_html(self, html):
@@ -196,91 +191,50 @@ def reduced(path):
     return content, image.size, dpi
 
 
-class Inside:
-    """Pictures inside the page."""
+class Pictures:
+    """Where a page finds its pictures: inside it, or as small files in a folder beside it."""
+
+    def __init__(self, folder=None):
+        self.folder, self.written = folder, []
 
     def figure(self, path):
         """Return (address, (width, height) in pixels, dpi or None) of a figure."""
         content, size, dpi = reduced(path)
-        return data_uri(content), size, dpi
+        return self.address(path, content), size, dpi
 
     def result(self, path, image):
-        """Return the address of a slider's side, with every pixel as it is in the file."""
-        return data_uri(path.read_bytes() if path.suffix == ".webp" else webp(image, lossless=True))
+        """Return the address of a slider's side: inside the page every pixel is as in the file."""
+        how = {"quality": 88, "use_sharp_yuv": True} if self.folder else {"lossless": True}
+        return self.address(path, webp(image, **how))
 
-
-class Beside:
-    """Pictures as small files in a folder beside the page."""
-
-    def __init__(self, folder):
-        self.folder, self.written = folder, []
-
-    def figure(self, path):
-        """Return (address, (width, height) in pixels, dpi or None) of a figure, which is written."""
-        content, size, dpi = reduced(path)
-        return self.write(path, content), size, dpi
-
-    def result(self, path, image):
-        """Return the address of a slider's side, which is written with some loss."""
-        return self.write(path, webp(image, quality=88, use_sharp_yuv=True))
-
-    def write(self, path, content):
-        """Write a picture under the name of another file; returns its address."""
+    def address(self, path, content):
+        """Return the address of a WebP picture, written under the name of `path` where pictures have a folder."""
+        if not self.folder:
+            return "data:image/webp;base64," + base64.b64encode(content).decode()
         self.written.append(self.folder / f"{path.stem}.webp")
         with written_whole(self.written[-1]) as temporary:
             temporary.write_bytes(content)
         return f"figures/{quote(self.written[-1].name)}"
 
 
-def data_uri(content):
-    """Return the bytes of a WebP file as an address."""
-    return "data:image/webp;base64," + base64.b64encode(content).decode()
-
-
-# ---------------------------------------------------------------- sliders
-
-
-def slider(comparison, say, pictures):
-    """Return the HTML of one comparison: all results on one stage, two of them chosen, which page.js lets wipe.
+def slider_of(comparison, pictures):
+    """Return what the template shows of one comparison: all results on one stage, two chosen, which page.js lets wipe.
 
     As it stands it is bicubic and the best result side by side, for print and for browsers without script.
     """
-    name, results = escape(comparison["name"]), comparison["results"]
-    best = max(range(1, len(results)), key=lambda number: results[number]["psnr"] or 0)
+    name, results = comparison["name"], comparison["results"]
     images = [opened(result["path"])[0] for result in results]
     sizes = {image.size for image in images}
     if len(sizes) > 1:
         folder = results[0]["path"].parent
         raise UserError(f"{folder}: the results for {name} have several sizes, {sorted(sizes)}; make them anew")
     ((width, height),) = sizes
-    panes = "".join(
-        f'<figure class="pane{" left" * (number == 0)}{" right" * (number == best)}">'
-        f'<img src="{pictures.result(result["path"], image)}" width="{width}" height="{height}" draggable="false" '
-        f'alt="{name}, {escape(result["label"])}" decoding="async">'
-        f"<figcaption>{escape(result['label'])}{scores(result)}</figcaption></figure>\n"
-        for number, (result, image) in enumerate(zip(results, images, strict=True))
-    )
-    shown = width * max(1, round(SLIDER_WIDTH / width))
-    place = say("分界线的位置（百分比）", "place of the dividing line (percent)")
-    return (
-        f'<section class="slider" aria-label="{name}">\n<p class="name">{name}</p>\n'
-        f'<div class="sides">{choice(say("左", "left"), results, 0)}{choice(say("右", "right"), results, best)}</div>\n'
-        f'<div class="stage" style="--width:{shown}px;--ratio:{width}/{height}">\n{panes}'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{name}: {place}">\n'
-        "</div>\n</section>\n"
-    )
-
-
-def scores(result):
-    """Return PSNR and SSIM of a result, for its caption."""
-    return "" if result["psnr"] is None else f" <span>{result['psnr']:.2f} dB / {result['ssim']:.4f}</span>"
-
-
-def choice(side, results, chosen):
-    """Return the control that says which result one side shows."""
-    options = ""
-    for number, result in enumerate(results):
-        psnr = "" if result["psnr"] is None else f" {result['psnr']:.2f} dB"
-        selected = " selected" if number == chosen else ""
-        options += f'<option value="{number}"{selected}>{escape(result["label"])}{psnr}</option>'
-    return f'<label>{side} <select autocomplete="off">{options}</select></label>'
+    addresses = [pictures.result(result["path"], image) for result, image in zip(results, images, strict=True)]
+    return {
+        "name": name,
+        "results": [result | {"address": address} for result, address in zip(results, addresses, strict=True)],
+        "best": max(range(1, len(results)), key=lambda number: results[number]["psnr"] or 0),
+        "width": width,
+        "height": height,
+        "shown": width * max(1, round(SLIDER_WIDTH / width)),
+    }

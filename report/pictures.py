@@ -3,17 +3,16 @@
 All are drawn from the images of a catalogued training set, which the functions take as {name: pixels}.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from matplotlib.patches import ConnectionPatch, Rectangle
+from PIL import Image
 
 from data.catalog import TRAIN_SETS
 from data.degradation import degrade
 from data.patches import cut_patches, patch_starts
 from report.comparisons import GAP, MARK, choose_region
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, put_caption, show_image
-from utils import contributions, cubic, imresize, modcrop, score, to_uint8, to_y
+from utils import contributions, cubic, imresize, score, to_uint8, to_y
 
 PAIRS = 8  # patch pairs that are shown
 CHOSEN = {  # of a set, the images that show most: stripes, an eye, petals, bars, letters, twigs
@@ -21,8 +20,7 @@ CHOSEN = {  # of a set, the images that show most: stripes, an eye, petals, bars
 }
 DEGRADED = {"T91": "tt17"}  # has letters and straight edges; neither side is a multiple of the scale
 DETAIL = 48  # HR pixels of the magnified window
-COLUMNS = 13  # of thumbnails
-THUMBNAIL_DPI = 200
+COLUMNS, DPI = 13, 200  # of thumbnails
 
 
 def chosen_images(name, images):
@@ -32,28 +30,26 @@ def chosen_images(name, images):
     return CHOSEN.get(name, trained[::step][:PAIRS])
 
 
+def heading(figure, text):
+    """Put a title at the top of a figure."""
+    place = 1 - 0.06 / figure.get_figheight()
+    figure.text(0.5, place, text, ha="center", va="top", fontweight="bold")
+
+
 # ---------------------------------------------------------------- patch pairs
 
 
-@dataclass
-class Pair:
-    """A patch pair and where it was cut. lr: (h, w) float32, hr: (h*scale, w*scale) uint8, both in [0, 255]."""
+def densest_pair(pixels, patch_size, stride, scale):
+    """Return (left, top, LR patch, HR patch) of the training pair on Y of an image whose HR patch varies most.
 
-    name: str
-    left: int
-    top: int
-    lr: np.ndarray
-    hr: np.ndarray
-
-
-def densest_pair(name, pixels, patch_size, stride, scale):
-    """Return of the training pairs on Y of an image at its own size the one whose HR patch varies most."""
+    Patches are (h, w) float32 and (h*scale, w*scale) uint8, both in [0, 255]; left and top are HR pixels.
+    """
     lr, hr = degrade(pixels, scale, "y")
     lr_patches, hr_patches = cut_patches(lr, hr, patch_size, stride, scale)
     tops, lefts = (patch_starts(length, patch_size, stride, scale) for length in hr.shape[1:])
     index = int(hr_patches.std(axis=(1, 2, 3)).argmax())
     row, column = divmod(index, len(lefts))
-    return Pair(name, lefts[column], tops[row], lr_patches[index, 0], hr_patches[index, 0])
+    return lefts[column], tops[row], lr_patches[index, 0], hr_patches[index, 0]
 
 
 def draw_patch_pairs(path, name, images, cut, say):
@@ -61,17 +57,16 @@ def draw_patch_pairs(path, name, images, cut, say):
 
     name, images: of the training set. cut: {"patch_size", "stride", "scale"}, how the patches were made.
     """
-    pairs = [densest_pair(image, images[image], **cut) for image in chosen_images(name, images)]
+    pairs = {image: densest_pair(images[image], **cut) for image in chosen_images(name, images)}
     margin = 1.0  # inches for the names of the rows
     cell = (PAGE_WIDTH - margin - PAIRS * GAP) / PAIRS
-    small, large = pairs[0].lr.shape[0], pairs[0].hr.shape[0]
+    small, large = cut["patch_size"] // cut["scale"], cut["patch_size"]
     true = cell * small / large
     head = 0.28
     tops = (head, head + true + 0.1, head + true + cell + 0.2)
     height = tops[2] + cell + 0.32
     with figure_file(path, margin + len(pairs) * (cell + GAP), height, pdf=True) as figure:
-        title = f"{name}: LR {small}×{small} → HR {large}×{large}, Y"
-        figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontweight="bold")
+        heading(figure, f"{name}: LR {small}×{small} → HR {large}×{large}, Y")
         names = (
             f"LR {small}×{small}" + say("\n与 HR 同比例", "\nat HR's scale"),
             f"LR {small}×{small}" + say("\n放大显示", "\nenlarged"),
@@ -79,36 +74,15 @@ def draw_patch_pairs(path, name, images, cut, say):
         )
         for top, side, row in zip(tops, (true, cell, cell), names, strict=True):
             figure.text(0.14 / figure.get_figwidth(), 1 - (top + side / 2) / height, row, va="center")
-        for number, pair in enumerate(pairs):
+        for number, (image, (x, y, lr, hr)) in enumerate(pairs.items()):
             left = margin + number * (cell + GAP)
-            for top, side, plane in zip(tops, (true, cell, cell), (pair.lr, pair.lr, pair.hr), strict=True):
+            for top, side, plane in zip(tops, (true, cell, cell), (lr, lr, hr), strict=True):
                 axes = place_axes(figure, left + (cell - side) / 2, top, side, side)
                 axes.imshow(plane, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                put_caption(axes, f"{pair.name}\n({pair.left}, {pair.top})" if plane is pair.hr else "", size=7)
+                put_caption(axes, f"{image}\n({x}, {y})" if plane is hr else "", size=7)
 
 
 # ---------------------------------------------------------------- the degradation
-
-
-@dataclass
-class Steps:
-    """An image on its way to LR and back; planes are Y, in [0, 255]."""
-
-    scale: int
-    rgb: np.ndarray  # uint8, as the file has it
-    y: np.ndarray  # uint8 (H, W)
-    hr: np.ndarray  # uint8, cropped to a multiple of the scale
-    lr: np.ndarray  # float32, not rounded
-    bicubic: np.ndarray  # uint8, of the size of hr: what pre-upsampled networks start from, rounded as for scoring
-    psnr: float  # of bicubic against hr, as every score of the project
-
-
-def degradation_steps(pixels, scale):
-    """Return the Steps of an image's pixels."""
-    lr, hr = degrade(pixels, scale, "y")
-    bicubic = to_uint8(imresize(lr[0], scale) / 255)
-    psnr, _ = score(bicubic[None], hr, border=scale, ssim=False)
-    return Steps(scale, pixels, to_y(pixels), modcrop(to_y(pixels), scale), lr[0], bicubic, psnr)
 
 
 def draw_degradation(path, name, images, scale, say):
@@ -117,29 +91,30 @@ def draw_degradation(path, name, images, scale, say):
     name, images: of the training set.
     """
     image = DEGRADED.get(name, next(iter(images)))
-    steps = degradation_steps(images[image], scale)
-    x, y = (start - start % scale for start in choose_region([steps.hr, steps.bicubic], DETAIL, scale))
-    bicubic = f"\nPSNR (Y): {steps.psnr:.2f} dB"
+    rgb, y_plane = images[image], to_y(images[image])
+    lr, hr = (planes[0] for planes in degrade(rgb, scale, "y"))
+    sr = to_uint8(imresize(lr, scale) / 255)  # what pre-upsampled networks start from, rounded as for scoring
+    psnr, _ = score(sr[None], hr[None], border=scale, ssim=False)
+    x, y = (start - start % scale for start in choose_region([hr, sr], DETAIL, scale))
     panels = (
-        ("1  HR (RGB)", steps.rgb, "", 1),
-        (say("2  亮度 Y", "2  luma Y"), steps.y, "", 1),
-        (say(f"3  裁成 {scale} 的倍数", f"3  cropped to {scale}·n"), steps.hr, "", 1),
-        (f"4  LR: bicubic ↓{scale}", steps.lr, say("（放大显示）", " (enlarged)"), scale),
-        (f"5  bicubic ↑{scale}", steps.bicubic, bicubic, 1),
+        ("1  HR (RGB)", rgb, "", 1),
+        (say("2  亮度 Y", "2  luma Y"), y_plane, "", 1),
+        (say(f"3  裁成 {scale} 的倍数", f"3  cropped to {scale}·n"), hr, "", 1),
+        (f"4  LR: bicubic ↓{scale}", lr, say("（放大显示）", " (enlarged)"), scale),
+        (f"5  bicubic ↑{scale}", sr, f"\nPSNR (Y): {psnr:.2f} dB", 1),
     )
     arrow = 0.3  # inches between panels
     cell = (PAGE_WIDTH - (len(panels) - 1) * arrow - 0.1) / len(panels)
-    tall = cell * steps.rgb.shape[0] / steps.rgb.shape[1]
+    tall = cell * rgb.shape[0] / rgb.shape[1]
     second = 0.46 + tall + 0.58  # inches from the top to the second row
     height = second + cell + 0.42
     with figure_file(path, PAGE_WIDTH, height, pdf=True) as figure:
-        title = f"{name} {image}, ×{scale}"
-        figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontweight="bold")
+        heading(figure, f"{name} {image}, ×{scale}")
         before = None
-        for number, (heading, plane, note, pixel) in enumerate(panels):
+        for number, (title, plane, note, pixel) in enumerate(panels):
             axes = place_axes(figure, 0.05 + number * (cell + arrow), 0.46, cell, tall)
             _show_plane(axes, plane, pixel)
-            axes.set_title(heading, pad=4)
+            axes.set_title(title, pad=4)
             put_caption(axes, f"{plane.shape[1]}×{plane.shape[0]}{note}", size=7)
             axes.add_patch(_frame(x, y))
             if before:
@@ -148,12 +123,12 @@ def draw_degradation(path, name, images, scale, say):
             before = axes
 
         _draw_kernel(place_axes(figure, 0.5, second, 2.75, cell), scale, say)
-        for number, (heading, plane, _, pixel) in enumerate(panels[2:]):
+        for number, (title, plane, _, pixel) in enumerate(panels[2:]):
             left = PAGE_WIDTH - 0.05 - (3 - number) * cell - (2 - number) * GAP
             axes = place_axes(figure, left, second, cell, cell)
             _show_plane(axes, plane, pixel)
             axes.set(xlim=(x - 0.5, x + DETAIL - 0.5), ylim=(y + DETAIL - 0.5, y - 0.5))
-            put_caption(axes, say(f"步骤 {heading.split()[0]} 的窗口", f"window of step {heading.split()[0]}"), size=7)
+            put_caption(axes, say("步骤 {} 的窗口", "window of step {}").format(title[0]), size=7)
             axes.add_patch(_frame(x, y))
 
 
@@ -206,26 +181,17 @@ def draw_held_out(path, name, images, say):
     height = head + pitch * -(-len(images) // columns)
     with figure_file(path, columns * cell, height, pdf=True) as figure:
         trained = len(images) - len(held_out)
-        title = say(
-            f"{name}：{len(images)} 幅图像，{trained} 幅训练，{len(held_out)} 幅验证",
-            f"{name}: {len(images)} images, {trained} for training, {len(held_out)} held out",
-        )
-        figure.text(0.5, 1 - 0.06 / height, title, ha="center", va="top", fontweight="bold")
+        words = say("{}：{} 幅图像，{} 幅训练，{} 幅验证", "{}: {} images, {} for training, {} held out")
+        heading(figure, words.format(name, len(images), trained, len(held_out)))
         for number, (image, pixels) in enumerate(images.items()):
             row, column = divmod(number, columns)
             axes = place_axes(figure, column * cell + 0.025, head + row * pitch, **box)
-            small = thumbnail(pixels, **box)
-            show_image(axes, small, image, bold=image in held_out)
+            small = Image.fromarray(pixels)
+            small.thumbnail((box["width"] * DPI, box["height"] * DPI))
+            show_image(axes, np.asarray(small), image, bold=image in held_out)
             axes.xaxis.label.set(fontsize=6.5, color=ORANGE if image in held_out else "0.3")
             axes.xaxis.labelpad = 1
             if image in held_out:
-                across, down = small.shape[1::-1]
+                across, down = small.size
                 frame = Rectangle((-0.5, -0.5), across, down, fill=False, edgecolor=ORANGE, linewidth=2, clip_on=False)
                 axes.add_patch(frame)
-
-
-def thumbnail(pixels, width, height):
-    """Return a uint8 image made small enough for a box of width x height inches."""
-    down, across = pixels.shape[:2]
-    factor = min(width / across, height / down) * THUMBNAIL_DPI
-    return imresize(pixels, size=(max(1, round(down * factor)), max(1, round(across * factor))))

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -29,9 +28,7 @@ LATEX = str.maketrans(
 # code may break after "/" and "_", and its "--" is not to become a dash
 LATEX_CODE = LATEX | str.maketrans({"/": r"/\allowbreak{}", "_": r"\_\allowbreak{}", "-": "-{}"})
 CODE = re.compile("`([^`]*)`")
-# in half ems, about as many letters
-PAGE = 62  # surely fit in a line of LaTeX's article
-LONGEST, SHORTEST = 44, 8  # lines of a cell; of a header that is broken
+PAGE = 62  # half ems, about as many letters, that surely fit in a line of LaTeX's article
 
 
 class Bold(str):
@@ -70,41 +67,35 @@ class Table:
         return out.getvalue()
 
     def latex(self):
-        r"""Return a table environment for \usepackage{array,booktabs,graphicx} (and ctex for Chinese).
+        r"""Return a table environment for \usepackage{booktabs,graphicx,tabularx} (and ctex for Chinese).
 
-        One that is wider than a page has its headers and long cells broken and, where that is not enough, is shrunk.
+        In one that is wider than a page columns of words are broken; where there are none, it is shrunk.
         """
         natural = [max(_width(cell) for cell in column) for column in zip(self.columns, *self.rows, strict=True)]
         wide = sum(natural) + 2 * len(natural) > PAGE
-        smaller = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+        sides = "".join(
+            "X" if column in self.texts else side for column, side in zip(self.columns, self.alignment, strict=True)
+        )
+        begin, end = rf"\begin{{tabular}}{{{''.join(self.alignment)}}}", r"\end{tabular}"
+        if wide and "X" in sides:
+            begin, end = rf"\begin{{tabularx}}{{\linewidth}}{{{sides}}}", r"\end{tabularx}"
+        elif wide:
+            begin, end = r"\resizebox{\linewidth}{!}{" + begin, end + "}"
         lines = [
             r"\begin{table}[htbp]",
             r"  \centering",
             rf"  \caption{{{_latex(self.caption)}}}",
             rf"  \label{{tab:{self.name}}}",
-            *([f"  {smaller}"] if wide else []),
-            rf"  \begin{{tabular}}{{{''.join(self.broken_columns() if wide else self.alignment)}}}",
+            rf"  {begin}",
             r"    \toprule",
             "    " + " & ".join(map(_latex, self.columns)) + r" \\",
             r"    \midrule",
             *("    " + " & ".join(map(_latex, row)) + r" \\" for row in self.rows),
             r"    \bottomrule",
-            r"  \end{tabular}" + "}" * wide,
+            rf"  {end}",
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
-
-    def broken_columns(self):
-        """Return the columns of a LaTeX tabular in which headers take two lines and cells as many as they need."""
-        sides = {"l": r"\raggedright", "r": r"\raggedleft"}
-        cells = [max(_width(cell) for cell in column) for column in zip(*self.rows, strict=True)]
-        lines = [longest / max(math.ceil(longest / LONGEST), 1) for longest in cells]
-        headers = [max(_width(header) / 2, min(_width(header), SHORTEST)) for header in self.columns]
-        widths = [max(line, header) for line, header in zip(lines, headers, strict=True)]
-        return [
-            rf">{{{sides[side]}\arraybackslash}}p{{{0.55 * width:.1f}em}}"
-            for side, width in zip(self.alignment, widths, strict=True)
-        ]
 
     def files(self):
         """Return {suffix: text} of its three forms."""
@@ -125,8 +116,7 @@ def _latex(text):
     return rf"\textbf{{{latex}}}" if isinstance(text, Bold) else latex
 
 
-def mark_best(values, texts, best=max):
-    """Return the texts of a column, in bold that of its best value and all that read the same; None has no part."""
-    texts = list(texts)
-    shown = {value: text for value, text in zip(values, texts, strict=True) if value is not None}
-    return [Bold(text) if shown and text == shown[best(shown)] else text for text in texts]
+def mark_best(values, texts):
+    """Return the texts of a column, in bold that of its highest value and all that read the same."""
+    best = max(zip(values, texts, strict=True), default=(None, None))[1]
+    return [Bold(text) if text == best else text for text in texts]

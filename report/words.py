@@ -1,8 +1,10 @@
-"""The report's language: its phrases, and numbers in words."""
+"""The report's language: its phrases, its sentences as Jinja templates, and numbers in words."""
 
 import tomllib
 from functools import cache
 from pathlib import Path
+
+import jinja2
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 NONE = "—"
@@ -15,6 +17,17 @@ class Language:
 
     def __init__(self, name):
         self.name = name
+        self.environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+        self.environment.filters |= {
+            "db": "{:.2f}".format,
+            "ssim": "{:.4f}".format,
+            "giga": "{:,.1f}".format,
+            "signed": signed,
+            "change": self.change,
+            "listed": self.listed,
+            "joined": self.joined,
+            "labels": lambda networks: [network.label for network in networks],
+        }
 
     def __call__(self, zh, en):
         return zh if self.name == "zh" else en
@@ -25,6 +38,11 @@ class Language:
         found = phrases(self.name)[section][name]
         return [one.format(**values) for one in found] if isinstance(found, list) else found.format(**values)
 
+    def text(self, key, **values):
+        """Return a text of phrases.toml that is a Jinja template with its values filled in."""
+        section, _, name = key.partition(".")
+        return self.environment.from_string(phrases(self.name)[section][name]).render(values)
+
     def known(self, section, name, otherwise):
         """Return what phrases.toml calls a name in a section, `otherwise` for one that it does not have."""
         return phrases(self.name)[section].get(name, otherwise)
@@ -34,8 +52,8 @@ class Language:
         return self("、", ", ").join(labels)
 
     def joined(self, labels):
-        """Return a list in words: A、B 和 C; A, B and C."""
-        *first, last = labels
+        """Return a list in words: A、B 和 C; A, B and C; "" of nothing."""
+        *first, last = labels or [""]
         if not first:
             return last
         before, after = (" " * (letter.isascii() and letter.isalnum()) for letter in (first[-1][-1], last[0]))
@@ -51,12 +69,9 @@ class Language:
     def duration(self, seconds):
         """Return seconds in words: 52 分钟, 9.7 小时; 52 min, 9.7 h."""
         if seconds < 60:
-            return f"{seconds:.0f}" + self(" 秒", " s")
-        return (
-            f"{seconds / 60:.0f}" + self(" 分钟", " min")
-            if seconds < 5400
-            else f"{seconds / 3600:.1f}" + self(" 小时", " h")
-        )
+            return f"{seconds:.0f} {self('秒', 's')}"
+        hours = f"{seconds / 3600:.1f} {self('小时', 'h')}"
+        return hours if seconds >= 5400 else f"{seconds / 60:.0f} {self('分钟', 'min')}"
 
 
 @cache

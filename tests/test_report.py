@@ -262,7 +262,7 @@ def test_training_tables_hold_what_the_results_say(made):
     recipe = {row[0]: row[1:] for row in rows(text, "训练方案")}
     assert recipe["梯度范数上限 (clipping)"] == ["0.5", "无"] and recipe["网络"] == ["SRCNN", "CARN"]
     assert recipe["图像块大小（HR 像素）"] == ["48×48", "48×48"]
-    assert rows(text, "训练概况")[0] == ["SRCNN", "A", "3 / 3", "—", "26.30", "2 分钟", "My Laptop"]
+    assert rows(text, "训练概况")[0] == ["SRCNN", "A", "3 / 3", "26.30", "2 分钟", "My Laptop"]
     assert "不同之处是梯度范数上限 (clipping)" in text
     assert "$\\eta(s)" not in text and "\\bar\\theta" not in text  # neither a cosine nor an average
 
@@ -303,7 +303,7 @@ def test_seeds_are_one_row_with_their_spread_and_decide_what_counts(made):
 def load_of(documents, **flags):
     """The Facts of documents."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("report.facts.read_results", lambda folder: documents)
+        patch.setattr("report.results.read_results", lambda folder: documents)
         return load(Path("results"), **flags)
 
 

@@ -1,0 +1,227 @@
+"""Results side by side: one run, a network with the runs of its seeds, and what must be equal for a comparison."""
+
+import json
+import math
+import re
+import reprlib
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from data.catalog import TRAIN_SETS
+from data.patches import count_patches
+from engine.results import read_result_file, read_results
+from models import MODELS, model_options
+from models.listing import NARROW, count_multiply_adds, receptive_field
+from support.command_line import UserError
+from utils import COLOURS
+
+
+@dataclass
+class Result:
+    """A result document of test.py. path: of its file, for messages. PSNRs are in dB, infinite where SR equals HR."""
+
+    path: Path
+    document: dict
+
+    def __post_init__(self):
+        self.names = [image["name"] for image in self.document["images"]]
+        self.psnr, self.ssim = (np.array([image[key] for image in self.document["images"]]) for key in ("psnr", "ssim"))
+        self.trained = self.document.get("trained") or {}  # how the network came to be; {} for bicubic
+        self.recipe = self.trained.get("recipe", {})
+        self.seed = self.recipe.get("seed")
+        self.colour = self.document["protocol"].get("colour", "y")
+        self.weights = (self.document.get("weights") or {}).get("sha256")
+
+    @property
+    def training(self):
+        """Return {field: value} of how it was trained, but for seed and precision, which follows the machine."""
+        fields = {f"recipe.{key}": value for key, value in self.recipe.items() if key not in ("seed", "precision")}
+        fields["started_from"] = [stage.get("label") for stage in self.trained.get("started_from", [])]
+        return fields | {f"data.{key}": value for key, value in self.trained.get("data", {}).items()}
+
+
+@dataclass
+class Network:
+    """A network trained in one way: a row of the tables, a side of a comparison. Its runs differ by the seed alone."""
+
+    runs: list  # Results on one test set, the smallest seed first
+    label: str
+    is_reference: bool = False  # scores that ship with the project, shown beside the user's own
+    ensembles: list = field(default_factory=list)  # Results of the same weights with self-ensemble
+    elsewhere: dict = field(default_factory=dict)  # {another test set: Results of the same weights}
+
+    def __post_init__(self):
+        first = self.runs[0]
+        self.document, self.trained, self.recipe, self.colour = (
+            first.document,
+            first.trained,
+            first.recipe,
+            first.colour,
+        )
+        self.key, self.model, self.options = (self.document[name] for name in ("key", "model", "options"))
+        self.parameters, self.history = self.document.get("parameters"), self.document.get("history") or []
+        self.training = json.dumps(first.training, sort_keys=True)  # as text, to be compared
+        self.computed = self.document["precision"], self.document.get("tile")
+        self.image_psnr = np.mean([run.psnr for run in self.runs], axis=0)  # (images,) in dB, means over the runs
+        self.image_ssim = np.mean([run.ssim for run in self.runs], axis=0)
+        self.psnrs = np.array([run.psnr.mean() for run in self.runs])  # (runs,) in dB
+        self.psnr, self.ssim = float(self.psnrs.mean()), float(self.image_ssim.mean())
+        several = len(self.runs) > 1 and np.isfinite(self.psnrs).all()
+        self.std = float(self.psnrs.std(ddof=1)) if several else None  # in dB, between the seeds
+
+    @property
+    def name(self):
+        """Return its name without options: VDSR; of one that the registry lacks its key."""
+        return MODELS[self.model].__name__ if self.model in MODELS else self.model
+
+    @property
+    def seconds(self):
+        """Return the seconds per image that were measured when it was scored, None where they were not."""
+        seconds = [image.get("seconds") for image in self.document["images"]]
+        return None if None in seconds else float(np.mean(seconds))
+
+    @property
+    def has_default_options(self):
+        return self.model in MODELS and all(
+            self.options.get(option, default) == default for option, default in model_options(self.model).items()
+        )
+
+    @property
+    def framework(self):
+        """Return where it enlarges, as its class says: "pre-upsampling", "post-upsampling", ...; None: not known."""
+        return getattr(MODELS.get(self.model), "framework", None)
+
+    @cached_property
+    def giga(self):
+        """Return the multiply-adds for a 1280x720 output in 10^9, None for a network that the registry lacks."""
+        channels = COLOURS[self.colour]
+        measured = self.measured(count_multiply_adds, channels, **self.options)
+        return measured and measured / 1e9
+
+    @cached_property
+    def field(self):
+        """Return the receptive field in LR pixels, None where it is not known; measuring takes a second."""
+        return self.measured(receptive_field, **{k: v for k, v in self.options.items() if k not in NARROW})
+
+    def measured(self, measure, *channels, **options):
+        """Return what a function of models.listing measures; None for a network that cannot be built."""
+        if self.model not in MODELS:
+            return None
+        try:
+            return measure(self.model, self.document["scale"], *channels, **options)
+        except UserError:
+            return None
+
+    @property
+    def steps_per_epoch(self):
+        """Return the optimizer's steps in an epoch, None where the training set is not of the catalogue."""
+        data = self.trained.get("data", {})
+        known = TRAIN_SETS.get(data.get("dataset"))
+        if not known or not {"patch_size", "stride"} <= {*data}:
+            return None
+        copies = tuple(data.get("copies", (1.0,)))
+        patches = count_patches(known, data["patch_size"], data["stride"], self.document["scale"], copies)
+        return math.ceil(patches / self.recipe.get("batch_size", 1))
+
+
+# ---------------------------------------------------------------- from the files
+
+
+def read_result(path):
+    """Return the Result in a file of test.py; raises UserError where it holds something else."""
+    documents = read_result_file(path)
+    if len(documents) != 1:
+        raise UserError(f"{path} holds {len(documents)} results; name a file with one, of report/results")
+    return Result(path, documents[0])
+
+
+def trained_results(folder):
+    """Return the Results of networks in a folder of result documents, without bicubic's own."""
+    named = ((f"{one['dataset']}_x{one['scale']}_{one['key']}.json", one) for one in read_results(folder))
+    return [Result(folder / name, document) for name, document in named if document.get("weights")]
+
+
+def networks_of(results, dataset, is_reference=False):
+    """Return the Networks of Results of one scale in order of publication; those that differ by the seed are one."""
+    runs, others = {}, []
+    for result in results:
+        if result.document["dataset"] == dataset and not result.document.get("self_ensemble"):
+            how = [result.document.get(key) for key in ("model", "options", "precision", "tile")]
+            same = json.dumps([*how, result.training, result.colour], sort_keys=True)
+            runs.setdefault(same, {}).setdefault(result.weights if result.seed is None else result.seed, result)
+        else:
+            others.append(result)
+    networks = []
+    for members in runs.values():
+        members = sorted(members.values(), key=lambda result: (result.seed is None, result.seed or 0, result.path.name))
+        label = members[0].document["label"]
+        label = re.sub(r",? seed \d+| \[.*", "", label) if len(members) > 1 else label
+        ensembles, elsewhere = [], {}
+        for result in others:
+            if result.weights in {member.weights for member in members}:
+                if not result.document.get("self_ensemble"):
+                    elsewhere.setdefault(result.document["dataset"], []).append(result)
+                elif result.document["dataset"] == dataset:
+                    ensembles.append(result)
+        networks.append(Network(members, label, is_reference, ensembles, elsewhere))
+    labels = Counter(network.label for network in networks)
+    for network in networks:
+        if labels[network.label] > 1 and network.key != network.model:
+            network.label += f" [{network.key}]"
+    return sorted(networks, key=order_of)
+
+
+def order_of(network):
+    """Return what sorts networks: the registry's order, which is that of publication, then options, then length."""
+    place = [*MODELS].index(network.model) if network.model in MODELS else len(MODELS)
+    options = [int(value) for value in network.options.values() if isinstance(value, int)]
+    return network.is_reference, place, not network.has_default_options, options, network.recipe.get("epochs", 0)
+
+
+# ---------------------------------------------------------------- what may be compared
+
+
+def require_equal(results, fields, why):
+    """Raise UserError naming the first of the fields that fields(result) gives which differs between results."""
+    for other in results[1:]:
+        ours, theirs = fields(results[0]), fields(other)
+        for name in ours | theirs:
+            if ours.get(name) != theirs.get(name):
+                values = [reprlib.repr(values.get(name)) for values in (ours, theirs)]
+                raise UserError(f"{name} differs: {values[0]} in {results[0].path}, {values[1]} in {other.path}; {why}")
+
+
+def measured_on(result):
+    """Return what must be the same for two scores to be comparable."""
+    fields = {key: result.document[key] for key in ("dataset", "scale", "dataset_manifest")}
+    fields |= {f"protocol.{key}": value for key, value in result.document["protocol"].items()}
+    return fields | {"the list of images": result.names}
+
+
+def network_of(result):
+    """Return what must be the same for two runs to differ by their seed alone."""
+    fields = {key: result.document[key] for key in ("model", "options")}
+    return fields | {"self_ensemble": bool(result.document.get("self_ensemble"))} | result.training
+
+
+def check_comparable(results):
+    """Raise UserError unless the results are different ones, of the same images, scale and protocol."""
+    for result, other in combinations(results, 2):
+        if result.document == other.document:
+            raise UserError(f"{result.path} and {other.path} are the same result; name each once, and on one side")
+    require_equal(results, measured_on, "only scores of the same images, scale and protocol can be compared")
+
+
+def check_runs(results):
+    """Raise UserError unless the results of one side are one network, each trained with another seed."""
+    require_equal(results, network_of, "the files of one side are one network, trained alike with several seeds")
+    for result, other in combinations(results, 2):
+        if result.weights == other.weights:
+            raise UserError(f"{result.path} and {other.path} hold scores of the same weights, which are one run")
+        if result.seed is not None and result.seed == other.seed:
+            raise UserError(f"{result.path} and {other.path} are of the same seed, {result.seed}: not independent")
