@@ -10,22 +10,15 @@ from pathlib import Path
 
 from data.catalog import TEST_SETS, describe_image
 from engine.enlarging import enlarge_photos
-from engine.mixing import fuse, interpolate
+from engine.mixing import add_mixing_arguments, mixed_networks
 from engine.perceptual import add_perceptual, check_blocks
 from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
 from engine.results import describe_set, mean, notes, result_documents, write_documents
-from engine.scoring import (
-    bicubic_network,
-    check_scales,
-    check_sizes,
-    load_networks,
-    load_test_images,
-    score_images,
-)
+from engine.scoring import bicubic_network, check_sizes, load_networks, load_test_images, score_images
+from report.scored import check_files, draw_figures, parse_zoom, zoom_windows
 from support.command_line import (
     ROOT,
     Parser,
-    UserError,
     add_data_arguments,
     add_device_argument,
     only_noted,
@@ -33,7 +26,6 @@ from support.command_line import (
     run_script,
 )
 from support.devices import choose_device, choose_precision
-from support.files import check_lengths, check_writable
 from support.progress import progress
 from support.provenance import provenance
 from utils import SCALES
@@ -55,15 +47,6 @@ def make_parser():
         default=[],
         metavar="FILE.pth",
         help="checkpoints of one scale; without any, only bicubic is scored",
-    )
-    parser.add_argument(
-        "--interpolate",
-        nargs=3,
-        metavar=("A.pth", "B.pth", "SHARE"),
-        help="a further row: one network with 1 - SHARE of A's weights plus SHARE (0 to 1) of B's",
-    )
-    parser.add_argument(
-        "--fuse", action="store_true", help="a further row: the mean of the outputs of the networks in --weights"
     )
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
     parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
@@ -88,6 +71,7 @@ def make_parser():
         "(default: fp32 when scoring, auto with --input)",
     )
     add_device_argument(parser)
+    add_mixing_arguments(parser)
     add_prior_arguments(parser)
 
     files = parser.add_argument_group("results")
@@ -129,9 +113,6 @@ def parse_args(argv=None):
         parser.error("--zoom magnifies in figures, which --no-figures leaves out; drop one of the two")
     if not args.method and (args.steps or args.seed):
         parser.error("--steps and --seed are of fits; name a --method")
-    if args.interpolate:
-        *paths, share = args.interpolate
-        args.interpolate = (*map(Path, paths), share_of_second(share))
     if not (args.weights or args.interpolate) and (
         args.self_ensemble or args.tile or (args.precision and not args.method)
     ):
@@ -144,80 +125,6 @@ def matching(path):
     if path.exists() or not {"*", "?"} & {*path.name}:
         return [path]
     return sorted(path.parent.glob(path.name)) or [path]
-
-
-def share_of_second(text):
-    """Return the number, 0 to 1, that --interpolate's last word says."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1
-    if not 0 <= share <= 1:
-        raise UserError(f"--interpolate takes A.pth B.pth and a share from 0 to 1, e.g. 0.3; found {text!r}")
-    return share
-
-
-def parse_zoom(text):
-    """Return (image name, or None for every image, (x, y, size)) from "butterfly:100,60,64" or "100,60,64"."""
-    name, _, window = text.rpartition(":")
-    try:
-        x, y, size = map(int, window.split(","))
-    except ValueError:
-        x = y = size = -1
-    if min(x, y) < 0 or size < 1:
-        raise UserError(f"--zoom takes X,Y,SIZE in whole HR pixels, e.g. 100,60,64; found {text!r}")
-    return name or None, (x, y, size)
-
-
-def zoom_windows(zoom, images, scale):
-    """Return {image name: (x, y, size)} of the images that have a window. zoom: {image name or None: window}.
-
-    images: CatalogImages. Raises UserError for a name that is no image's, and for a window that is not inside.
-    """
-    sizes = {image.name: (image.width // scale * scale, image.height // scale * scale) for image in images}
-    if unknown := [name for name in zoom if name not in (None, *sizes)]:
-        raise UserError(f"--zoom: there is no image {', '.join(unknown)}; the images are {', '.join(sizes)}")
-    windows = {name: zoom.get(name, zoom.get(None)) for name in sizes if zoom.keys() & {name, None}}
-    for name, (x, y, size) in windows.items():
-        width, height = sizes[name]
-        if x + size > width or y + size > height:
-            raise UserError(f"--zoom {x},{y},{size} lies outside {name} ({width}x{height})")
-    return windows
-
-
-def check_files(out, dataset, scale, images, networks, figures):
-    """Raise UserError where a file cannot be written: no such folder, too long a name, or another image's name."""
-    for folder in [out / "results"] + [out / "figures"] * figures:
-        check_writable(folder)
-    keys = [network.key for network in networks]
-    check_lengths([Path(f"{dataset}_x{scale}_{key}.json") for key in keys], dataset)
-    if not figures:
-        return
-    from report.comparisons import FIGURE_KINDS, figure_stem, joined_keys  # matplotlib takes a second to import
-
-    longest = max(joined_keys(keys), *keys, key=len)
-    for name in images:
-        stems = {figure_stem(name, kind) for kind in FIGURE_KINDS}
-        check_lengths([Path(f"{dataset}_x{scale}_{stem}_{longest}.webp") for stem in stems], name)
-        if others := stems & {*images} - {name}:
-            raise UserError(
-                f"a figure of {name} would have the name of one of {', '.join(others)}; rename one of the two, or use "
-                "--no-figures"
-            )
-
-
-def draw_figures(folder, documents, name, pixels, networks, outputs, window):
-    """Draw the figures of one image; returns their paths. outputs: of score_image(), for each network."""
-    from report.comparisons import Panel, draw_image  # matplotlib takes a second to import
-
-    panels = [
-        Panel(
-            network.label, network.key, *output, network.rows[-1]["psnr"], network.rows[-1]["ssim"], network.is_baseline
-        )
-        for network, output in zip(networks, outputs, strict=True)
-    ]
-    height, width = outputs[0][0].shape
-    return draw_image(folder, documents, name, pixels[:height, :width], panels, window)
 
 
 def print_table(dataset, scale, networks):
@@ -278,16 +185,12 @@ def main(argv=None):
     precision = choose_precision(args.precision or "fp32", device)
     how = {"self_ensemble": args.self_ensemble, "tile": args.tile, "precision": precision}
     networks = load_networks(args.weights, args.scale, device, **how)
-    if args.fuse:
-        networks.append(fuse(networks))
-    if args.interpolate:
-        *paths, share = args.interpolate
-        networks.append(interpolate(*load_networks(paths, args.scale, device, **how), share))
-        check_scales(networks, args.scale)
+    networks += mixed_networks(networks, args.fuse, args.interpolate, args.scale, device, **how)
     if args.input:
         return enlarge_photos(args.input, args.output or Path("enlarged"), networks[-1], args.precision or "auto")
     scale = networks[0].scale if networks else args.scale or 4
-    fit = {"seed": args.seed, "steps": args.steps, "precision": choose_precision(args.precision or "auto", device)}
+    faster = choose_precision(args.precision or ("auto" if args.method else "fp32"), device)
+    fit = {"seed": args.seed, "steps": args.steps, "precision": faster}
     networks += prior_networks(args.method, scale, device, args.out / "results" / "fits", **fit)
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
     described = [describe_image(*image) for image in progress(images.items(), f"looking at {dataset}", "images")]

@@ -1,13 +1,54 @@
 """Several networks as one, a row of its own in test.py's table: weights interpolated, or outputs averaged."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from engine.inference import Tiled
-from engine.scoring import Network
+from engine.scoring import Network, check_scales, load_networks
 from support.command_line import UserError
+
+
+def add_mixing_arguments(parser):
+    """Add --interpolate and --fuse to test.py's parser."""
+    mixtures = parser.add_argument_group("several networks as one")
+    mixtures.add_argument(
+        "--interpolate",
+        nargs=3,
+        metavar=("A.pth", "B.pth", "SHARE"),
+        help="a further row: one network with 1 - SHARE of A's weights plus SHARE (0 to 1) of B's",
+    )
+    mixtures.add_argument(
+        "--fuse", action="store_true", help="a further row: the mean of the outputs of the networks in --weights"
+    )
+
+
+def mixed_networks(networks, fused, interpolated, scale, device, **how):
+    """Return the Networks that --fuse and --interpolate ask for beside `networks`, those of --weights.
+
+    fused: whether to fuse those. interpolated: (A.pth, B.pth, share as text), or None. scale, device, how: as
+    load_networks() takes them. Raises UserError for what cannot be mixed.
+    """
+    mixed = [fuse(networks)] if fused else []
+    if interpolated:
+        *paths, share = interpolated
+        pair = load_networks([Path(path) for path in paths], scale, device, **how)
+        mixed.append(interpolate(*pair, share_of_second(share)))
+        check_scales([*networks, *mixed], scale)
+    return mixed
+
+
+def share_of_second(text):
+    """Return the number, 0 to 1, that --interpolate's last word says."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise UserError(f"--interpolate takes A.pth B.pth and a share from 0 to 1, e.g. 0.3; found {text!r}")
+    return share
 
 
 def interpolate(first, second, share):

@@ -1,0 +1,69 @@
+"""What test.py draws of scored images: which windows it magnifies, into which files, and the figures themselves."""
+
+from pathlib import Path
+
+from support.command_line import UserError
+from support.files import check_lengths, check_writable
+
+
+def parse_zoom(text):
+    """Return (image name, or None for every image, (x, y, size)) from "butterfly:100,60,64" or "100,60,64"."""
+    name, _, window = text.rpartition(":")
+    try:
+        x, y, size = map(int, window.split(","))
+    except ValueError:
+        x = y = size = -1
+    if min(x, y) < 0 or size < 1:
+        raise UserError(f"--zoom takes X,Y,SIZE in whole HR pixels, e.g. 100,60,64; found {text!r}")
+    return name or None, (x, y, size)
+
+
+def zoom_windows(zoom, images, scale):
+    """Return {image name: (x, y, size)} of the images that have a window. zoom: {image name or None: window}.
+
+    images: CatalogImages. Raises UserError for a name that is no image's, and for a window that is not inside.
+    """
+    sizes = {image.name: (image.width // scale * scale, image.height // scale * scale) for image in images}
+    if unknown := [name for name in zoom if name not in (None, *sizes)]:
+        raise UserError(f"--zoom: there is no image {', '.join(unknown)}; the images are {', '.join(sizes)}")
+    windows = {name: zoom.get(name, zoom.get(None)) for name in sizes if zoom.keys() & {name, None}}
+    for name, (x, y, size) in windows.items():
+        width, height = sizes[name]
+        if x + size > width or y + size > height:
+            raise UserError(f"--zoom {x},{y},{size} lies outside {name} ({width}x{height})")
+    return windows
+
+
+def check_files(out, dataset, scale, images, networks, figures):
+    """Raise UserError where a file cannot be written: no such folder, too long a name, or another image's name."""
+    for folder in [out / "results"] + [out / "figures"] * figures:
+        check_writable(folder)
+    keys = [network.key for network in networks]
+    check_lengths([Path(f"{dataset}_x{scale}_{key}.json") for key in keys], dataset)
+    if not figures:
+        return
+    from report.comparisons import FIGURE_KINDS, figure_stem, joined_keys  # matplotlib takes a second to import
+
+    longest = max(joined_keys(keys), *keys, key=len)
+    for name in images:
+        stems = {figure_stem(name, kind) for kind in FIGURE_KINDS}
+        check_lengths([Path(f"{dataset}_x{scale}_{stem}_{longest}.webp") for stem in stems], name)
+        if others := stems & {*images} - {name}:
+            raise UserError(
+                f"a figure of {name} would have the name of one of {', '.join(others)}; rename one of the two, or use "
+                "--no-figures"
+            )
+
+
+def draw_figures(folder, documents, name, pixels, networks, outputs, window):
+    """Draw the figures of one image; returns their paths. outputs: of score_image(), for each network."""
+    from report.comparisons import Panel, draw_image  # matplotlib takes a second to import
+
+    panels = [
+        Panel(
+            network.label, network.key, *output, network.rows[-1]["psnr"], network.rows[-1]["ssim"], network.is_baseline
+        )
+        for network, output in zip(networks, outputs, strict=True)
+    ]
+    height, width = outputs[0][0].shape
+    return draw_image(folder, documents, name, pixels[:height, :width], panels, window)
