@@ -112,7 +112,7 @@ def test_mixture_enlarges_photographs(workplace, two, flags):
         (["--interpolate", "a.pth", "b.pth", "much"], ["0 to 1", "'much'"]),
         (["--interpolate", "a.pth", "b.pth", "1.5"], ["0 to 1", "'1.5'"]),
         (["--interpolate", "a.pth", "b.pth", "nan"], ["0 to 1", "'nan'"]),
-        (["--interpolate", "a.pth", "c.pth", "0.3"], ["c.pth", "no such checkpoint"]),
+        (["--interpolate", "a.pth", "c.pth", "0.3"], ["c.pth", "no such file"]),
         (["--interpolate", "a.pth", "bn1.pth", "0.3"], ["VDSR (depth=3", "SRResNet", "same options"]),
         (["--interpolate", "a.pth", "rgb.pth", "0.3"], ["rgb.pth", "RGB", "same options"]),
         (["--interpolate", "a.pth", "x2.pth", "0.3"], ["scales 2, 4"]),
