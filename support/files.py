@@ -174,14 +174,15 @@ def check_regular(path, what="a file", hint=""):
     what: in words, what is needed. hint: how to come by it.
     """
     path = Path(path)
-    found = "folder" if path.is_dir() else "device or pipe"
     if not path.exists():
-        raise UserError(f"{path}: no such file" + f"; {hint}" * bool(hint))
-    if not path.is_file():
-        raise UserError(f"{path}: found a {found} where {what} is needed")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: found 0 bytes where {what} is needed")
-    return path
+        found = "no such file"
+    elif not path.is_file():
+        found = f"found a {'folder' if path.is_dir() else 'device or pipe'} where {what} is needed"
+    elif path.stat().st_size == 0:
+        found = f"found 0 bytes where {what} is needed"
+    else:
+        return path
+    raise UserError(f"{path}: {found}" + f"; {hint}" * bool(hint))
 
 
 def sha256_of_file(path, start=0):
