@@ -43,6 +43,11 @@ def written_whole(path):
             os.fsync(written.fileno())  # on the disk before it has the name: a power cut too leaves one or the other
         os.chmod(temporary, 0o666 & ~current_umask())
         replace_patiently(temporary, path)
+        if fcntl:  # the folder too, which Windows cannot
+            folder = os.open(path.parent, os.O_RDONLY)
+            with suppress(OSError):
+                os.fsync(folder)
+            os.close(folder)
     except OSError as error:
         if error.filename in (None, temporary):  # a full disk names no file, and nobody knows the temporary one
             error.filename = str(path)

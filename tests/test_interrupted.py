@@ -131,7 +131,7 @@ def at_step(monkeypatch, wanted, action):
 
 
 @pytest.mark.parametrize("step", [2, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 @pytest.mark.usefixtures("undrawn")
 def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
     train_here, workplace, flags, resume, monkeypatch, number, status, step
