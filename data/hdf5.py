@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
-from support.files import sha256_of_file
+from support.files import sha256_of_file, written_whole
 from support.signals import undisturbed
 
 USER_BLOCK = 512  # bytes, the fewest that HDF5 allows
@@ -30,47 +30,35 @@ def seal(path):
 
 @contextmanager
 def new_hdf5(path):
-    """Yield the HDF5Writer of a new file, sealed at the end.
+    """Yield the HDF5Writer of a new file, which is in its place, sealed, when the block ends well.
 
-    Raises OSError, at the latest then, where it could not be written.
+    Signals wait for the end of each of the writer's calls; a second one changes nothing while the file is given up.
+    Raises OSError, at the latest at the end, where the file could not be written.
     """
-    with PatientFile(path, "w+") as storage:
-        writer = HDF5Writer(storage)
-        try:
-            writer.open()
-            yield writer
-        finally:
-            writer.close()
-        storage.check()
-    seal(path)
+    with undisturbed() as ask, written_whole(path) as temporary:
+        with PatientFile(temporary, "w+") as storage:
+            with h5py.File(storage, "w", userblock_size=USER_BLOCK) as file:
+                yield HDF5Writer(file, storage, ask)
+            storage.check()
+        seal(temporary)
+        ask()
 
 
 class HDF5Writer:
-    """Adds arrays and attributes to an HDF5 file. Signals wait for the end of each call; a full disk is an OSError."""
+    """Adds arrays and attributes to an HDF5 file; a full disk is an OSError, a signal that has come an Interrupted."""
 
-    def __init__(self, storage):
+    def __init__(self, file, storage, ask):
+        self.file = file
         self.storage = storage
-        self.file = None
+        self.ask = ask
         self.growing = {}  # name -> dataset; looking it up in the file would take as long as writing
         self.hashes = {}  # name -> hashlib's object of the values so far
 
-    @undisturbed()
-    def open(self):
-        self.file = h5py.File(self.storage, "w", userblock_size=USER_BLOCK)
-
-    @undisturbed()
-    def close(self):
-        if self.file:
-            self.file.close()
-
-    @undisturbed()
     def write(self, name, array):
         """Add a whole array as the dataset `name`."""
         self.file[name] = array
-        self.hash(name, array)
-        self.storage.check()
+        self.written(name, array)
 
-    @undisturbed()
     def append(self, name, rows, chunk):
         """Add rows (n, ...) to the end of the dataset `name`, which begins with none; `chunk` rows lie together."""
         if name not in self.growing:
@@ -81,12 +69,13 @@ class HDF5Writer:
         dataset = self.growing[name]
         dataset.resize(len(dataset) + len(rows), axis=0)
         dataset[-len(rows) :] = rows
-        self.hash(name, rows)
-        self.storage.check()
+        self.written(name, rows)
 
-    def hash(self, name, array):
-        """Add values to a dataset's hash."""
+    def written(self, name, array):
+        """Add values to a dataset's hash, and raise what has come meanwhile."""
         self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(array))
+        self.storage.check()
+        self.ask()
 
     @property
     def content(self):
@@ -94,7 +83,6 @@ class HDF5Writer:
         lines = "".join(f"{name} {hashed.hexdigest()}\n" for name, hashed in sorted(self.hashes.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
 
-    @undisturbed()
     def describe(self, **attributes):
         """Set attributes of the file."""
         self.file.attrs.update(attributes)
@@ -104,7 +92,7 @@ class PatientFile(io.FileIO):
     """A file that keeps its first error to itself until check() raises it.
 
     HDF5 does not survive a disk that is full: having failed to write, it fails again when it is closed, and crashes.
-    Nor does it survive what a signal raises in one of these methods: all that writes to it is undisturbed().
+    Nor does it survive what a signal raises in one of these methods, or while the file is given up.
     """
 
     error = None

@@ -5,6 +5,8 @@ The mirrors serve their files at once: an answer that leads elsewhere is not fol
 """
 
 import tempfile
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -14,7 +16,7 @@ from urllib.request import HTTPRedirectHandler, build_opener
 
 from data.images import read_image
 from support.command_line import UserError, is_plain_text
-from support.progress import in_background, progress
+from support.progress import progress
 
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
 DOWNLOAD_SECONDS = 120  # for one file, from the first byte asked to the last one read
@@ -95,12 +97,28 @@ def fetch(address):
     """Return the bytes at an http(s) address, asked DOWNLOAD_TRIES times at most; raise OSError when none come."""
     for attempt in range(1, DOWNLOAD_TRIES + 1):
         try:
-            # however slowly headers, content or what follows it come, no thread waits for them beyond this
-            return in_background(lambda: fetch_once(address))(DOWNLOAD_SECONDS)
+            return fetch_in_time(address)
         except OSError as error:
             final = isinstance(error, HTTPError) and error.code < 500
             if final or attempt == DOWNLOAD_TRIES:
                 raise
+
+
+def fetch_in_time(address):
+    """Call fetch_once() in a thread; raise TimeoutError where it takes longer than DOWNLOAD_SECONDS.
+
+    However slowly headers, content or what follows it come, only the thread waits for them, and no script for that.
+    """
+    answer = Future()
+
+    def work():
+        try:
+            answer.set_result(fetch_once(address))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer.result(DOWNLOAD_SECONDS)
 
 
 class NoRedirects(HTTPRedirectHandler):

@@ -38,7 +38,7 @@ from data.patches import (
     cut_patches,
 )
 from support.command_line import UserError
-from support.files import check_writable, written_whole
+from support.files import check_regular, check_writable
 from support.progress import progress, read_ahead
 
 FORMAT = {"format": "sr-patches", "format_version": 4}
@@ -138,7 +138,7 @@ def write_patches(path, images, settings):
     """
     scale, colour, patch_size = (settings[key] for key in ("scale", "colour", "patch_size"))
     described, count = [], 0
-    with written_whole(path) as temporary, new_hdf5(temporary) as file:
+    with new_hdf5(path) as file:
         for name, image in images:
             described.append(describe_image(name, image))
             if name in settings["held_out"]:
@@ -234,6 +234,8 @@ def read_patches(path, *, dataset, scale, colour):
     Raises UserError, naming the command that rebuilds the file, for one that is missing, changed since it was written,
     of another format version, or made of other images or for another set, scale or colour.
     """
+    build = f"build it with: {prepare_command(dataset, scale, colour)}"
+    check_regular(path, "a patch file", build)
     try:
         with open(path, "rb") as file:
             if file.read(USER_BLOCK) != seal_of(path):
@@ -246,8 +248,7 @@ def read_patches(path, *, dataset, scale, colour):
         for key, value in asked.items():
             if attributes[key] != value:
                 raise UserError(f"its {key} is {attributes[key]!r:.100}, asked for is {value!r}")
-    except (UserError, FileNotFoundError) as error:
-        found = "no such file; " if isinstance(error, FileNotFoundError) else f"{error}; re"
-        raise UserError(f"{path}: {found}build it with: {prepare_command(dataset, scale, colour)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}; re{build}") from error
     val = [(name, *(torch.from_numpy(pair[kind][()]) for kind in ("lr", "hr"))) for name, pair in file["val"].items()]
     return Patches(file["lr"], file["hr"], val, attributes)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
-from engine.checkpoint import save_checkpoint
+from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.run import LOG_COLUMNS
 from support.command_line import UserError, describe_os_error, is_plain_text, only_noted
 from support.devices import convolution_ms
@@ -52,11 +52,22 @@ class RunFolder(ExitStack):
         best, last = self.path / "best.pth", self.path / "last.pth"
         if not (self.resumed or self.numbered) and last.exists():
             raise UserError(f"{self.path} holds a run; choose another --out, or continue it with --resume {last}")
-        if self.resumed and self.resumed.best_epoch and not best.exists():
-            raise UserError(
-                f"{best}, the weights of epoch {self.resumed.best_epoch}, is missing beside last.pth; copy it there, "
-                f"too, or begin a new run with --weights {last}"
-            )
+        if self.resumed and self.resumed.best_epoch:
+            try:
+                self.check_best(load_checkpoint(best), self.resumed)
+            except UserError as error:
+                raise UserError(
+                    f"{error}; best.pth beside last.pth is the run's, of epoch {self.resumed.best_epoch}: copy that "
+                    f"there, or begin a new run with --weights {last}"
+                ) from error
+
+    def check_best(self, best, run):
+        """Raise UserError unless a checkpoint is the best of a run that goes on; a killed one may have got further."""
+        known = ("model", "options", "scale", "channels", "recipe", "data")
+        is_its = all(best[name] == run.description[name] for name in known)
+        is_best = (best["epoch"], best["val_psnr"]) == (run.best_epoch, run.best_psnr)
+        if not is_its or not (is_best or best["epoch"] > run.epoch):
+            raise UserError(f"{self.path / 'best.pth'}: it is another run's, or of another epoch")
 
     def open(self, run):
         """Make the folder, lock it, and take charge of signals, once there is something to keep."""

@@ -43,6 +43,11 @@ def written_whole(path):
             os.fsync(written.fileno())  # on the disk before it has the name: a power cut too leaves one or the other
         os.chmod(temporary, 0o666 & ~current_umask())
         replace_patiently(temporary, path)
+        if fcntl:  # the folder too, which Windows cannot
+            folder = os.open(path.parent, os.O_RDONLY)
+            with suppress(OSError):
+                os.fsync(folder)
+            os.close(folder)
     except OSError as error:
         if error.filename in (None, temporary):  # a full disk names no file, and nobody knows the temporary one
             error.filename = str(path)
@@ -174,14 +179,15 @@ def check_regular(path, what="a file", hint=""):
     what: in words, what is needed. hint: how to come by it.
     """
     path = Path(path)
-    found = "folder" if path.is_dir() else "device or pipe"
     if not path.exists():
-        raise UserError(f"{path}: no such file" + f"; {hint}" * bool(hint))
-    if not path.is_file():
-        raise UserError(f"{path}: found a {found} where {what} is needed")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: found 0 bytes where {what} is needed")
-    return path
+        found = "no such file"
+    elif not path.is_file():
+        found = f"found a {'folder' if path.is_dir() else 'device or pipe'} where {what} is needed"
+    elif path.stat().st_size == 0:
+        found = f"found 0 bytes where {what} is needed"
+    else:
+        return path
+    raise UserError(f"{path}: {found}" + f"; {hint}" * bool(hint))
 
 
 def sha256_of_file(path, start=0):

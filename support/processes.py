@@ -15,7 +15,7 @@ START_MINUTES = 60  # that the others wait for one that still prepares the data
 
 def local_rank():
     """Return the number of this process among those that torchrun started on this machine; 0 without torchrun."""
-    return int(os.environ.get("LOCAL_RANK") or 0)
+    return told("LOCAL_RANK", 0)
 
 
 def process_rank():
@@ -31,13 +31,13 @@ def process_rank():
 
 def process_count():
     """Return how many processes train together; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
+    return told("WORLD_SIZE", 1)
 
 
 def told(name, least):
     """Return the number that an environment variable of torchrun's holds; the script ends where it is none."""
     text = os.environ.get(name) or str(least)
-    if not (text.isascii() and text.isdigit() and int(text) >= least):
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
         fail(f"{name} is {text!r:.100}, allowed are whole numbers from {least}; start with torchrun, or unset it")
     return int(text)
 

@@ -1,9 +1,8 @@
 """Long loops: a progress bar or plain lines, reading ahead and writing behind."""
 
 import sys
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -58,20 +57,3 @@ def write_behind(function, items):
             pending = thread.submit(function, item)
         if pending:
             pending.result()
-
-
-def in_background(function):
-    """Call function() in a thread that no end of the script waits for; return what waits for its result, or raises.
-
-    What is returned takes the seconds that it may wait: TimeoutError, an OSError, is raised beyond them.
-    """
-    answer = Future()
-
-    def work():
-        try:
-            answer.set_result(function())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return answer.result

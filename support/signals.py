@@ -76,12 +76,18 @@ def insisting_on_interruptions():
 
 @contextmanager
 def undisturbed():
-    """Keep signals waiting while a context, or the function it decorates, lasts; the first one comes then.
+    """Keep signals waiting while a context lasts; the first one comes then, or as Interrupted when it is asked for.
 
-    For calls into libraries that cannot bear an exception in what they call back.
+    For libraries that cannot bear an exception in what they call back, nor one more while the first is handled.
+    Yields a function that raises Interrupted where a signal has come.
     """
     received = []
+
+    def ask():
+        if received:
+            raise Interrupted(received[0])
+
     with handling_signals(lambda number, frame: received.append(number)):
-        yield
+        yield ask
     if received:
         signal.raise_signal(received[0])

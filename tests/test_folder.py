@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import VDSR, contents, read_log, refused, run_in, train_flags
+from helpers import VDSR, contents, edited, read_log, refused, run_in, train_flags, truncate
 
 import train
 from engine.checkpoint import load_checkpoint, save_checkpoint
@@ -86,6 +86,32 @@ def test_run_whose_best_weights_are_missing_is_not_continued(script, stopped, re
     assert refused(script, "train", resume, "best.pth", "--weights run/last.pth", unchanged=stopped.parent)
 
 
+def of_another_seed(path):
+    with edited(path) as best:
+        best["recipe"] = best["recipe"] | {"seed": 9}
+
+
+def of_another_epoch(path):
+    with edited(path) as best:
+        best["epoch"], best["val_psnr"] = best["epoch"] - 1, best["val_psnr"] - 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(truncate, "cut short"), (of_another_seed, "another run's"), (of_another_epoch, "of another epoch")],
+)
+def test_run_whose_best_weights_are_broken_or_anothers_is_not_continued(script, stopped, resume, spoil, words):
+    (stopped.parent / "best.pth").write_bytes(b"not to be touched")
+    spoil(stopped / "best.pth")
+    assert refused(script, "train", resume, "best.pth: ", words, "--weights run/last.pth", unchanged=stopped.parent)
+
+
+def test_run_killed_after_it_wrote_a_better_epochs_weights_is_continued(script, stopped, resume):
+    with edited(stopped / "best.pth") as best:
+        best["epoch"], best["val_psnr"] = best["epoch"] + 1, best["val_psnr"] + 1
+    assert script("train", *resume).status == 0
+
+
 def test_out_folder_that_holds_a_run_is_refused(script, stopped, tiny):
     arguments = train_flags(tiny, *VDSR, "--out", stopped)
     assert refused(script, "train", arguments, str(stopped), "--resume", unchanged=stopped.parent)
@@ -97,7 +123,7 @@ def test_folder_that_another_run_writes_is_refused_and_left_to_it(script, workpl
     if not begun:
         shutil.rmtree(stopped)
         stopped.mkdir()
-    shutil.copy(stopped / "best.pth", workplace) if begun else None
+    (workplace / "best.pth").write_bytes(b"the best of the run that is being written")
     arguments = resume if begun else train_flags(tiny, *VDSR, "--out", "run")
     with held_by_one(stopped):
         assert refused(script, "train", arguments, "run is being written", unchanged=workplace)

@@ -370,6 +370,30 @@ def test_run_that_no_training_can_have_written_is_not_resumed(script, place, spo
 # ---------------------------------------------------------------- names and folders
 
 
+@pytest.mark.parametrize("target", ["/dev/zero", "/proc/self/maps", "fifo"])
+@pytest.mark.parametrize(
+    ("script_name", "name", "arguments"),
+    [
+        ("test", "best.pth", SCORE),
+        ("test", "given.png", [*ENLARGE[:3], "given.png", *ENLARGE[4:]]),
+        ("train", "best.pth", [*TRAIN[:8], "--weights", "best.pth"]),
+        ("train", "run/last.pth", RESUME),
+        ("train", "run/best.pth", RESUME),
+        ("train", "data/tiny_x4.h5", TRAIN),
+        ("export", "best.pth", ["--weights", "best.pth"]),
+    ],
+)
+def test_device_pipe_and_what_the_system_makes_up_are_no_input(script, place, target, script_name, name, arguments):
+    os.mkfifo(place / "fifo")
+    (place / name).unlink(missing_ok=True)
+    (place / name).symlink_to(place / target)
+    with no_hang():
+        result = script(script_name, *arguments)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert f"{name}: found " in result.err and " is needed" in result.err
+    assert not Path("new").exists() and not Path("out").exists()
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "/x", ".", "", "a\nb", "\x1b[2J"])
 def test_name_of_an_own_set_is_a_plain_name(script, place, name):
     arguments = ["--images", "shots", "--name", name, "--data-dir", "data", "--patch-size", 20]

@@ -131,7 +131,7 @@ def at_step(monkeypatch, wanted, action):
 
 
 @pytest.mark.parametrize("step", [2, 4, STEPS, STEPS + 1, 2 * STEPS - 1])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 @pytest.mark.usefixtures("undrawn")
 def test_signal_saves_between_steps_says_where_and_the_resumed_run_is_exact(
     train_here, workplace, flags, resume, monkeypatch, number, status, step
@@ -250,15 +250,16 @@ def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_prepare_stopped_while_hdf5_writes_leaves_nothing(workplace, photographs, number, script, monkeypatch):
-    """In each of HDF5's writes in turn, twice: it cannot bear an exception there, and crashed."""
+    """From each of HDF5's writes on, in every one: it cannot bear an exception there, and crashed."""
     photographs(workplace / "photos", count=3)
     writes, moment, write = [], 0, PatientFile.write
 
     def write_and_signal(self, content):
         writes.append(len(content))
-        if len(writes) == moment:
+        if 0 < moment <= len(writes):
             os.kill(os.getpid(), number)
-            os.kill(os.getpid(), number)
+            for further in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), further)
         return write(self, content)
 
     monkeypatch.setattr(PatientFile, "write", write_and_signal)

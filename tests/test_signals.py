@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 import pytest
 
 from support.command_line import ROOT, UserError, run_script
-from support.signals import handling_signals, undisturbed
+from support.signals import Interrupted, handling_signals, undisturbed
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -176,14 +176,14 @@ def test_second_interruption_while_the_process_ends_is_not_heard():
 
 def test_what_waits_undisturbed_comes_when_it_has_ended():
     heard = []
-
-    @undisturbed()
-    def work():
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        heard.append("work")
-        return "result"
-
     with handling_signals(lambda number, frame: heard.append(number)):
-        assert work() == "result"
-    assert heard == ["work", signal.SIGTERM]
+        with undisturbed() as ask:
+            ask()
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            heard.append("work")
+        assert heard == ["work", signal.SIGTERM]
+        with pytest.raises(Interrupted, match="SIGINT"), undisturbed() as ask:
+            signal.raise_signal(signal.SIGINT)
+            ask()
+    assert heard == ["work", signal.SIGTERM]  # it has come once
