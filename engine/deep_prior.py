@@ -53,6 +53,7 @@ SETTINGS = {
         network={"inputs": 1, "widths": (16, 32, 64, 128, 128, 128), "skips": 0, "kernel": 5, "mix": False}
         | {"upsampling": "nearest"},
     ),
+    "preimage": Setting(3100, 0.0, 0.001),
     "flash": Setting(601, 0.0, 0.1, network={"inputs": 3}, source="image"),
 }
 

@@ -17,7 +17,7 @@ from support.progress import tell
 from support.signals import handling_signals
 from utils import calc_psnr, imresize, to_rgb, to_uint8
 
-TASKS = ("sr", "denoise", "jpeg", "inpaint", "flash", "explain")
+TASKS = ("sr", "denoise", "jpeg", "inpaint", "flash", "preimage", "explain")
 MASKS = ("text", "hole", "random")
 MISSING = 0.5  # of the pixels, in a mask of random ones
 LARGE_HOLE = 12  # pixels from a missing pixel to the nearest known one: beyond, a mask is a hole, not a text
@@ -136,11 +136,11 @@ def kind_of_mask(known):
 # ---------------------------------------------------------------- the fit of each task
 
 
-def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None, start=None, **options):
+def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None, start=None, layer=3, **options):
     """Return the DeepPrior that restores what was observed.
 
     task: one of TASKS. setting: a name of SETTINGS, or None for the task's own.
-    kernel: of the downsampler of super-resolution (default: MATLAB's bicubic). start: (C, H, W) instead of noise.
+    layer: of AlexNet, for "preimage". kernel: of the downsampler of super-resolution (default: MATLAB's bicubic). start: (C, H, W) instead of noise.
     options: as DeepPrior takes them.
     """
     given = torch.from_numpy(observed.pixels)[None].to(device)  # (1, C, h, w)
@@ -155,6 +155,10 @@ def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None,
         setting = setting or kind_of_mask(observed.mask)
     elif task == "flash":
         start = observed.flash
+    elif task == "preimage":
+        from engine.preimage import fits_features  # torchvision's networks take seconds to import
+
+        loss = fits_features(given, layer)
     elif task == "explain":
         setting = setting or "denoise"
     start = None if start is None else torch.from_numpy(start)[None]
