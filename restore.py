@@ -24,7 +24,7 @@ from support.provenance import provenance
 from support.signals import Interrupted
 from utils import SCALES
 
-FOR_TASK = {
+FOR_TASK = {  # flag: the task that reads it
     "--mask": "inpaint",
     "--flash": "flash",
     "--sigma": "denoise",
@@ -60,7 +60,7 @@ def parse_args(argv=None):
         "--layer",
         type=int,
         choices=range(1, 6),
-        help="preimage: convolution of AlexNet whose maps are kept (default: 3)",
+        help="preimage: convolution of AlexNet that is fitted (default: 3)",
     )
     fit = parser.add_argument_group("fit")
     fit.add_argument("--setting", choices=SETTINGS, help="network and rates of the paper's (default: the task's)")

@@ -21,9 +21,6 @@ class Features(nn.Module):
     def __init__(self, layer):
         super().__init__()
         self.layers = trained_layers()[: LAYERS[layer] + 2].requires_grad_(False).eval()
-        for layer in self.layers:
-            if isinstance(layer, nn.ReLU):
-                layer.inplace = False
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values)[:, None, None])
 

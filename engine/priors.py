@@ -21,6 +21,7 @@ TASKS = ("sr", "denoise", "jpeg", "inpaint", "flash", "preimage", "explain")
 MASKS = ("text", "hole", "random")
 MISSING = 0.5  # of the pixels, in a mask of random ones
 LARGE_HOLE = 12  # pixels from a missing pixel to the nearest known one: beyond, a mask is a hole, not a text
+MANY_MISSING = 0.3  # of the pixels: more than a text takes
 TEXT = "The structure of a generator network is sufficient to capture a great deal of low-level image statistics. "
 
 
@@ -124,13 +125,13 @@ def text_mask(height, width):
 
 
 def kind_of_mask(known):
-    """Return which setting suits a mask (1, H, W): "hole" where one is large, "random" for scattered pixels, "text"."""
-    from scipy.ndimage import distance_transform_edt, label  # scipy comes with scikit-image; its import takes a second
+    """Return the setting for a mask (1, H, W): "hole" if one is wide, "random" if many pixels are missing, or "text"."""
+    from scipy.ndimage import distance_transform_edt  # scipy comes with scikit-image; its import takes a second
 
     missing = known[0] == 0
     if distance_transform_edt(missing).max() > LARGE_HOLE:
         return "hole"
-    return "random" if missing.mean() > 0.3 and label(known[0])[1] > missing.sum() / 100 else "text"
+    return "random" if missing.mean() > MANY_MISSING else "text"
 
 
 # ---------------------------------------------------------------- the fit of each task
@@ -140,7 +141,8 @@ def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None,
     """Return the DeepPrior that restores what was observed.
 
     task: one of TASKS. setting: a name of SETTINGS, or None for the task's own.
-    layer: of AlexNet, for "preimage". kernel: of the downsampler of super-resolution (default: MATLAB's bicubic). start: (C, H, W) instead of noise.
+    kernel: of the downsampler of super-resolution (default: MATLAB's bicubic). start: (C, H, W) instead of noise.
+    layer: convolution of AlexNet, for "preimage".
     options: as DeepPrior takes them.
     """
     given = torch.from_numpy(observed.pixels)[None].to(device)  # (1, C, h, w)
