@@ -125,7 +125,7 @@ def text_mask(height, width):
 
 
 def kind_of_mask(known):
-    """Return the setting for a mask (1, H, W): "hole" if one is wide, "random" if many pixels are missing, or "text"."""
+    """Return the setting of a mask (1, H, W): "hole" if one is wide, "random" if much is missing, else "text"."""
     from scipy.ndimage import distance_transform_edt  # scipy comes with scikit-image; its import takes a second
 
     missing = known[0] == 0
