@@ -24,7 +24,14 @@ from support.provenance import provenance
 from support.signals import Interrupted
 from utils import SCALES
 
-FOR_TASK = {"--mask": "inpaint", "--flash": "flash", "--sigma": "denoise", "--scale": "sr", "--start": "sr"}
+FOR_TASK = {  # flag: the task that reads it
+    "--mask": "inpaint",
+    "--flash": "flash",
+    "--sigma": "denoise",
+    "--scale": "sr",
+    "--start": "sr",
+    "--layer": "preimage",
+}
 
 
 def parse_args(argv=None):
@@ -48,6 +55,12 @@ def parse_args(argv=None):
         metavar="S",
         help="denoise: add Gaussian noise of this standard deviation, in grey levels of 255, to IMAGE, which then is "
         "the reference",
+    )
+    parser.add_argument(
+        "--layer",
+        type=int,
+        choices=range(1, 6),
+        help="preimage: convolution of AlexNet that is fitted (default: 3)",
     )
     fit = parser.add_argument_group("fit")
     fit.add_argument("--setting", choices=SETTINGS, help="network and rates of the paper's (default: the task's)")
@@ -82,13 +95,13 @@ def check_flags(parser, given, task, method):
         parser.error(f"--method zssr is for --task sr, found --task {task}")
 
 
-def restoration_of(observed, task, method, device, *, scale, setting, start, early_stop, **options):
+def restoration_of(observed, task, method, device, *, scale, setting, start, early_stop, layer, **options):
     """Return what restores an image: a DeepPrior or a ZeroShot. options: seed, steps and precision of either."""
     if method == "zssr":
         return ZeroShot(observed.pixels, scale, device, **options)
     if start:
         start = planes(load_network(start, device=device).enlarge(pixels_of(observed.pixels)))
-    options |= {"setting": setting, "start": start, "early_stop": early_stop}
+    options |= {"setting": setting, "start": start, "early_stop": early_stop, "layer": layer or 3}
     return deep_prior_of(task, observed, device, scale=scale, **options)
 
 
@@ -151,7 +164,8 @@ def main(argv=None):
     check_writable(args.output)
     check_lengths([beside(path, "figure")], args.image)
 
-    options = {name: getattr(args, name) for name in ("setting", "start", "early_stop", "seed", "steps", "precision")}
+    names = ("setting", "start", "early_stop", "layer", "seed", "steps", "precision")
+    options = {name: getattr(args, name) for name in names}
     fit = partial(restoration_of, task=args.task, method=args.method, device=device, scale=scale, **options)
     started = time.perf_counter()
     done, signal = explain(observed, fit, path) if args.task == "explain" else restore(observed, fit(observed), path)

@@ -53,6 +53,7 @@ SETTINGS = {
         network={"inputs": 1, "widths": (16, 32, 64, 128, 128, 128), "skips": 0, "kernel": 5, "mix": False}
         | {"upsampling": "nearest"},
     ),
+    "preimage": Setting(3100, 0.0, 0.001),
     "flash": Setting(601, 0.0, 0.1, network={"inputs": 3}, source="image"),
 }
 
@@ -70,7 +71,7 @@ class Step:
 
     loss: what is small where an output (1, C, H, W), float32 in [0, 1], fits what was observed.
     start: (1, inputs, H, W) in place of noise, or None. precision: of the convolutions, "fp32" or "bf16".
-    `output` is the last output, `average` that of all, `variance` how far outputs lie from their average, squared.
+    `average` is that of the outputs, newer ones counting more; `variance` that of the outputs about it.
     """
 
     def __init__(self, setting, shape, loss, device, precision, start=None):
@@ -89,8 +90,7 @@ class Step:
         self.generator.to(**layout)
         self.start = start.to(**layout)
         self.noise, self.input = torch.empty_like(self.start), self.start.clone()
-        self.output = torch.zeros(1, channels, height, width, device=device)
-        self.average = torch.zeros_like(self.output)
+        self.average = torch.zeros(1, channels, height, width, device=device)
         self.variance = torch.zeros((), device=device)
         self.setting, self.loss, self.device, self.precision = setting, loss, device, precision
         on_gpu = device.type == "cuda"  # where the step is recorded, nothing of it may stay with the CPU
@@ -119,7 +119,6 @@ class Step:
 
     def follow(self, output):
         """Take an output into average and variance."""
-        self.output.copy_(output)
         if not self.taken:
             self.average.copy_(output)
         distance = F.mse_loss(output, self.average)
@@ -235,7 +234,7 @@ class DeepPrior:
         return self.average() if self.setting.averaged else self.last()
 
     def average(self):
-        """Return the average of the outputs, newer ones counting more."""
+        """Return the average of the outputs."""
         return self.step.average[0].cpu()
 
     @torch.no_grad()

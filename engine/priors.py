@@ -17,10 +17,11 @@ from support.progress import tell
 from support.signals import handling_signals
 from utils import calc_psnr, imresize, to_rgb, to_uint8
 
-TASKS = ("sr", "denoise", "jpeg", "inpaint", "flash", "explain")
+TASKS = ("sr", "denoise", "jpeg", "inpaint", "flash", "preimage", "explain")
 MASKS = ("text", "hole", "random")
 MISSING = 0.5  # of the pixels, in a mask of random ones
 LARGE_HOLE = 12  # pixels from a missing pixel to the nearest known one: beyond, a mask is a hole, not a text
+MANY_MISSING = 0.3  # of the pixels: more than a text takes
 TEXT = "The structure of a generator network is sufficient to capture a great deal of low-level image statistics. "
 
 
@@ -124,23 +125,24 @@ def text_mask(height, width):
 
 
 def kind_of_mask(known):
-    """Return which setting suits a mask (1, H, W): "hole" where one is large, "random" for scattered pixels, "text"."""
-    from scipy.ndimage import distance_transform_edt, label  # scipy comes with scikit-image; its import takes a second
+    """Return the setting of a mask (1, H, W): "hole" if one is wide, "random" if much is missing, else "text"."""
+    from scipy.ndimage import distance_transform_edt  # scipy comes with scikit-image; its import takes a second
 
     missing = known[0] == 0
     if distance_transform_edt(missing).max() > LARGE_HOLE:
         return "hole"
-    return "random" if missing.mean() > 0.3 and label(known[0])[1] > missing.sum() / 100 else "text"
+    return "random" if missing.mean() > MANY_MISSING else "text"
 
 
 # ---------------------------------------------------------------- the fit of each task
 
 
-def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None, start=None, **options):
+def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None, start=None, layer=3, **options):
     """Return the DeepPrior that restores what was observed.
 
     task: one of TASKS. setting: a name of SETTINGS, or None for the task's own.
     kernel: of the downsampler of super-resolution (default: MATLAB's bicubic). start: (C, H, W) instead of noise.
+    layer: convolution of AlexNet, for "preimage".
     options: as DeepPrior takes them.
     """
     given = torch.from_numpy(observed.pixels)[None].to(device)  # (1, C, h, w)
@@ -155,6 +157,10 @@ def deep_prior_of(task, observed, device, *, scale=1, setting=None, kernel=None,
         setting = setting or kind_of_mask(observed.mask)
     elif task == "flash":
         start = observed.flash
+    elif task == "preimage":
+        from engine.preimage import fits_features  # torchvision's networks take seconds to import
+
+        loss = fits_features(given, layer)
     elif task == "explain":
         setting = setting or "denoise"
     start = None if start is None else torch.from_numpy(start)[None]

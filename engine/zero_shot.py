@@ -70,35 +70,31 @@ class ZeroShot:
         self.most = steps or MOST_STEPS
         self.steps = self.most * len(STAGES[scale])  # at most
         self.sources = [(1.0, self.lr)]  # (scale of the shorter side, image) to take fathers from
-        self.result, self.stopped = None, False
+        self.stopped = False  # set from outside, by Ctrl-C: the step that is being taken is the last one
 
     def rows(self):
         """Learn scale after scale; yields {"step", "fit", "scale", "learning_rate"} now and then, fit in dB on LR."""
-        bases, step, row = {1: self.lr}, 0, None
+        bases, before = {1: self.lr}, 0
         for base, scales, times in STAGES[self.scale]:
             stage = Stage(self, bases[base], scales)
             for row in stage.rows():
-                row |= {"step": step + row["step"], "scale": [base * factor for factor in scales]}
+                row |= {"step": before + row["step"], "scale": [base * factor for factor in scales]}
                 yield row
-            step = row["step"]
             if self.stopped:
-                break
-            self.result = stage.result(times)
-            self.sources.append((base * min(scales), self.result))
-            bases[base * min(scales)] = self.result
-        else:
-            yield row  # once more, with the result as it stays
-            return
-        self.result = None
+                return
+            before, reached = row["step"], base * min(scales)
+            bases[reached] = stage.result(times)
+            self.sources.append((reached, bases[reached]))
+        yield dict(row)  # once more, with the result as it stays
 
     @torch.no_grad()
     def image(self):
-        """Return the result, float32 (C, H, W) in [0, 1] on the CPU; on the way what the network makes of LR now."""
+        """Return the result, float32 (C, H, W) in [0, 1] on the CPU; else the last scale's, enlarged once more."""
+        latest = self.sources[-1][1]
         size = [length * self.scale for length in self.lr.shape[2:]]
-        if self.result is not None and [*self.result.shape[2:]] == size:
-            return self.result[0].cpu()
-        enlarge = Resize(self.lr.shape[2:], size).to(self.device)
-        return self.generate(enlarge(self.lr))[0].clamp(0, 1).cpu()
+        if [*latest.shape[2:]] != size:
+            latest = self.generate(Resize(latest.shape[2:], size).to(self.device)(latest)).clamp(0, 1)
+        return latest[0].cpu()
 
     def generate(self, enlarged):
         """Return the network's output, float32."""

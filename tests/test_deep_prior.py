@@ -97,7 +97,7 @@ def test_bf16_convolutions_leave_loss_and_output_in_float32_and_fit_nearly_as_we
     fits = {}
     for precision in ("fp32", "bf16"):
         prior = DeepPrior(SMALL, CROP.shape, fits_all(torch.from_numpy(CROP)[None]), CPU, precision=precision)
-        assert prior.step().dtype == prior.step.output.dtype == torch.float32
+        assert prior.step().dtype == prior.last().dtype == torch.float32
         assert {weights.dtype for weights in prior.step.generator.parameters()} == {torch.float32}
         prior.steps = 75
         fits[precision] = list(prior.rows())[-1]["fit"]
@@ -176,7 +176,7 @@ def test_early_stopping_ends_with_the_average_of_the_lowest_variance():
 
 
 def test_variance_is_that_of_the_outputs_about_their_running_average():
-    step = SimpleNamespace(taken=0, output=torch.zeros(1), average=torch.zeros(1), variance=torch.zeros(()))
+    step = SimpleNamespace(taken=0, average=torch.zeros(1), variance=torch.zeros(()))
     outputs, average, variance = [1.0, 3.0, 2.0], 1.0, 0.0
     for output in outputs:
         deep_prior.Step.follow(step, torch.tensor([output]))

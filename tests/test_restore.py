@@ -1,9 +1,11 @@
 """restore.py end to end: what each task writes, Ctrl-C, and that bad input writes nothing."""
 
 import signal
+from urllib.error import URLError
 
 import numpy as np
 import pytest
+import torchvision
 from helpers import PHOTOGRAPH, read_json, refused
 from PIL import Image
 
@@ -101,6 +103,34 @@ def test_explanation_draws_four_curves(script, photo):
     assert len(read_json(photo.parent / "out/photo_explain_dip.json")["curves"]) == 4
 
 
+@pytest.fixture
+def alexnet(monkeypatch):
+    """AlexNet untrained: its weights are not to be had everywhere."""
+    monkeypatch.setattr("engine.preimage.alexnet", lambda weights, progress: torchvision.models.alexnet())
+
+
+def test_preimage_is_fitted_to_what_a_layer_of_alexnet_sees(script, photo, alexnet):
+    Image.fromarray(PHOTOGRAPH[:70, :80]).save("large.png")
+    fits = {}
+    for layer in (1, 5):
+        flags = ("--task", "preimage", "--layer", layer, "--steps", 40, "--output", "out")
+        done = script("restore", "large.png", *flags)
+        assert done.status == 0, done.err
+        fits[layer] = [row["fit"] for row in read_json(photo.parent / "out" / "large_preimage_dip.json")["rows"]]
+        assert fits[layer][-1] > fits[layer][0] or fits[layer][-1] > 10
+    assert fits[1] != fits[5]
+
+
+def test_preimage_without_weights_says_where_they_go(script, photo, monkeypatch):
+    def alexnet(weights, progress):
+        raise URLError("no network")
+
+    monkeypatch.setattr("engine.preimage.alexnet", alexnet)
+    Image.fromarray(PHOTOGRAPH[:70, :80]).save("large.png")
+    flags = ("large.png", "--task", "preimage")
+    refused(script, "restore", flags, "no network", "alexnet", "checkpoints", unchanged=photo.parent)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_fit_and_keeps_what_there_is(script, photo, monkeypatch, number):
     follow = deep_prior.Step.follow
@@ -133,6 +163,8 @@ BAD = [
     (("photo.png", "--task", "inpaint", "--mask", "half.png"), "24x20"),
     (("photo.png", "--task", "inpaint", "--mask", "text.png"), "text.png"),
     (("photo.png", "--task", "inpaint", "--mask", "white.png"), "black"),
+    (("photo.png", "--task", "preimage"), "48x40"),
+    (("photo.png", "--task", "jpeg", "--layer", "2"), "--layer"),
     (("photo.png", "--task", "flash"), "--flash"),
     (("photo.png", "--task", "flash", "--flash", "double.png"), "96x80"),
     (("photo.png", "--task", "sr", "--reference", "photo.png"), "48x40"),

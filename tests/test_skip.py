@@ -27,7 +27,7 @@ def test_generator_has_the_papers_number_of_parameters(setting):
 
 def test_generator_of_one_channel_for_random_pixels_has_the_papers_number_of_parameters():
     assert count_parameters(Skip(channels=1, **SETTINGS["random"].network)) == 2_217_573
-    assert COUNTS.keys() | {"random"} == SETTINGS.keys()
+    assert COUNTS.keys() | {"random", "preimage"} == SETTINGS.keys()
 
 
 def test_zssr_has_the_papers_number_of_parameters():
