@@ -138,7 +138,8 @@ def make_page(say, device):
                 place = gr.Image(type="filepath", interactive=False, elem_id="place", label="SR", **buttons)
                 maps = gr.Gallery(columns=2, label=say("各网络", "each network"), elem_id="maps", **shown)
         with gr.Tab(say("打分", "Rate")):
-            gr.HTML(f'<iframe id="rate" src="../rate?lang={say.name}" title="MOS"></iframe>')
+            address = f"../rate?lang={say.name}"
+            gr.HTML(f'<a href="{address}">{say("只打开此页", "alone")}</a><iframe id="rate" src="{address}"></iframe>')
         alone = {"concurrency_limit": 1, "concurrency_id": "networks", "api_visibility": "private"}
         button.click(trying, [file, names, is_hr], [trial, said, slider, *sides, errors, files, place], **alone)
         place.select(looking, [trial, names], [maps, looked], **alone)
