@@ -155,7 +155,8 @@ def make_server(test, prefix, hosts, device):
     from fastapi.staticfiles import StaticFiles
 
     server, assets = web_application(hosts), ROOT / "report"
-    server.get("/manifest.json")(lambda: {})  # which Gradio's page asks for
+    for name in ("manifest.json", "favicon.ico"):  # which Gradio's page asks for
+        server.get(f"/{name}")(lambda: {})
     server.get(f"{prefix}/")(lambda: RedirectResponse(f"{prefix}/zh/"))
     server.mount(f"{prefix}/fonts", StaticFiles(directory=assets / "fonts"))
     add_rating(server, f"{prefix}/rate", test, assets / "rating.html")
@@ -186,9 +187,8 @@ def main(argv=None):
     networks = load_networks(args.weights or sorted(ROOT.glob("weights/*.pth")), None, device)
     test = PreparedTest(partial(prepare_test, ratings, networks, args.dataset, args.data_dir, args.source))
     local = args.host in LOCAL
-    token = args.token or ("" if local else secrets.token_urlsafe(12))
-    prefix = f"/{token}" if token else ""
-    with tempfile.TemporaryDirectory(prefix="sr-app-") as cache, socket.create_server((args.host, args.port)) as place:
+    prefix = f"/{args.token or secrets.token_urlsafe(12)}" if args.token or not local else ""
+    with tempfile.TemporaryDirectory() as cache, socket.create_server((args.host, args.port)) as place:
         os.environ["GRADIO_TEMP_DIR"] = cache
         server = make_server(test, prefix, LOCAL if local else ["*"], device)
         print(f"http://{args.host}:{place.getsockname()[1]}{prefix}/ until Ctrl-C; ratings: {ratings}", flush=True)
