@@ -138,7 +138,8 @@ def make_page(say, device):
                 place = gr.Image(type="filepath", interactive=False, elem_id="place", label="SR", **buttons)
                 maps = gr.Gallery(columns=2, label=say("各网络", "each network"), elem_id="maps", **shown)
         with gr.Tab(say("打分", "Rate")):
-            gr.HTML(f'<iframe id="rate" src="../rate?lang={say.name}" title="MOS"></iframe>')
+            address = f"../rate?lang={say.name}"
+            gr.HTML(f'<a href="{address}">{say("只打开此页", "alone")}</a><iframe id="rate" src="{address}"></iframe>')
         alone = {"concurrency_limit": 1, "concurrency_id": "networks", "api_visibility": "private"}
         button.click(trying, [file, names, is_hr], [trial, said, slider, *sides, errors, files, place], **alone)
         place.select(looking, [trial, names], [maps, looked], **alone)
@@ -154,7 +155,8 @@ def make_server(test, prefix, hosts, device):
     from fastapi.staticfiles import StaticFiles
 
     server, assets = web_application(hosts), ROOT / "report"
-    server.get("/manifest.json")(lambda: {})  # which Gradio's page asks for
+    for name in ("manifest.json", "favicon.ico"):  # which Gradio's page asks for
+        server.get(f"/{name}")(lambda: {})
     server.get(f"{prefix}/")(lambda: RedirectResponse(f"{prefix}/zh/"))
     server.mount(f"{prefix}/fonts", StaticFiles(directory=assets / "fonts"))
     add_rating(server, f"{prefix}/rate", test, assets / "rating.html")
@@ -185,9 +187,8 @@ def main(argv=None):
     networks = load_networks(args.weights or sorted(ROOT.glob("weights/*.pth")), None, device)
     test = PreparedTest(partial(prepare_test, ratings, networks, args.dataset, args.data_dir, args.source))
     local = args.host in LOCAL
-    token = args.token or ("" if local else secrets.token_urlsafe(12))
-    prefix = f"/{token}" if token else ""
-    with tempfile.TemporaryDirectory(prefix="sr-app-") as cache, socket.create_server((args.host, args.port)) as place:
+    prefix = f"/{args.token or secrets.token_urlsafe(12)}" if args.token or not local else ""
+    with tempfile.TemporaryDirectory() as cache, socket.create_server((args.host, args.port)) as place:
         os.environ["GRADIO_TEMP_DIR"] = cache
         server = make_server(test, prefix, LOCAL if local else ["*"], device)
         print(f"http://{args.host}:{place.getsockname()[1]}{prefix}/ until Ctrl-C; ratings: {ratings}", flush=True)

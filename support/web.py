@@ -30,7 +30,9 @@ class Headers:
 
 
 def web_application(hosts):
-    """Return a FastAPI application; a UserError is answered with {"error": line}.
+    """Return a FastAPI application; a UserError is answered with {"error": line}, status 400.
+
+    An OSError is answered so with 503, and a NotReadyError with {"waiting": line}, 202: both are to be asked again.
 
     hosts: names that it answers to, ["*"] for all: a foreign page cannot reach it by a name of its own.
     """
@@ -41,7 +43,7 @@ def web_application(hosts):
     server = FastAPI(openapi_url=None)
     server.add_middleware(Headers)
     server.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    server.exception_handler(NotReadyError)(lambda request, error: JSONResponse({"waiting": str(error)}, 503))
+    server.exception_handler(NotReadyError)(lambda request, error: JSONResponse({"waiting": str(error)}, 202))
     server.exception_handler(UserError)(lambda request, error: JSONResponse({"error": str(error)}, 400))
     server.exception_handler(OSError)(lambda request, error: JSONResponse({"error": describe_os_error(error)}, 503))
     return server
