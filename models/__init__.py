@@ -18,6 +18,7 @@ from models.fsrcnn import FSRCNN
 from models.idn import IDN
 from models.imdn import IMDN
 from models.lapsrn import LapSRN
+from models.mdsr import MDSR
 from models.memnet import MemNet
 from models.mwcnn import MWCNN
 from models.rcan import RCAN
@@ -46,6 +47,7 @@ MODELS = {  # by publication: year and month of the conference
     "srresnet": SRResNet,
     "drrn": DRRN,
     "edsr": EDSR,
+    "mdsr": MDSR,
     "dwsr": DWSR,
     "srdensenet": SRDenseNet,
     "memnet": MemNet,

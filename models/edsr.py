@@ -17,11 +17,11 @@ from models.layers import BicubicUpsample, conv, initialise, subpixel_stages
 class ResidualBlock(nn.Module):
     """conv, ReLU, conv, times the residual scaling, plus the input; no batch normalisation."""
 
-    def __init__(self, num_features, residual_scaling):
+    def __init__(self, num_features, residual_scaling=1.0, kernel_size=3):
         super().__init__()
         self.residual_scaling = residual_scaling
-        self.conv1 = conv(num_features, num_features, 3)
-        self.conv2 = conv(num_features, num_features, 3)
+        self.conv1 = conv(num_features, num_features, kernel_size)
+        self.conv2 = conv(num_features, num_features, kernel_size)
 
     def forward(self, x):
         return x + self.conv2(torch.relu(self.conv1(x))) * self.residual_scaling

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from itertools import groupby
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from models import (
     non_default_options,
     parse_options,
 )
-from models.listing import count_multiply_adds, receptive_field
+from models.listing import by_kind, count_multiply_adds, kind_of, receptive_field
 from utils import SCALES, calc_psnr
 
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
@@ -171,6 +172,13 @@ def test_parameter_count_is_the_published_one_and_the_sum_over_the_papers_layers
 def test_multiply_adds_for_a_1280x720_output_are_the_published_ones(name, channels, giga):
     """Ahn et al., ECCV 2018, table 1, x4, "MultAdds"."""
     assert count_multiply_adds(name, 4, channels) / 1e9 == pytest.approx(giga, abs=0.1)
+
+
+def test_list_keeps_a_framework_together_and_in_it_a_design():
+    kinds = [kind_of(name)[:2] for name in by_kind()]
+    assert len(list(groupby(kinds))) == len(set(kinds))
+    assert len(list(groupby(framework for framework, _ in kinds))) == len({framework for framework, _ in kinds})
+    assert sorted(by_kind()) == sorted(MODELS) and all(all(kind_of(name)) for name in MODELS)
 
 
 # ---------------------------------------------------------------- options

@@ -92,6 +92,15 @@ def test_memnet_has_the_papers_677_thousand_weights_and_one_more_for_each_blocks
     assert model.weights.numel() == 6
 
 
+@pytest.mark.parametrize(("num_blocks", "parameters"), [(80, 7_954_011), (16, 3_227_227)])
+def test_mdsr_of_three_scales_around_one_body_has_the_parameters_of_the_reference_code(num_blocks, parameters):
+    """../shared/SYSTEMS.md; there the mean shift counts too: two fixed 1x1 convolutions of 3 to 3 maps, 24 values."""
+    models = [built("mdsr", scale, 3, num_blocks=num_blocks) for scale in (2, 3, 4)]
+    own = [count_parameters(model.pre_processing) + count_parameters(model.upsampler) for model in models]
+    (common,) = {count_parameters(model) - count for model, count in zip(models, own, strict=True)}
+    assert common + sum(own) + 24 == parameters
+
+
 @pytest.mark.parametrize(
     ("name", "options", "giga"),
     [
@@ -101,6 +110,12 @@ def test_memnet_has_the_papers_677_thousand_weights_and_one_more_for_each_blocks
 )
 def test_multiply_adds_for_a_1280x720_output_in_rgb_are_the_published_ones(name, options, giga):
     assert count_multiply_adds(name, 4, 3, **options) / 1e9 == pytest.approx(giga, abs=0.1)
+
+
+def test_recursive_networks_cost_what_carns_paper_says():
+    """Ahn et al., ECCV 2018, table 1, x4; of MemNet's six reconstructions it counts one."""
+    assert count_multiply_adds("drcn", num_features=256) / 1e9 == pytest.approx(17_974.3, abs=0.1)
+    assert count_multiply_adds("memnet") / 1e9 - 5 * 9 * 64 * 1280 * 720 / 1e9 == pytest.approx(2_662.4, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +245,12 @@ def test_edsr_has_no_normalisation_and_its_large_form_adds_a_tenth_of_a_blocks_o
     block, x = model.body[0], torch.rand(1, 8, 5, 5)
     with torch.no_grad():
         torch.testing.assert_close(block(x), x + 0.1 * block.conv2(block.conv1(x).relu()))
+
+
+def test_mdsr_has_two_residual_blocks_of_5x5_before_its_body_and_no_normalisation():
+    model = built("mdsr", num_blocks=2)
+    assert [layer.kernel_size[0] for layer in convolutions(model)] == [3, *[5] * 4, *[3] * 4, 3, 3, 3, 3]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 def test_dwsr_reads_the_bicubic_images_subbands_and_its_skip_leads_from_them_to_the_outputs():

@@ -30,7 +30,7 @@ from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
 from engine.step import TrainingStep
 from models import MODELS, TRAINABLE, build_model, count_parameters
-from support.command_line import UserError
+from support.command_line import ROOT, UserError
 from support.provenance import git_state
 from utils import imresize, rgb_to_ycbcr, score, to_uint8, to_unit
 
@@ -297,6 +297,9 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         name: f"{count_parameters(build_model(name)):,}" for name in MODELS
     }
     assert [rows[name][1] for name in ("srcnn", "vdsr", "drrn")] == ["52.7", "612.6", "6,796.9"]
+    for line in result.out.splitlines()[3:]:
+        shipped = (ROOT / "weights" / f"{line.split()[0]}_x4.pth").exists()
+        assert (" shipped " in line, " none " in line) == (shipped, not shipped)
     line = script("train", "--list", "--model", "vdsr", "--set", "depth=10").out.splitlines()[-1].split()
     assert line[:2] == ["vdsr", f"{count_parameters(build_model('vdsr', depth=10)):,}"] and "depth=10" in line
     assert not list(workplace.iterdir())
