@@ -223,7 +223,7 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
     channels = COLOURS[network.colour]
     model = build_model(network.name, network.scale, channels, **network.options)
     if start:
-        take_weights(model, *start)
+        start = take_weights(model, network, *start)
     if recipe.freeze_bn and not (start and freeze_batch_norm(model)):
         raise UserError(
             "--freeze-bn keeps the statistics of trained weights, of a network with batch normalisation; leave it out, "
@@ -246,21 +246,31 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
     return Run(model, recipe, description, *storage.batches(patches, recipe, device))
 
 
-def take_weights(model, checkpoint, path):
-    """Give a network the weights of a checkpoint; raises UserError where they do not fit."""
-    source = model_from_checkpoint(checkpoint, path)
-    try:
-        model.load_state_dict(source.state_dict())
-    except RuntimeError as error:
+def take_weights(model, network, checkpoint, path):
+    """Give a network the weights of a checkpoint; returns (checkpoint, path), with "taken" where not all are.
+
+    Of the same network at another scale it takes the tensors of equal name and shape: the upsampler is another, or has
+    more stages. network: the NetworkChoice of the model. Raises UserError where the weights do not fit.
+    """
+    weights, own = model_from_checkpoint(checkpoint, path).state_dict(), model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    across = checkpoint["model"] == network.name and checkpoint["scale"] != network.scale
+    if not fitting or not (across or len(fitting) == len(weights) == len(own)):
         raise UserError(
             f"{path}: its weights, of {label_of(checkpoint)}, do not fit the network asked for; leave out --model, "
             "--set, --scale and --color to train the same one"
-        ) from error
+        )
+    model.load_state_dict(fitting, strict=False)
+    if len(fitting) == len(own):
+        return checkpoint, path
+    taken = f"{len(fitting)} of {len(own)} tensors"
+    print(f"{path}, of {label_of(checkpoint)}: {taken} fit x{network.scale} and are taken, the others begin at random")
+    return checkpoint | {"taken": taken}, path
 
 
 def stage_of(checkpoint, path):
     """Return the entry of started_from for the checkpoint that a run begins with, read from `path`."""
-    fields = (*STAGE_FIELDS, "command", "versions", "device", "commit", "clean")
+    fields = (*STAGE_FIELDS, "command", "versions", "device", "commit", "clean", "taken")
     known = {name: checkpoint[name] for name in fields if name in checkpoint}
     return known | {"label": label_of(checkpoint), "sha256": sha256_of_file(path)}
 

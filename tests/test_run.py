@@ -194,6 +194,53 @@ def test_weights_of_another_scale_and_colour_name_those_of_the_run(workplace, ti
     assert (checkpoint["model"], checkpoint["channels"], checkpoint["data"]["colour"]) == ("srcnn", 3, "rgb")
 
 
+@pytest.fixture(scope="module")
+def half(tmp_path_factory, tiny):
+    """Checkpoints of a small SRResNet and a small VDSR at x2, after an epoch."""
+    place = tmp_path_factory.mktemp("half")
+    prepare_patches("tiny", 2, images=tiny / "images", copies=(1.0,), data_dir=place, **SMALL_CUT)
+    for name, network in (("srresnet", SRRESNET), ("vdsr", VDSR)):
+        flags = ("--data-dir", place, "--scale", 2, "--epochs", 1, "--out", name)
+        run_in(place, train_flags(tiny, *network, *flags))
+    return {name: place / name / "best.pth" for name in ("srresnet", "vdsr")}
+
+
+def test_network_of_another_scale_takes_what_fits_and_says_so(workplace, tiny, half, resume):
+    """From x2 to x4 SRResNet's upsampler has a second stage, which begins as it does without a start."""
+    flags = train_flags(tiny, *FROZEN, "--weights", half["srresnet"], "--scale", 4)
+    out = run_in(workplace, [*flags, "--out", "run"])
+    run_in(workplace, train_flags(tiny, *FROZEN, *SRRESNET, "--out", "random"))
+    before = load_checkpoint(half["srresnet"])["weights"]
+    after, fresh = (load_checkpoint(workplace / name / "best.pth") for name in ("run", "random"))
+    new = after["weights"].keys() - before.keys()
+    assert len(new) == 3 and all(name.startswith("upsampler.") for name in new)
+    for name, value in after["weights"].items():
+        if not ("running" in name or "num_batches" in name):  # which one epoch changes
+            expected = fresh["weights"][name] if name in new else before[name]
+            assert torch.allclose(value, expected, rtol=0, atol=1e-8), name
+    taken = f"{len(before)} of {len(after['weights'])} tensors"
+    assert f"SRResNet (num_blocks=1, num_features=8) x2: {taken} fit x4 and are taken" in out
+    (stage,) = after["started_from"]
+    assert (stage["label"][-2:], stage["taken"]) == ("x2", taken)
+    run_in(workplace, [*flags, "--epochs", "2", "--stop-after", "1", "--out", "stopped"])
+    run_in(workplace, ["--resume", "stopped/last.pth", *resume[2:]])
+    assert load_checkpoint(workplace / "stopped" / "best.pth")["started_from"] == after["started_from"]
+
+
+def test_network_that_enlarges_first_takes_all_weights_of_another_scale(workplace, tiny, half):
+    out = run_in(workplace, train_flags(tiny, *FROZEN, "--weights", half["vdsr"], "--scale", 4, "--out", "run"))
+    after = load_checkpoint(workplace / "run" / "best.pth")
+    assert "are taken" not in out and "taken" not in after["started_from"][0]
+    for name, value in load_checkpoint(half["vdsr"])["weights"].items():
+        assert torch.allclose(value, after["weights"][name], rtol=0, atol=1e-8)
+
+
+def test_another_network_of_another_scale_is_refused(script, workplace, tiny, half):
+    weights = shutil.copy(half["srresnet"], workplace / "start.pth")
+    arguments = ["--dataset", "tiny", "--data-dir", tiny, "--weights", weights, "--scale", 4, "--model", "carn"]
+    assert refused(script, "train", arguments, "do not fit", "SRResNet", "x2", unchanged=workplace)
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
