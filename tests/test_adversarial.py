@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
+from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, scored, state_of, train_flags
 
 from engine.adversarial import AdversarialStep, opposition, persuasion
 from engine.checkpoint import load_checkpoint
@@ -139,7 +139,9 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     assert "adversary" not in load_checkpoint(start.parent / "last.pth")["training"]
 
 
-def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(workplace, tiny, start, monkeypatch):
+def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(
+    script, workplace, tiny, start, monkeypatch
+):
     psnrs = iter([30.0, 29.0, 20.0, 28.0])  # of the weights it begins with, an epoch, bicubic, an epoch
     monkeypatch.setattr("train.validate", lambda *arguments: next(psnrs))
     flags = ("--weights", start, "--loss", "mse + 1e-3 gan", "--epochs", 2, "--out", "run")
@@ -147,6 +149,8 @@ def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(work
     assert out.splitlines()[-1] == "best epoch: 2, psnr: 28.00"
     assert [row["best_psnr"] for row in read_log(workplace / "run")] == [29.0, 28.0]
     assert load_checkpoint(workplace / "best.pth")["epoch"] == 2
+    out, _ = scored(script, workplace, "best.pth")
+    assert "it was trained with mse + 1e-3 gan, which trades PSNR for texture; its newest epoch was kept\n" in out
 
 
 @pytest.mark.parametrize(
