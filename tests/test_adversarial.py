@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, scored, state_of, train_flags
+from torch import nn
 
-from engine.adversarial import AdversarialStep, opposition, persuasion
+from engine.adversarial import AdversarialStep, WithAdversary, opposition, persuasion
 from engine.checkpoint import load_checkpoint
 from engine.step import TrainingStep, for_this_machine
 
@@ -84,6 +85,15 @@ def test_network_learns_from_the_discriminator_and_not_the_other_way_round():
     step(lr, hr)
     assert not equal(step.run.model.state_dict(), before)
     assert all(torch.equal(value, judge[name]) for name, value in step.discriminator.named_parameters())
+
+
+def test_of_several_outputs_the_discriminator_sees_the_last():
+    judge = adversarial(loss="mse + gan").judge
+    small, sr, hr = (torch.rand(4, 1, side, side) for side in (16, 32, 32))
+    several = WithAdversary(lambda outputs, hr: F.mse_loss(outputs[-1][1], hr), 1, judge, False)
+    one = WithAdversary(nn.MSELoss(), 1, judge, False)
+    torch.testing.assert_close(several(((0.5, small), (0.5, sr)), hr), one(sr, hr))
+    assert torch.equal(several.seen[1], sr)
 
 
 def test_batch_that_is_not_finite_changes_neither():
