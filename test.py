@@ -51,26 +51,11 @@ def make_parser():
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
     parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
     parser.add_argument(
-        "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
-    )
-    parser.add_argument(
         "--perceptual",
         action="store_true",
         help="also print how natural the images look: NIQE, and LPIPS where its package and weights are at hand",
     )
-    parser.add_argument(
-        "--tile",
-        type=positive_int,
-        metavar="N",
-        help="tile side in LR pixels, with overlap (default: in one piece, tiles for large images)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "bf16"],
-        help="of the convolutions; auto is bf16 where that is faster, fp32 for 16-bit images "
-        "(default: fp32 when scoring, auto with --input)",
-    )
-    add_device_argument(parser)
+    add_computing_arguments(parser)
     add_mixing_arguments(parser)
     add_prior_arguments(parser)
 
@@ -92,6 +77,26 @@ def make_parser():
     own.add_argument("--input", type=Path, metavar="FILE|DIR", help="enlarge these images instead of scoring")
     own.add_argument("--output", type=Path, metavar="DIR", help="folder for the enlarged images (default: enlarged)")
     return parser
+
+
+def add_computing_arguments(parser):
+    """Add to a parser how the networks compute: --self-ensemble, --tile, --precision, --device."""
+    parser.add_argument(
+        "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
+    )
+    parser.add_argument(
+        "--tile",
+        type=positive_int,
+        metavar="N",
+        help="tile side in LR pixels, with overlap (default: in one piece, tiles for large images)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        help="of the convolutions; auto is bf16 where the hardware computes in it, fp32 for 16-bit images "
+        "(default: fp32 when scoring, auto with --input)",
+    )
+    add_device_argument(parser)
 
 
 def parse_args(argv=None):

@@ -97,8 +97,9 @@ class WithAdversary(nn.Module):
         self.relativistic = relativistic
 
     def forward(self, sr, hr):
-        self.seen = hr, sr.detach()
-        fake = self.judge(sr)
+        image = sr if torch.is_tensor(sr) else sr[-1][1]  # of several outputs, (weight, sr), the last
+        self.seen = hr, image.detach()
+        fake = self.judge(image)
         real = self.judge(hr) if self.relativistic else None
         return self.criterion(sr, hr) + self.weight * persuasion(real, fake, self.relativistic)
 

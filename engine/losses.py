@@ -110,7 +110,7 @@ def gram(maps):
 LOSSES = {"mse": nn.MSELoss, "l1": nn.L1Loss, "charbonnier": CharbonnierLoss}
 TERMS = LOSSES | {"tv": TotalVariation, "content": ContentLoss, "texture": TextureLoss}
 ADVERSARIAL = ("gan", "ragan")  # whose modules learn, too: engine.adversarial
-PERCEPTUAL = ("content", "texture", *ADVERSARIAL)  # what they ask for costs PSNR
+PERCEPTUAL = ("content", "texture", *ADVERSARIAL)
 TERM = re.compile(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)?\s*([a-z]\w*)\s*")
 
 
@@ -126,6 +126,11 @@ def parse_loss(text):
     known = len(weights) == len(found) and weights.keys() <= {*TERMS, *ADVERSARIAL}
     sound = all(0 < weight < 1e38 for weight in weights.values()) and not {*ADVERSARIAL} <= weights.keys()
     return weights if known and sound and weights.keys() & {*LOSSES, "content"} else {}
+
+
+def trades_psnr(loss):
+    """Return whether a loss asks for texture, which costs PSNR: then PSNR does not say which epoch is best."""
+    return any(name in loss for name in PERCEPTUAL)
 
 
 class WeightedSum(nn.Module):

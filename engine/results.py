@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data.catalog import TRAIN_SETS, manifest_hash
+from engine.losses import trades_psnr
 from support.command_line import UserError, describe_os_error, is_plain_text
 from support.files import check_regular, write_json
 from utils import protocol
@@ -120,6 +121,8 @@ def training_notes(trained, network):
     if earlier:
         begun = dict.fromkeys(f"{run['label']} after {run['data'].get('dataset')}" for run in earlier)
         yield f"its training began with the weights of {' and '.join(begun)}"
+    if trades_psnr(loss := str(trained["recipe"].get("loss"))):
+        yield f"it was trained with {loss}, which trades PSNR for texture; its newest epoch was kept"
     for val_set in sorted({run["val_set"] for run in runs} - {"held-out"}):
         yield (
             f"its best epoch was chosen on {val_set} (classroom protocol), so its number there is not one of an unseen "

@@ -23,7 +23,7 @@ from engine.checkpoint import (
     load_moments,
     model_from_checkpoint,
 )
-from engine.losses import PERCEPTUAL
+from engine.losses import trades_psnr
 from engine.recipe import HELD_OUT, Recipe, learning_rate_at
 from engine.step import WeightAverage
 from models import TRAINABLE, build_model, model_options, parse_options
@@ -75,8 +75,7 @@ class Run:
 
     def end_epoch(self, loss, patches_per_s, psnr):
         """Add an epoch to the history. loss: its mean; psnr: in dB on the validation images."""
-        trading = any(name in self.recipe.loss for name in PERCEPTUAL)  # PSNR for texture: the newest epoch is kept
-        if psnr > self.best_psnr or trading:
+        if psnr > self.best_psnr or trades_psnr(self.recipe.loss):  # then the newest is kept
             self.best_psnr, self.best_epoch = psnr, self.epoch + 1
         now = time.perf_counter()
         rate = learning_rate_at((self.epoch + 1) * self.steps_per_epoch - 1, self.total_steps, self.recipe)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from engine.adversarial import AdversarialStep
+from engine.graph import accelerate
 from engine.losses import LOSSES, composed
 from engine.outputs import supervise_outputs
 from support.processes import process_count
@@ -109,7 +110,5 @@ def for_this_machine(step, folder, compiled):
 
         return share(step, folder, compiled)
     if compiled or step.run.device.type == "cuda":
-        from engine.graph import accelerate
-
         step = accelerate(step, compiled)
     return step, folder

@@ -66,8 +66,9 @@ class RRDB(nn.Module):
         self.upsampler = nn.Sequential(*stages, conv(num_features, num_features, 3), nn.LeakyReLU(0.2))
         self.tail = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
-        dense = [block for block in self.modules() if isinstance(block, DenseBlock)]
-        initialise(self, last=self.tail, branches=[layer for block in dense for layer in block.convolutions])
+        branches = [layer for block in self.modules() if isinstance(block, DenseBlock) for layer in block.convolutions]
+        growth = (1 + SCALING) ** num_blocks  # what a block adds holds its input too: 66 times after 23 blocks
+        initialise(self, last=self.tail, last_std=1e-4 / growth, branches=branches)
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)

@@ -6,9 +6,10 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
+from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, scored, state_of, train_flags
+from torch import nn
 
-from engine.adversarial import AdversarialStep, opposition, persuasion
+from engine.adversarial import AdversarialStep, WithAdversary, opposition, persuasion
 from engine.checkpoint import load_checkpoint
 from engine.step import TrainingStep, for_this_machine
 
@@ -86,6 +87,15 @@ def test_network_learns_from_the_discriminator_and_not_the_other_way_round():
     assert all(torch.equal(value, judge[name]) for name, value in step.discriminator.named_parameters())
 
 
+def test_of_several_outputs_the_discriminator_sees_the_last():
+    judge = adversarial(loss="mse + gan").judge
+    small, sr, hr = (torch.rand(4, 1, side, side) for side in (16, 32, 32))
+    several = WithAdversary(lambda outputs, hr: F.mse_loss(outputs[-1][1], hr), 1, judge, False)
+    one = WithAdversary(nn.MSELoss(), 1, judge, False)
+    torch.testing.assert_close(several(((0.5, small), (0.5, sr)), hr), one(sr, hr))
+    assert torch.equal(several.seen[1], sr)
+
+
 def test_batch_that_is_not_finite_changes_neither():
     step = adversarial()
     lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
@@ -139,7 +149,9 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     assert "adversary" not in load_checkpoint(start.parent / "last.pth")["training"]
 
 
-def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(workplace, tiny, start, monkeypatch):
+def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(
+    script, workplace, tiny, start, monkeypatch
+):
     psnrs = iter([30.0, 29.0, 20.0, 28.0])  # of the weights it begins with, an epoch, bicubic, an epoch
     monkeypatch.setattr("train.validate", lambda *arguments: next(psnrs))
     flags = ("--weights", start, "--loss", "mse + 1e-3 gan", "--epochs", 2, "--out", "run")
@@ -147,6 +159,8 @@ def test_newest_epoch_is_kept_since_psnr_does_not_measure_what_is_asked_for(work
     assert out.splitlines()[-1] == "best epoch: 2, psnr: 28.00"
     assert [row["best_psnr"] for row in read_log(workplace / "run")] == [29.0, 28.0]
     assert load_checkpoint(workplace / "best.pth")["epoch"] == 2
+    out, _ = scored(script, workplace, "best.pth")
+    assert "it was trained with mse + 1e-3 gan, which trades PSNR for texture; its newest epoch was kept\n" in out
 
 
 @pytest.mark.parametrize(
