@@ -57,7 +57,7 @@ def our_step(size, device):
 def plain_step(size, device):
     """Return (step, precision): as a loop is written first: float32, NCHW, new noise and new input in every step."""
     setting = SETTINGS["sr"]
-    generator = Skip().to(device)
+    generator = Skip(**setting.network).to(device)
     lr, shrink = observed(size, device)
     start = 0.1 * torch.rand(1, generator.inputs, size, size, device=device)
     optimizer = torch.optim.Adam(generator.parameters(), setting.learning_rate)

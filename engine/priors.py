@@ -213,7 +213,7 @@ def follow(restoration, label, psnr=None):
             if psnr:
                 row["psnr"] = psnr(restoration.image())
             rows.append(row)
-            bar.update(row["step"] - bar.n if not bar.disable else 0)
+            bar.update(row["step"] - bar.n)
             text = f"fit {row['fit']:.2f} dB" + (f", PSNR {row['psnr']:.2f} dB" if psnr else "")
             left = (time.perf_counter() - started) * (restoration.steps / row["step"] - 1)
             plain = f"{label}: step {row['step']} of {restoration.steps}, {left:.0f} s left"

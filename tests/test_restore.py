@@ -190,3 +190,12 @@ def test_papers_network_names_the_smallest_side_for_five_scales(script, photo, m
     monkeypatch.chdir(photo.parent)
     Image.new("RGB", (40, 32)).save("small.png")
     refused(script, "restore", ("small.png", "--task", "denoise"), "40x32", "5 scales", "33", unchanged=photo.parent)
+
+
+def test_fit_says_how_far_it_is_and_what_is_left(script, photo, monkeypatch):
+    monkeypatch.setattr("support.progress.PLAIN_SECONDS", 0)
+    done = script("restore", "photo.png", "--task", "denoise", "--sigma", 25, "--steps", 50, "--output", "out")
+    lines = [line for line in done.out.splitlines() if "step" in line]
+    assert [line.partition(",")[0] for line in lines] == [f"photo_denoise_dip: step {n} of 50" for n in (25, 50)]
+    assert all(" s left: fit " in line and " dB, PSNR " in line for line in lines)
+    assert " 0 s left" in lines[-1]
