@@ -53,6 +53,9 @@ def test_flags_named_in_running_text_are_those_of_the_scripts(capsys):
         "test.py",
         "prepare.py",
         "export.py",
+        "app.py",
+        "report/attribution.py",
+        "report/mos.py",
         "report/build.py",
         "report/compare.py",
         "benchmarks/speed.py",
@@ -132,5 +135,5 @@ def test_repository_holds_at_its_top_level_what_was_agreed_and_nothing_that_was_
     tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     agreed = ".ci .gitignore CITATION.cff LICENSE README.md README.zh.md benchmarks data docs engine models prepare.py"
     agreed += " pyproject.toml report requirements.txt requirements-dev.txt requirements-export.txt support test.py"
-    agreed += " tests train.py utils.py weights export.py hubconf.py"
+    agreed += " tests train.py utils.py weights export.py hubconf.py app.py requirements-app.txt"
     assert {path.split("/")[0] for path in tracked} <= set(agreed.split())
