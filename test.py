@@ -93,7 +93,7 @@ def add_computing_arguments(parser):
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],
-        help="of the convolutions; auto is bf16 where the hardware computes in it, fp32 for 16-bit images "
+        help="of the convolutions; auto is bf16 where that is faster, fp32 for 16-bit images "
         "(default: fp32 when scoring, auto with --input)",
     )
     add_device_argument(parser)

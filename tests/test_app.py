@@ -365,5 +365,5 @@ def test_malformed_uploads_leave_the_page_alive(client):
         kind = ("multipart/form-data; boundary=x", "multipart/form-data", "text/plain")[number % 3]
         body = b'--x\r\ncontent-disposition: form-data; name="files"; filename="../../a"\r\n\r\n' * (number % 2) + body
         answer = client.post("zh/gradio_api/upload", content=body, headers={"content-type": kind})
-        assert answer.status_code >= 400 and not answer.text.strip().count("\n"), answer.text[:300]
+        assert answer.text == "[]" or (answer.status_code >= 400 and "\n" not in answer.text.strip()), answer.text[:300]
     assert client.get("zh/").status_code == 200
