@@ -166,7 +166,7 @@ def state_of(folder):
     rows = read_log(folder)
     assert rows
     for checkpoint in (last, best):
-        del checkpoint["command"], checkpoint["run"]
+        del checkpoint["command"], checkpoint["run"], checkpoint["convolution_ms"]
     for row in [*rows, *last["training"]["history"]]:
         del row["patches_per_s"], row["seconds"]
     del last["training"]["seconds"]
