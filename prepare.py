@@ -80,7 +80,7 @@ def draw_preview(path, picture, rows=4, columns=6):
     """Draw patch pairs, evenly chosen from a patch file, into a PNG: LR (pixels enlarged) beside its HR."""
     from torchvision.utils import make_grid  # imported where needed: it takes seconds
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         chosen = np.unique(np.linspace(0, len(file["hr"]) - 1, rows * columns).astype(int))
         lr, hr = (to_unit(torch.from_numpy(file[name][chosen])) for name in ("lr", "hr"))
     lr = F.interpolate(lr, size=hr.shape[2:], mode="nearest")  # (P, C, p, p)

@@ -157,7 +157,7 @@ def is_out_of_memory(error):
 
 def fail(message, status=2):
     """Print one line on stderr and exit."""
-    sys.stdout.flush()
+    print(end="", flush=True)
     line = " ".join(message.split())
     print(f"{Path(sys.argv[0]).name}: error: {line}", file=sys.stderr)
     sys.exit(status)

@@ -42,8 +42,9 @@ def handling_signals(handler, for_good=False):
 
     A SIGHUP that nohup has ignored stays ignored; outside the main thread nothing changes. for_good: nor does it after.
     """
-    before = {number: signal.getsignal(number) for number in NUMBERS if hears_signals()}
-    heard = [number for number, to in before.items() if number in NUMBERS[:2] or to != signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in NUMBERS if hears_signals()}  # None: not Python's own
+    kept = {number: [None] if number in NUMBERS[:2] else [None, signal.SIG_IGN] for number in before}
+    heard = [number for number in before if before[number] not in kept[number]]
     try:
         for number in heard:
             signal.signal(number, handler)

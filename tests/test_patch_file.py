@@ -4,6 +4,7 @@ FUZZ=20000 python -m pytest tests/test_patch_file.py is the long form of the mut
 """
 
 import hashlib
+import os
 import random
 import re
 import shlex
@@ -361,6 +362,18 @@ def test_file_in_which_one_value_was_changed_is_refused(path, name):
     with h5py.File(path, "r+") as file:
         file[name][(-1,) * file[name].ndim] += 1
     assert "not what prepare.py wrote" in refusal(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_file_that_another_program_has_locked_is_read_and_drawn(path, tmp_path):
+    import fcntl
+
+    with open(path, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="lock"):
+            h5py.File(path, "r")
+        assert len(read_patches(path, **ASKED).val) == 1
+        prepare.draw_preview(path, tmp_path / "preview.png")
 
 
 def test_hdf5_is_given_no_file_that_has_changed(path, monkeypatch):
