@@ -139,7 +139,10 @@ def part_of(name, unit, reads):
         return Part("pointwise", "", [POINTWISE.get(kind, kind)], reads, kind)
     if not any(True for _ in unit.children()):
         raise NotDrawnError(kind)
-    return Part("block", name, [" ".join(re.findall("[A-Z]+(?![a-z])|[A-Z][a-z]*", kind))], reads, kind, unit)
+    layers = [layer for layer in unit.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    key = (kind, *((layer.kernel_size, layer.groups) for layer in layers))  # blocks alike may read more and more maps
+    words = " ".join(re.findall("[A-Z]+(?![a-z])|[A-Z][a-z]*", kind))
+    return Part("block", name, [words], reads, key, unit)
 
 
 def trace(module, inputs):
@@ -260,7 +263,10 @@ def shortened(parts, drop):
     """Return the parts with `drop` of them, before the middle of the row, replaced by dots that stand for them."""
     first = (len(parts) - drop + 1) // 2
     dots = Part("dots", "", ["…"], [first - 1], factor=parts[first].factor)
-    kept = [*parts[:first], dots, *parts[first + drop :]]
+    cut = [
+        replace(part, repeat={}) if n + part.repeat.get("parts", 0) > first else part for n, part in enumerate(parts)
+    ]
+    kept = [*cut[:first], dots, *parts[first + drop :]]
 
     def place(index):
         return index if index < first else max(first, index - drop + 1)

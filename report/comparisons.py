@@ -20,7 +20,6 @@ from report.drawing import (
     PAGE_WIDTH,
     figure_file,
     interpolation,
-    place_axes,
     put_caption,
     show_image,
     styles_of,
@@ -32,7 +31,6 @@ GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption l
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
 MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
-PROFILE = 48  # HR pixels along an edge profile
 FIGURE_KINDS = ("comparison", "errors", "detail")
 IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
 RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
@@ -154,41 +152,36 @@ def draw_comparison(path, title, hr, panels, zoom):
     hr: uint8 (H, W) or (H, W, 3). zoom: (x, y, size) of the window in HR pixels. The caption of the best PSNR is bold.
     """
     x, y, size = zoom
-    height, width = hr.shape[:2]
-    crops = [("HR", hr, "PSNR (dB) / SSIM", False)]
     best = max(panel.psnr for panel in panels)
-    for panel in panels:
-        crops.append((panel.label, panel.shown, f"{panel.psnr:.2f} / {panel.ssim:.4f}", panel.psnr == best))
+    crops = [("HR", hr, "PSNR (dB) / SSIM", False)]
+    crops += [(p.label, p.shown, f"{p.psnr:.2f} / {p.ssim:.4f}", p.psnr == best) for p in panels]
     columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}.get(len(crops), 4)
     rows = -(-len(crops) // columns)
-
-    # In inches. The whole image, its title below it, is as high as the rows of panels with the captions between them.
-    aspect = width / height
-    room = PAGE_WIDTH - (columns + 2) * GAP
-    caption = 3 * LINE  # a label in one line, and the numbers
-    for _ in range(2):  # longer labels take more lines, which leave a little less to the panels
-        panel = (room - aspect * (rows - 1) * caption) / (columns + aspect * rows)
-        panel = min(max(panel, 0.9), 2.0, (room - SMALLEST_WHOLE) / columns)
-        labels = [wrapped(label, panel) for label, *_ in crops]
-        whole_height = rows * panel + (rows - 1) * caption
-        whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
-        heading = wrapped(title, whole_width)
-        caption = LINE * max(2 + max(map(len, labels)), 1 + len(heading))
-    whole_height = rows * panel + (rows - 1) * caption
-    whole_width = min(max(whole_height * aspect, SMALLEST_WHOLE), room - columns * panel)
-    figure_width = whole_width + columns * panel + (columns + 2) * GAP
-    figure_height = rows * (panel + caption) + GAP
-
-    with figure_file(path, figure_width, figure_height, pdf=True) as figure:
-        axes = place_axes(figure, GAP, GAP, whole_width, whole_height)
+    # the whole image is as high as the rows of panels, if that leaves them half of the page
+    whole = hr.shape[1] / hr.shape[0] * rows
+    share = np.clip(whole / (columns + whole), SMALLEST_WHOLE / PAGE_WIDTH, 0.5)
+    panel = min((1 - share) * PAGE_WIDTH / columns, 2)  # inches
+    labels = [wrapped(label, panel - 2 * GAP) for label, *_ in crops]
+    heading = wrapped(title, share * columns * panel / (1 - share) - 3 * GAP)
+    caption = LINE * max(2.2 + max(map(len, labels)), 1 + len(heading))
+    with figure_file(path, columns * panel / (1 - share), rows * (panel + caption), "constrained", pdf=True) as figure:
+        widths = [2 * columns * share / (1 - share), *[1] * 2 * columns]
+        grid = figure.add_gridspec(rows, 1 + 2 * columns, width_ratios=widths)
+        axes = figure.add_subplot(grid[:, 0])
         show_image(axes, hr, "\n".join(heading))
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=MARK, linewidth=1.2))
-        for index, (label, (_, image, numbers, bold)) in enumerate(zip(labels, crops, strict=True)):
-            row, column = divmod(index, columns)
-            column += (columns - min(columns, len(crops) - row * columns)) / 2  # a shorter last row is centred
-            left = 2 * GAP + whole_width + column * (panel + GAP)
-            axes = place_axes(figure, left, GAP + row * (panel + caption), panel, panel)
+        places = grid_places(len(crops), columns)
+        for (row, span), label, (_, image, numbers, bold) in zip(places, labels, crops, strict=True):
+            axes = figure.add_subplot(grid[row, span.start + 1 : span.stop + 1])
             show_image(axes, image[y : y + size, x : x + size], "\n".join([*label, numbers]), bold=bold)
+
+
+def grid_places(count, columns):
+    """Yield (row, two half columns) of so many panels; a last row that is shorter is centred."""
+    for index in range(count):
+        row, column = divmod(index, columns)
+        left = columns - min(columns, count - row * columns) + 2 * column
+        yield row, slice(left, left + 2)
 
 
 # ---------------------------------------------------------------- error maps
@@ -208,66 +201,48 @@ def error_limit(errors):
 def draw_errors(path, title, hr, panels, border):
     """Draw the maps of |SR - HR| on Y, all in one colour scale. The caption of the best PSNR is bold."""
     errors = error_maps(hr, panels, border)
-    limit = error_limit(errors)
+    limit, best = error_limit(errors), max(panel.psnr for panel in panels)
     height, width = errors[0].shape
     columns = min(len(panels), 4 if width < 2 * height else 2)
     rows = -(-len(panels) // columns)
     columns = -(-len(panels) // rows)
-    cell = (PAGE_WIDTH - (columns + 1) * GAP) / columns  # inches
-    panel_height = min(cell * height / width, 2.2 if rows == 1 else 1.9)
-    panel_width = min(panel_height * width / height, cell)
-    cell = min(cell, max(panel_width, 1.2) + 2 * GAP)  # few maps stand close together, with room for their labels
-    labels = [wrapped(panel.label, cell) for panel in panels]
-    heading = wrapped(title, PAGE_WIDTH)
-    caption, head, foot = LINE * (1.6 + max(map(len, labels))), 0.13 + 0.15 * len(heading), 0.5
-    figure_height = head + rows * (panel_height + caption) + foot
-    best = max(panel.psnr for panel in panels)
-    with figure_file(path, PAGE_WIDTH, figure_height, pdf=True) as figure:
-        text = "\n".join(heading)
-        figure.text(0.5, 1 - 0.06 / figure_height, text, ha="center", va="top", fontweight="bold")
-        for index, (panel, label, error) in enumerate(zip(panels, labels, errors, strict=True)):
-            row, column = divmod(index, columns)
-            inside = min(columns, len(panels) - row * columns)  # the last row may be shorter: it is centred
-            left = (PAGE_WIDTH - inside * cell - (inside - 1) * GAP) / 2 + column * (cell + GAP)
-            left += (cell - panel_width) / 2
-            top = head + row * (panel_height + caption)
-            axes = place_axes(figure, left, top, panel_width, panel_height)
-            picture = axes.imshow(
-                error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation=interpolation(axes, error)
-            )
+    cell = PAGE_WIDTH / max(columns, 2)  # inches
+    labels, heading = [wrapped(panel.label, cell - GAP) for panel in panels], wrapped(title, PAGE_WIDTH)
+    pictures = rows * (min(cell * height / width, 2) + LINE * (2 + max(map(len, labels))))
+    with figure_file(
+        path, max(columns, 2) * cell, pictures + 0.15 * len(heading) + 0.6, "constrained", pdf=True
+    ) as figure:
+        figure.suptitle("\n".join(heading), fontsize=8, fontweight="bold")
+        grid = figure.add_gridspec(rows, 2 * columns)
+        for place, panel, label, error in zip(grid_places(len(panels), columns), panels, labels, errors, strict=True):
+            axes = figure.add_subplot(grid[place])
+            shown = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation=interpolation(axes, error))
             put_caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
-        bar = place_axes(figure, PAGE_WIDTH / 2 - 1.5, figure_height - 0.44, 3, 0.09)
-        figure.colorbar(picture, cax=bar, orientation="horizontal", extend="max")
-        bar.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        bar.tick_params(labelsize=7, pad=2)
-        bar.set_xlabel("|SR − HR|, Y", fontsize=7, labelpad=1)
+        bar = figure.colorbar(shown, ax=figure.axes, location="bottom", shrink=0.4, aspect=40, extend="max")
+        bar.ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        bar.ax.tick_params(labelsize=7, pad=2)
+        bar.set_label("|SR − HR|, Y", fontsize=7, labelpad=1)
 
 
 # ---------------------------------------------------------------- edge profile and spectrum
 
 
 def choose_line(hr, lumas, zoom):
-    """(rows, columns), slices of the line of pixels through the window that tells the results apart best.
+    """Return (rows, columns), slices of the row or column of the window that tells the results apart best.
 
-    The line is horizontal or vertical, PROFILE pixels long where the image has them. Counted is, along the line, the
-    product of HR's gradient and the spread between the results: an edge that they rebuild differently.
-    hr, lumas: (H, W).
+    Counted is, along it, the product of HR's gradient and the spread between the results: an edge that they rebuild
+    differently. hr, lumas: (H, W).
     """
-    length = min(PROFILE, *hr.shape)
-    spread = np.std(np.stack([hr, *lumas]).astype(np.float64), axis=0)
     x, y, size = zoom
-    best = (-1.0, None)
-    for axis, (start, across) in enumerate(((y, x), (x, y))):
-        value = np.abs(np.gradient(hr.astype(np.float64), axis=axis)) * spread
-        value = value.T if axis else value  # (along the line, across it)
-        low, high = np.clip(sorted((start, start + size - length)), 0, len(value) - length)
-        band = value[low : high + length, across : across + size]
-        sums = np.lib.stride_tricks.sliding_window_view(band, length, axis=0).sum(-1)
-        first, beside = np.unravel_index(sums.argmax(), sums.shape)
-        along = slice(int(low + first), int(low + first) + length)
-        one = slice(int(across + beside), int(across + beside) + 1)
-        best = max(best, (sums.max(), (one, along) if axis else (along, one)), key=lambda pair: pair[0])
-    return best[1]
+    window = slice(y, y + size), slice(x, x + size)
+    spread = np.std(np.stack([hr, *lumas]).astype(np.float64), axis=0)
+    down, across = (np.abs(gradient) * spread for gradient in np.gradient(hr.astype(np.float64)))
+    rows, columns = across[window].sum(axis=1), down[window].sum(axis=0)
+    if rows.max() >= columns.max():
+        row = y + int(rows.argmax())
+        return slice(row, row + 1), window[1]
+    column = x + int(columns.argmax())
+    return window[0], slice(column, column + 1)
 
 
 def spectrum(luma):
@@ -294,13 +269,11 @@ def lines_of(hr, panels, styles):
     best = sorted(networks, key=lambda panel: panel.psnr, reverse=True)[:IN_DETAIL]
     lines = [("HR", to_y(hr), {"color": BLACK, "linewidth": 1.6})]
     for panel in panels:
-        if panel is panels[0]:
-            style = {"color": "0.5", "linestyle": "--"}
-        elif panel in best:
-            style = {"color": styles[panel.key].colour, "linewidth": 1.1}
-        else:
-            continue
-        lines.append((f"{panel.label}  {panel.psnr:.2f}\N{NO-BREAK SPACE}dB", panel.luma, style))
+        if panel is panels[0] or panel in best:
+            style = (
+                {"color": styles[panel.key].colour, "linewidth": 1.1} if panel in best else {"color": "0.5", "ls": "--"}
+            )
+            lines.append((f"{panel.label}  {panel.psnr:.2f}\N{NO-BREAK SPACE}dB", panel.luma, style))
     return lines
 
 
@@ -330,15 +303,10 @@ def draw_detail(path, title, hr, panels, zoom, scale, styles):
             ends = [(part.start, part.stop - 1) for part in (columns, rows)]
             axes.plot(*ends, color=MARK, linewidth=1.4, solid_capstyle="butt")
             put_caption(axes, caption, size=7)
-        window.set(
-            xlim=(min(x, columns.start) - 1, max(x + size, columns.stop)),
-            ylim=(max(y + size, rows.stop), min(y, rows.start) - 1),
-        )
-
-        border = scale
+        window.set(xlim=(x - 1, x + size), ylim=(y + size, y - 1))
         for (_, luma, style), label in zip(lines, labels, strict=True):
             profile.plot(luma[rows, columns].ravel(), label=label, **style)
-            power.plot(*spectrum(shave(luma, border)), **style)
+            power.plot(*spectrum(shave(luma, scale)), **style)
         profile.set(xlabel="y (px)" if rows.stop - rows.start > 1 else "x (px)", ylabel="Y")
         power.set(xlabel="cycles/px", ylabel="|F(Y)|² (dB)", xlim=(0, 0.5))
         nyquist = 1 / (2 * scale)

@@ -23,11 +23,9 @@ def made(name, say, columns, rows, texts=(), key=None, **values):
     """
     columns, rows = columns or say.phrase(f"table.{key or name}_columns"), list(rows)
     used = [index for index in range(len(columns)) if index == 0 or any(row[index] != NONE for row in rows)]
-    cells = (tuple(row[index] for index in used) for row in rows)
-    words = tuple(columns[index] for index in texts)
-    return Table(
-        name, say.phrase(f"table.{key or name}", **values), tuple(columns[i] for i in used), tuple(cells), words
-    )
+    rows = tuple(tuple(row[index] for index in used) for row in rows)
+    caption, words = say.phrase(f"table.{key or name}", **values), tuple(columns[index] for index in texts)
+    return Table(name, caption, tuple(columns[index] for index in used), rows, words)
 
 
 def paper_of(network, dataset, scale):
@@ -45,6 +43,23 @@ def name_of(network, say):
 def with_std(network):
     """Return a network's PSNR, the mean over its seeds with the standard deviation where there are several."""
     return f"{network.psnr:.2f}" + (f" ± {network.std:.2f}" if network.std is not None else "")
+
+
+CELLS = {  # what a network's cell in a column holds
+    "label": lambda network: network.label,
+    "parameters": lambda network: number(network.parameters, "{:,}"),
+    "giga": lambda network: number(network.giga, "{:,.1f}"),
+    "field": lambda network: number(network.field, "{0}×{0}"),
+    "milliseconds": lambda network: number(network.seconds and 1000 * network.seconds, "{:,.0f}"),
+    "device": lambda network: short_device(network.document["device"]),
+    "validation": lambda network: number(network.trained.get("val_psnr")),
+    "psnr": with_std,
+}
+
+
+def cells(network, names):
+    """Return a network's cells in columns of CELLS. names: divided by spaces."""
+    return tuple(CELLS[name](network) for name in names.split())
 
 
 # ---------------------------------------------------------------- data
@@ -99,9 +114,9 @@ def networks_table(facts, say):
     rows = {}
     for network in facts.networks:
         options = say.listed(f"{option}={value}" for option, value in network.options.items()) or NONE
-        sizes = (number(network.parameters, "{:,}"), number(network.giga, "{:,.1f}"), number(network.field, "{0}×{0}"))
         where = say.known("framework", network.framework, network.framework or NONE)
-        rows.setdefault((network.model, options), (network.label, *sizes, where, options))
+        row = (*cells(network, "label parameters giga field"), where, options)
+        rows.setdefault((network.model, options), row)
     return made("networks", say, None, rows.values(), (4, 5), scale=facts.scale)
 
 
@@ -183,9 +198,9 @@ def scored(name, facts, networks, results, bicubic, say, key, **values):
     ssims = mark_best([ssim for *_, ssim in results], [f"{ssim:.4f}" for *_, ssim in results])
     rows = [["Bicubic", NONE, f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", NONE, NONE, NONE]]
     for network, (psnr, *_), *marked in zip(networks, results, psnrs, ssims, strict=True):
-        sizes = (name_of(network, say), number(network.parameters, "{:,}"))
         ensemble = ensemble_scores(network) if key == "results" else NONE
         paper = number(paper_of(network, values["set"], facts.scale))
+        sizes = (name_of(network, say), *cells(network, "parameters"))
         rows.append([*sizes, *marked, signed(psnr - bicubic["psnr"]), ensemble, paper])
     columns = say.phrase("table.results_columns")
     return made(name, say, columns, rows, key=key, scale=facts.scale, **values)
@@ -233,17 +248,7 @@ def images_table(facts, quantity, say):
 
 def costs_table(facts, say):
     """Return the table of accuracy beside what it costs."""
-    rows = [
-        (
-            network.label,
-            number(network.parameters, "{:,}"),
-            number(network.giga, "{:,.1f}"),
-            number(network.seconds and 1000 * network.seconds, "{:,.0f}"),
-            short_device(network.document["device"]),
-            f"{network.psnr:.2f}",
-        )
-        for network in facts.networks
-    ]
+    rows = [cells(network, "label parameters giga milliseconds device psnr") for network in facts.networks]
     return made("costs", say, None, rows, (4,), set=facts.dataset)
 
 
@@ -253,17 +258,8 @@ def costs_table(facts, say):
 def option_table(members, option, name, say):
     """Return the table of networks that differ in one option."""
     first = members[0]
-    rows = [
-        (
-            f"{network.options[option]}",
-            number(network.parameters, "{:,}"),
-            number(network.giga, "{:,.1f}"),
-            number(network.trained.get("val_psnr")),
-            with_std(network),
-            signed(network.psnr - first.psnr),
-        )
-        for network in members
-    ]
+    columns = "parameters giga validation psnr"
+    rows = [(f"{n.options[option]}", *cells(n, columns), signed(n.psnr - first.psnr)) for n in members]
     others = non_default_options(first.model, first.options) if first.model in MODELS else first.options
     notes = ", ".join(f"{key}={value}" for key, value in others.items() if key != option)
     network = first.name + (f" ({notes})" if notes else "")
@@ -284,7 +280,7 @@ def recipes_compared_table(members, name, say):
     rows = []
     for network in members:
         values = [shown_value(key, settings_of(network).get(key), say) for key in keys]
-        rows.append((network.label, *values, number(network.trained.get("val_psnr")), with_std(network)))
+        rows.append((network.label, *values, *cells(network, "validation psnr")))
     columns = [result, *(field_name(key, say) for key in keys), *scores]
     words = range(1, 1 + len(keys))
     return made(name, say, columns, rows, words, key="recipes", network=members[0].name)
@@ -315,11 +311,7 @@ def commands_table(facts, kind, say):
     """
     groups = {}
     for network in [*facts.everything, *facts.references]:
-        for run in [
-            *network.runs,
-            *network.ensembles,
-            *(run for results in network.elsewhere.values() for run in results),
-        ]:
+        for run in network.every_run:
             source = run.trained if kind == "training" else run.document
             commands = [prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]
             versions = source.get("versions") or {}

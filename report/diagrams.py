@@ -120,9 +120,10 @@ class Row:
         repeated = {i + n for i, part in enumerate(self.parts) if part.repeat for n in range(part.repeat["parts"])}
         found = {}
         for index, part in enumerate(self.parts):
-            if len(part.reads) == 1 and part.reads[0] < index - 1 and index not in repeated:
-                to, *others = readers[index]
-                found |= {index: to} if self.parts[to].kind == "join" and not others else {}
+            if len(part.reads) == 1 and part.reads[0] < index - 1 and index not in repeated and part.kind != "join":
+                to, *others = readers.get(index, [index])
+                if self.parts[to].kind == "join" and to > part.reads[0] + 3 and not others:  # there is room
+                    found[index] = to
         return found
 
     def lines_above(self):

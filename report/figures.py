@@ -34,51 +34,33 @@ def all_figures(facts, sections, training, examples, say):
     """Return {name: Figure} of all figures that the results allow. examples: {image: Example}."""
     made = []
 
-    def add(name, key, draw, /, *, caption=(), **options):
-        text = say.phrase(f"figure.{key}", **dict(caption))
-        made.append(Figure(name, text, partial(draw, **options)))
+    def add(name, key, draw, caption, /, **options):
+        made.append(Figure(name, say.phrase(f"figure.{key}", **caption), partial(draw, **options)))
 
     networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
     if any(network.history for network in networks):
-        add("curves", "curves", charts.draw_training, networks=networks, bicubic=training.bicubic, say=say)
-    add("images", "images", charts.draw_images, networks=networks, images=facts.images, **where)
+        add("curves", "curves", charts.draw_training, {}, networks=networks, bicubic=training.bicubic, say=say)
+    add("images", "images", charts.draw_images, {}, networks=networks, images=facts.images, **where)
     for section in sections:
         if section.option:
             option = {"option": section.option}
-            add(section.chart, "option", charts.draw_option, members=section.members, caption=option, **option, **where)
+            add(section.chart, "option", charts.draw_option, option, members=section.members, **option, **where)
         elif section.chart:
-            add(section.chart, "costs", charts.draw_costs, networks=networks, **where)
-    for network in {network.model: network for network in reversed(networks)}.values():
-        if has_diagram(network.model, network.options, say):
+            add(section.chart, "costs", charts.draw_costs, {}, networks=networks, **where)
+    for model, network in {network.model: network for network in reversed(networks)}.items():
+        if has_diagram(model, network.options, say):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
             form = {"scale": facts.scale, "image_channels": COLOURS[network.colour], **network.options}
-            caption = {"label": label}
-            add(
-                f"network_{network.model}",
-                "network",
-                draw_diagram,
-                name=network.model,
-                say=say,
-                caption=caption,
-                **form,
-            )
+            add(f"network_{model}", "network", draw_diagram, {"label": label}, name=model, say=say, **form)
     for kind, draw, options in training.figures(facts.scale):
-        add(
-            kind,
-            kind,
-            draw,
-            name=training.name,
-            images=training.images,
-            say=say,
-            caption={"name": training.name},
-            **options,
-        )
+        name = {"name": training.name}
+        add(kind, kind, draw, name, **name, images=training.images, say=say, **options)
     for name, example in examples.items():
-        title = f"{facts.dataset} {name}, ×{facts.scale}"
+        title = {"title": f"{facts.dataset} {name}, ×{facts.scale}"}
         shown = {"hr": example.hr, "panels": example.best(), "zoom": zoom_of(facts, name), "scale": facts.scale}
-        shown |= {"title": title, "styles": charts.network_styles(facts.networks)}
+        styles = charts.network_styles(networks)
         for kind in FIGURE_KINDS:
-            add(f"{kind}_{name}", kind, draw_figure, kind=kind, caption={"title": title}, **shown)
+            add(f"{kind}_{name}", kind, draw_figure, title, **title, kind=kind, styles=styles, **shown)
     return {figure.name: figure for figure in made}
 
 

@@ -7,7 +7,7 @@ import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,11 @@ class Network:
     def name(self):
         """Return its name without options: VDSR; of one that the registry lacks its key."""
         return MODELS[self.model].__name__ if self.model in MODELS else self.model
+
+    @property
+    def every_run(self):
+        """Return all Results of its weights."""
+        return [*self.runs, *self.ensembles, *chain.from_iterable(self.elsewhere.values())]
 
     @property
     def seconds(self):

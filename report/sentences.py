@@ -88,8 +88,8 @@ def about_training(facts, say):
         "cosine": any(recipe.get("schedule") == "cosine" for recipe in recipes),
         **{name: any(recipe.get(name) for recipe in recipes) for name in ("average", "centralize")},
         "augmented": all(recipe.get("augment") for recipe in recipes),
-        # flags of their own in older results
-        **{name: all(recipe.get(name, True) for recipe in recipes) for name in ("negatives", "contrast")},
+        "negatives": all(recipe.get("negatives", True) for recipe in recipes),  # a flag of its own in older results
+        "contrast": all(recipe.get("contrast", "negatives" not in recipe) for recipe in recipes),
         "early": kinds["pre-upsampling"],
         "late": kinds["post-upsampling"],
         "differences": [field_name(key, say) for key in recipe_differences(facts.networks)],

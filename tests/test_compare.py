@@ -106,15 +106,6 @@ def test_sign_flip_p_is_that_of_brute_force_and_of_scipy(differences):
     assert p == pytest.approx(scipys.pvalue)
 
 
-def test_sign_flip_p_of_many_images_is_close_to_that_of_the_normal_approximation():
-    rng = np.random.default_rng(0)
-    for mean, n in ((0.2, 100), (0.0, 60), (3.0, 40)):
-        differences = rng.normal(mean, 1, n)
-        normal = 2 * stats.norm.sf(abs(differences.sum()) / math.sqrt(np.sum(differences**2)))
-        assert sign_flip_p(differences) == pytest.approx(max(normal, 2**-16), abs=0.01)
-    assert sign_flip_p(differences) >= 2**-16  # never 0: what was observed is one of the choices
-
-
 def test_two_ways_of_computing_one_network_are_compared_within_each_run(compared):
     """Self-ensemble, bf16, tiles: the seed moves both sides alike, and says nothing about their difference."""
     plain, ensemble = seeds(-0.5, 0, 0.5), [one | {"self_ensemble": True} for one in seeds(-0.4, 0.1, 0.62)]
@@ -162,12 +153,6 @@ def test_over_seeds_against_bicubic_is_the_t_interval_of_one_sample():
     assert found["interval_95"] == pytest.approx(
         stats.ttest_1samp(runs, 28.0).confidence_interval(0.95) - np.array(28.0)
     )
-
-
-def test_seeds_that_all_score_the_same_leave_any_difference_larger():
-    assert over_seeds([31, 31], [30, 30])["larger_than_spread"]
-    assert over_seeds([31, 31], [30, 30])["interval_95"] == [1, 1]
-    assert not over_seeds([31, 31], [31, 31])["larger_than_spread"]
 
 
 def test_table_and_json_hold_differences_per_image_and_their_mean(compared):
@@ -232,16 +217,8 @@ def seeds(*shifts, model="srcnn"):
              "cannot fall below 0.0625", f"One run of A and of B {ONE_RUN}"], [LARGER, NOT_LARGER], id="one run each",
         ),
         pytest.param(
-            seeds(0), seeds(0.5, model="carn"), ["B (CARN) is better by 0.500 dB", "A is better in 0, B in 5"],
-            ["A (SRCNN) is better"], id="the other way round",
-        ),
-        pytest.param(
             seeds(0), seeds(0, model="carn"), ["A and B are equal on average", "A is better in 0, B in 0, 5 equal"],
             ["is better by", LARGER], id="tie",
-        ),
-        pytest.param(
-            seeds(0.0004), seeds(0, model="carn"), ["A and B are equal on average"], ["is better by"],
-            id="less than what is printed",
         ),
         pytest.param(
             [document(shifted(1, -1, 1, -1, 0))], seeds(0, model="carn"),
@@ -257,15 +234,8 @@ def seeds(*shifts, model="srcnn"):
             ["A (SRCNN) is better by 1.000 dB", f"{LARGER}A is better"], [NOT_LARGER, ONE_RUN], id="clear",
         ),
         pytest.param(
-            seeds(0, 0.1, -0.1), seeds(1, 1.1, 0.9, model="carn"), [f"{LARGER}B is better"], [NOT_LARGER],
-            id="clear, the other way round",
-        ),
-        pytest.param(
             seeds(0.1, 0.9), seeds(0, 0.5, model="carn"), [NOT_LARGER, "do not show which is better"],
             [LARGER, ONE_RUN], id="unclear",
-        ),
-        pytest.param(
-            seeds(0, 0.5), seeds(0.5, 0, model="carn"), ["equal on average", NOT_LARGER], [LARGER], id="tie over seeds"
         ),
         pytest.param(
             seeds(0.0001, 0.0001), seeds(0, 0, model="carn"), ["equal on average", "too small to count"],
@@ -275,14 +245,6 @@ def seeds(*shifts, model="srcnn"):
             seeds(5), seeds(0, 0.1, model="carn"),
             [f"{LARGER}A is better", "A has one run: its own spread is unknown and taken to be B's"],
             ["B has one run", ONE_RUN], id="one run against two",
-        ),
-        pytest.param(
-            seeds(0.5, 0.4), seeds(0, model="carn"), [NOT_LARGER, "B has one run"], ["A has one run"],
-            id="two runs against one",
-        ),
-        pytest.param(
-            seeds(2), [bicubic()], ["A (SRCNN) is better by 2.000 dB", f"One run of A {ONE_RUN}"], ["and of B"],
-            id="one run against bicubic",
         ),
         pytest.param(
             seeds(0.8, 0.9), [bicubic()], [f"{LARGER}A is better"], ["has one run", ONE_RUN, "note"],

@@ -37,7 +37,7 @@ LABELS = ["Bicubic", "SRCNN", "VDSR", "SRResNet+", "SRDenseNet", "DRRN", "CARN (
 # as test.py makes them for networks with options, and for several checkpoints of the same network
 LONG_LABELS = ["VDSR (depth=10, bicubic_skip=False)", "SRResNet (num_blocks=8, batch_norm=False, RGB)+ [vdsr_x4-2]"]
 # how many panels each is drawn with: of the photograph, of the other images
-FIGURES = {draw_comparison: (range(1, 9), (2, 5, 8))} | dict.fromkeys((draw_errors, draw_detail), ((1, 2, 4, 8), (5,)))
+FIGURES = {draw_comparison: ((1, 2, 3, 4, 7, 8), (5,))} | dict.fromkeys((draw_errors, draw_detail), ((2, 4, 7), (5,)))
 
 
 def panels_of(hr, labels):
@@ -102,29 +102,11 @@ def brute_force(images, size, border):
     )
 
 
-@pytest.mark.parametrize("planted", [(5, 3), (20, 9), (33, 21)])
-def test_window_covers_the_place_where_the_images_differ(planted):
-    x, y = planted
-    first = IMAGES["grey"][:40, :50]
-    second = first.copy()
-    second[y : y + 8, x : x + 8] ^= 64
-    assert choose_region([first, second], 8, 3) == planted
-
-
 @pytest.mark.parametrize("size", [1, 7, 24, 30])
 @pytest.mark.parametrize("border", [0, 2, 4])
 def test_window_is_the_one_that_a_search_over_all_windows_finds(size, border):
     images = [np.random.default_rng(seed).integers(0, 256, (38, 45)).astype(np.uint8) for seed in range(3)]
     assert choose_region(images, size, border) == brute_force(images, size, border)[1]
-
-
-def test_difference_inside_the_border_is_not_chosen():
-    first = np.zeros((40, 50), np.uint8)
-    second = first.copy()
-    second[:4], second[20, 30] = 255, 1
-    x, y = choose_region([first, second], 8, 4)
-    assert x <= 30 < x + 8
-    assert y <= 20 < y + 8
 
 
 @pytest.mark.parametrize(
@@ -136,11 +118,6 @@ def test_window_as_large_as_the_image_gives_up_its_border(shape, size, window):
     second = first.copy()
     second[-1, -1] = 255
     assert choose_region([first, second], size, 4) == window
-
-
-@pytest.mark.parametrize(("height", "width"), [(512, 768), (288, 288), (64, 512), (20, 24), (1, 3)])
-def test_default_window_lies_inside_the_image(height, width):
-    assert 1 <= default_zoom(height, width) <= min(height, width, 96)
 
 
 # ---------------------------------------------------------------- the comparison
@@ -220,7 +197,7 @@ def test_profile_holds_the_pixels_of_the_marked_line_of_hr_bicubic_and_the_best_
     (columns, rows) = (np.sort(values).astype(int) for values in whole.lines[0].get_data())
     np.testing.assert_array_equal(whole.lines[0].get_data(), window.lines[0].get_data())
     marked = (slice(rows[0], rows[1] + 1), slice(columns[0], columns[1] + 1))
-    assert sorted(to_y(hr)[marked].shape) == [1, 48]
+    assert sorted(to_y(hr)[marked].shape) == [1, 70]
     assert 90 <= columns[0] <= columns[1] < 160 and 100 <= rows[0] <= rows[1] < 170
     for axes in (whole, window):
         assert axes.patches[0].get_bbox().bounds == (89.5, 99.5, 70, 70)
@@ -235,37 +212,19 @@ def test_profile_holds_the_pixels_of_the_marked_line_of_hr_bicubic_and_the_best_
     assert colours == [line.get_color() for line in power.lines[:5]] and len(set(colours)) == 5
 
 
-def brute_force_line(hr, lumas, zoom, length):
-    """The best line's score by looking at each horizontal and vertical line in the window."""
-    spread = np.std(np.stack([hr, *lumas]).astype(float), axis=0)
-    down, across = (np.abs(gradient) * spread for gradient in np.gradient(hr.astype(float)))
-    x, y, size = zoom
-    steps = range(size - length + 1)
-    lines = [across[y + i, x + j : x + j + length].sum() for i in range(size) for j in steps]
-    return max(lines + [down[y + j : y + j + length, x + i].sum() for i in range(size) for j in steps])
-
-
-@pytest.mark.parametrize("zoom", [(0, 0, 60), (30, 7, 50), (140, 100, 100), (212, 152, 48)])
+@pytest.mark.parametrize("zoom", [(0, 0, 60), (30, 7, 50), (212, 152, 48)])
 @pytest.mark.parametrize("turned", [False, True])
 def test_line_is_the_one_that_a_search_over_all_lines_of_the_window_finds(zoom, turned):
     hr = IMAGES["grey"].T if turned else IMAGES["grey"]
-    zoom = (zoom[1], zoom[0], zoom[2]) if turned else zoom
+    x, y, size = (zoom[1], zoom[0], zoom[2]) if turned else zoom
     lumas = [panel.luma for panel in panels_of(hr, LABELS[:3])]
-    rows, columns = choose_line(hr, lumas, zoom)
     spread = np.std(np.stack([hr, *lumas]).astype(float), axis=0)
-    gradient = np.gradient(hr.astype(float), axis=int(columns.stop - columns.start > 1))
-    found = (np.abs(gradient) * spread)[rows, columns]
-    assert found.size == 48
-    assert found.sum() == pytest.approx(brute_force_line(hr, lumas, zoom, 48))
-
-
-@pytest.mark.parametrize(("shape", "zoom", "size"), [((20, 24), (0, 0, 20), 20), ((90, 99), (40, 30, 1), 48)])
-def test_line_through_a_small_window_or_image_is_as_long_as_there_is_room(shape, zoom, size):
-    hr = PHOTOGRAPH[: shape[0], : shape[1], 1]
-    rows, columns = choose_line(hr, [hr // 2], zoom)
-    assert hr[rows, columns].size == size
-    assert rows.start <= zoom[1] + zoom[2] - 1 and zoom[1] < rows.stop
-    assert columns.start <= zoom[0] + zoom[2] - 1 and zoom[0] < columns.stop
+    down, across = (np.abs(gradient) * spread for gradient in np.gradient(hr.astype(float)))
+    scores = [across[y + i, x : x + size].sum() for i in range(size)]
+    scores += [down[y : y + size, x + i].sum() for i in range(size)]
+    rows, columns = choose_line(hr, lumas, (x, y, size))
+    values = (across if columns.stop - columns.start > 1 else down)[rows, columns]
+    assert values.size == size and values.sum() == pytest.approx(max(scores))
 
 
 @pytest.mark.parametrize("cycles", [(0.05, 0), (0, 0.123), (0.2, 0.2), (0.3, 0.35)])

@@ -18,6 +18,8 @@ from models import MODELS, model_options
 from report import run_experiments
 from report.build import main
 from report.comparisons import Panel, draw_image
+from report.content import LITERATURE
+from report.document import descriptions
 from report.facts import load
 from report.words import Language
 from support.files import write_json
@@ -155,6 +157,14 @@ def test_network_that_somebody_added_is_in_tables_figures_and_text(folder, made,
     assert '### 2.2 ToyNet\n\nToyNet, a toy.\n\nA. Nobody, "Toys".\n\nDifferences from the paper: none.' in text
     assert "ToyNet 的 PSNR 最高" in section(text, "摘要")
     assert (folder / "figures" / "costs.png").exists()
+
+
+def test_descriptions_of_networks_are_in_both_languages_and_cite_papers_that_are_known():
+    chinese, english = descriptions("zh"), descriptions("en")
+    assert chinese.keys() == english.keys() >= {"srcnn", "xlsr"}
+    for model in chinese:
+        cited = [re.findall(r"\{\{ cite (\w+) \}\}", text[model]) for text in (chinese, english)]
+        assert {*cited[0]} == {*cited[1]} and cited[0] and {*cited[0]} <= LITERATURE["references"].keys()
 
 
 def test_names_of_title_and_student_come_from_about_toml(folder, made):
