@@ -95,6 +95,8 @@ class Recorder(TorchFunctionMode):
                 self.add(Part("join", "", [JOINS[name]], reads, JOINS[name]), made)
             elif name in POINTWISE:
                 self.add(Part("pointwise", "", [POINTWISE[name]], reads, name), made)
+            elif name == "mul" and (factors := [one for one in arguments if isinstance(one, int | float) and one != 1]):
+                self.add(Part("pointwise", "", [f"×{factors[0]:g}"], reads, f"{factors[0]}"), made)
             elif len(reads) == 1 and (name in JOINS or name in PASSED):
                 self.note(made, reads[0])
             elif reads:

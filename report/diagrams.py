@@ -8,9 +8,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 from torch import nn
 
-from models import MODELS, count_parameters
+from models import build_model, count_parameters
 from report.architecture import NotDrawnError, rows_of, shortened
 from report.drawing import BLACK, BLUE, ORANGE, PAGE_WIDTH, PINK, YELLOW, figure_file
+from support.command_line import UserError
 
 MARGIN, LINE, HEADER, TRACK, RADIUS, HEAD = 0.06, 0.118, 0.3, 0.1, 0.078, 0.058  # inches
 SMALLEST_GAP = 0.1  # inches between two parts: an arrow fits
@@ -22,7 +23,7 @@ LEGEND = ("conv", "fusion", "enlarge", "+", "−", "×", "C")
 def build(name, scale, image_channels, options):
     """Return a network without memory for its weights; `options` override the defaults."""
     with torch.device("meta"):
-        return MODELS[name](scale, image_channels, **options).to("meta").eval()
+        return build_model(name, scale, image_channels, **options).to("meta").eval()
 
 
 def count_convolutions(model, image_channels):
@@ -36,13 +37,13 @@ def count_convolutions(model, image_channels):
     return len(used)
 
 
-def has_diagram(name, options, say):
+def has_diagram(name, options, say, scale=4):
     """Return whether a network with these options can be drawn: each of its steps has a sign, and most fit a row."""
     try:
-        rows = rows_of(build(name, 4, 1, options), 1, most=1) if name in MODELS else []
-    except NotDrawnError:
+        ((_, parts),) = rows_of(build(name, scale, 1, options), 1, most=1)
+    except (NotDrawnError, UserError):  # the registry may lack it, or options that it had
         return False
-    return bool(rows) and fitting(rows[0][1], say) is not None
+    return fitting(parts, say) is not None
 
 
 def draw_diagram(path, name, say, scale=4, image_channels=1, **options):

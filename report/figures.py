@@ -48,7 +48,7 @@ def all_figures(facts, sections, training, examples, say):
         elif section.chart:
             add(section.chart, "costs", charts.draw_costs, {}, networks=networks, **where)
     for model, network in {network.model: network for network in reversed(networks)}.items():
-        if has_diagram(model, network.options, say):
+        if has_diagram(model, network.options, say, facts.scale):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
             form = {"scale": facts.scale, "image_channels": COLOURS[network.colour], **network.options}
             add(f"network_{model}", "network", draw_diagram, {"label": label}, name=model, say=say, **form)
