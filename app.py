@@ -21,9 +21,9 @@ from support.web import web_application
 LOCAL = ("127.0.0.1", "localhost")
 LOOK = (
     "在“试一试”里放大一幅图像，再点图中一处。左：网络为它用了哪些 LR 像素（橙：使细节更多，蓝：更少），扩散指数 DI；"
-    "右：有效感受野及其半径。",
+    "右：有效感受野及其半径 r。",
     "Enlarge an image in Try, then click in it. Left: which LR pixels a network used for it (orange adds detail, "
-    "blue removes it), with the diffusion index DI; right: its effective receptive field and the radius of that.",
+    "blue removes it), with the diffusion index DI; right: its effective receptive field, of radius r.",
 )
 
 
@@ -81,7 +81,7 @@ def on_try(file, names, is_hr, progress, say, device):
     return trial, table_of(trial, say), sides_of(trial, *pictures[:2]), *names, errors, paths, paths[1]
 
 
-def on_place(trial, names, place, progress, say, device):
+def on_place(trial, names, place, progress, device):
     """Return the values of the tab Look inside: the maps with their captions, and a text."""
     try:
         found = pictures_inside(trial, names, *place, device, lambda share, line: progress(share, desc=line))
@@ -90,8 +90,7 @@ def on_place(trial, names, place, progress, say, device):
     maps = []
     for one, attribution, field in found:
         name = one.label.rpartition("/")[2]
-        maps.append((attribution, f"{name}: DI {one.diffusion:.1f}"))
-        maps.append((field, f"{name}: " + say("半径", "radius") + f" {one.radius:.1f} px"))
+        maps += [(attribution, f"{name}: DI {one.diffusion:.1f}"), (field, f"{name}: r {one.radius:.1f} px")]
     return maps, ""
 
 
@@ -106,7 +105,7 @@ def make_page(say, device):
         return on_try(file, names, is_hr, progress, say, device)
 
     def looking(trial, names, event: gr.SelectData, progress=gr.Progress()):  # noqa: B008
-        return on_place(trial, names, event.index, progress, say, device)
+        return on_place(trial, names, event.index, progress, device)
 
     title = say("图像超分辨率", "Image super-resolution")
     buttons = {"format": "png", "buttons": ["download", "fullscreen"]}  # Gradio's own would share pictures elsewhere
@@ -123,7 +122,7 @@ def make_page(say, device):
                 button = gr.Button(say("放大", "Enlarge"), variant="primary", elem_id="enlarge")
                 said = gr.Markdown(elem_id="said")
             with gr.Column(scale=2, min_width=320):
-                hint = say("拖动分界线比较；指针处放大", "drag the line to compare; the pointer magnifies")
+                hint = say("拖动分界线；指针处放大", "drag the line, point to magnify")
                 slider = gr.ImageSlider(type="filepath", label=hint, elem_id="slider", interactive=False, **buttons)
                 with gr.Row():
                     sides = [
@@ -139,7 +138,8 @@ def make_page(say, device):
                 maps = gr.Gallery(columns=2, label=say("各网络", "each network"), elem_id="maps", **shown)
         with gr.Tab(say("打分", "Rate")):
             address = f"../rate?lang={say.name}"
-            gr.HTML(f'<a href="{address}">{say("只打开此页", "alone")}</a><iframe id="rate" src="{address}"></iframe>')
+            link = f'<a href="{address}">{say("单独打开", "on its own")}</a>'
+            gr.HTML(f'{link}<iframe id="rate" src="{address}" title="MOS"></iframe>')
         alone = {"concurrency_limit": 1, "concurrency_id": "networks", "api_visibility": "private"}
         button.click(trying, [file, names, is_hr], [trial, said, slider, *sides, errors, files, place], **alone)
         place.select(looking, [trial, names], [maps, looked], **alone)

@@ -142,19 +142,22 @@ class BlindTest:
         rated = ordered(self.rated, random.Random(session))
         return practice | {question_of(session, one.image, one.network): one for one in rated}
 
+    def next_of(self, session):
+        """Return (the first question of a session without an answer, or None; whether it is practice)."""
+        questions, answers = self.questions(session), self.ratings.answers.get(session, {})
+        practised = len(self.practice) if answers else min(self.practised.get(session, 0), len(self.practice))
+        for number, (question, one) in enumerate(questions.items()):
+            if number >= practised and (number < len(self.practice) or (one.image, one.network) not in answers):
+                return question, number < len(self.practice)
+        return None, False
+
     def state(self, session):
         """Return where a session is: {"question", "practice", "done", "of"}, question None where it has ended."""
-        questions = self.questions(session)
-        answers = self.ratings.answers.get(session, {})
-        practised = min(self.practised.get(session, 0), len(self.practice)) if not answers else len(self.practice)
-        left = [*questions][practised:]
-        left = [name for name in left if (questions[name].image, questions[name].network) not in answers]
-        if self.ratings.seconds_since_first(session) > SECONDS:
-            left = []
+        question, is_practice = self.next_of(session)
         return {
-            "question": left[0] if left else None,
-            "practice": practised < len(self.practice),
-            "done": len(answers),
+            "question": None if self.ratings.seconds_since_first(session) > SECONDS else question,
+            "practice": is_practice,
+            "done": len(self.ratings.answers.get(session, {})),
             "of": len(self.rated),
         }
 
@@ -174,16 +177,15 @@ class BlindTest:
         for name, value, low, high in (("score", given, 1, 5), ("milliseconds", milliseconds, 0, 3_600_000)):
             if type(value) is not int or not low <= value <= high:
                 raise UserError(f"{name} is {value!r:.40}; allowed is a whole number from {low} to {high}")
-        questions, state = self.questions(session), self.state(session)
+        questions, (expected, is_practice) = self.questions(session), self.next_of(session)
         if question not in questions:
             raise UserError("no such question in this session; nothing was kept")
-        if question == state["question"]:
-            one = questions[question]
-            if state["practice"]:
+        if question == expected:  # if the ten minutes have ended meanwhile, too: the picture was shown
+            if is_practice:
                 self.practised[session] = 1 + [*questions].index(question)
             else:
-                self.ratings.add(session, one, given, milliseconds)
-        elif state["question"] and [*questions].index(question) > [*questions].index(state["question"]):
+                self.ratings.add(session, questions[question], given, milliseconds)
+        elif expected and [*questions].index(question) > [*questions].index(expected):
             raise UserError("this picture comes later in the session; nothing was kept")
         return self.state(session)
 

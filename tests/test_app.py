@@ -43,9 +43,34 @@ def free_port():
         return place.getsockname()[1]
 
 
+WATCHED = """
+import runpy, sys
+
+def hook(event, arguments):  # all that the server asks of others
+    if event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1") or event == "socket.getaddrinfo":
+        if arguments[0] not in ("127.0.0.1", "localhost"):
+            print(event, arguments, file=open("{log}", "a"))
+
+sys.addaudithook(hook)
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
 def serve(folder, port):
     """Start app.py with a small network to rate and two photographs: its process and addresses."""
-    command = [sys.executable, "app.py", "--port", port, "--token", TOKEN, "--device", "cpu", "--out", folder / "out"]
+    command = [
+        sys.executable,
+        "-c",
+        WATCHED.replace("{log}", str(folder / "away.txt")),
+        "--port",
+        port,
+        "--token",
+        TOKEN,
+        "--device",
+        "cpu",
+        "--out",
+        folder / "out",
+    ]
     command += ["--weights", folder / "vdsr.pth", "--dataset", folder / "photos"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
@@ -75,6 +100,7 @@ def server(material):
     yield running
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(20) in (0, 130)
+    assert not (material / "away.txt").exists()
 
 
 @pytest.fixture(scope="module")

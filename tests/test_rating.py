@@ -128,13 +128,15 @@ def test_networks_are_named_only_at_the_end(test):
     assert list(test.results(session).items()) == [("HR", 5), ("carn", 4), ("srcnn", 3), ("bicubic", 1)]
 
 
-def test_session_ends_after_ten_minutes(test, monkeypatch):
+def test_session_ends_after_ten_minutes_with_the_picture_that_was_shown(test, path, monkeypatch):
     session = practised(test)
-    question = test.state(session)["question"]
-    test.answer(session, question, 3, 100)
+    for _ in range(2):
+        state = test.answer(session, test.state(session)["question"], 3, 100)
     monkeypatch.setattr(rating, "SECONDS", -1)
     assert test.state(session)["question"] is None
-    assert len(test.results(session)) == 1
+    assert test.answer(session, state["question"], 4, 100)["question"] is None
+    assert [row["score"] for row in rows(path)] == ["3", "3", "4"]
+    assert sum(test.results(session).values()) > 0
 
 
 # ---------------------------------------------------------------- what is no answer
