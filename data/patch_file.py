@@ -234,12 +234,10 @@ def read_patches(path, *, dataset, scale, colour):
     Raises UserError, naming the command that rebuilds the file, for one that is missing, changed since it was written,
     of another format version, or made of other images or for another set, scale or colour.
     """
-    build = f"build it with: {prepare_command(dataset, scale, colour)}"
-    check_regular(path, "a patch file", build)
     try:
-        with open(path, "rb") as file:
+        with open(check_regular(path, "a patch file"), "rb") as file:
             if file.read(USER_BLOCK) != seal_of(path):
-                raise UserError("not what prepare.py wrote, or of an earlier version")
+                raise UserError(f"{path}: not what prepare.py wrote, or of an earlier version")
         # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
         file = h5py.File(path, "r", locking=False)
         attributes = {name: np.asarray(value).tolist() for name, value in file.attrs.items()}
@@ -247,8 +245,8 @@ def read_patches(path, *, dataset, scale, colour):
         asked |= {"manifest": TRAIN_SETS[dataset].manifest} if dataset in TRAIN_SETS else {}
         for key, value in asked.items():
             if attributes[key] != value:
-                raise UserError(f"its {key} is {attributes[key]!r:.100}, asked for is {value!r}")
+                raise UserError(f"{path}: its {key} is {attributes[key]!r:.100}, asked for is {value!r}")
     except UserError as error:
-        raise UserError(f"{path}: {error}; re{build}") from error
+        raise UserError(f"{error}; build it with: {prepare_command(dataset, scale, colour)}") from error
     val = [(name, *(torch.from_numpy(pair[kind][()]) for kind in ("lr", "hr"))) for name, pair in file["val"].items()]
     return Patches(file["lr"], file["hr"], val, attributes)
