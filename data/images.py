@@ -291,8 +291,8 @@ def count_scans(jpeg):
 
 
 def match_transparency(image):
-    """Scale the transparent grey level of a PNG of 2 or 4 bits to 8, as Pillow does its pixels; changes `image`."""
-    most, level = {"L;2": 3, "L;4": 15}.get(raw_mode(image)), image.info.get("transparency")
+    """Scale the transparent grey level of a PNG of 1, 2 or 4 bits to 8, as Pillow does its pixels; changes `image`."""
+    most, level = {"1": 1, "L;2": 3, "L;4": 15}.get(raw_mode(image)), image.info.get("transparency")
     if most and isinstance(level, int) and level <= most:
         image.info["transparency"] = level * 255 // most
 

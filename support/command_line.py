@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from support.signals import Interrupted, handling_signals, ignore, insisting_on_interruptions, interrupt
+from support.signals import Interrupted, handling_signals, insisting_on_interruptions, interrupt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,7 +66,8 @@ def run_script(main, *, silent=False):
     a closed terminal's SIGHUP in 129. Output that cannot be written ends nothing. Signals are not heard any more when
     the process is about to end; where it goes on, as after a notebook's %run, they go where they went before.
     """
-    with handling_signals(ignore, for_good=sys._getframe(1).f_back is None), lasting_streams() as nowhere:
+    ends = sys._getframe(1).f_back is None  # nothing but the end of the process follows the script's last line
+    with handling_signals(lambda number, frame: None, for_good=ends), lasting_streams() as nowhere:
         try:  # around the handlers: a signal may come while they are put in place or taken away
             with (
                 handling_signals(interrupt),

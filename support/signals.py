@@ -21,10 +21,6 @@ def interrupt(number, frame):
     raise Interrupted(number)
 
 
-def ignore(number, frame):
-    """Do nothing: a signal handler for what comes too late."""
-
-
 def die_quietly():
     """Have Ctrl-C end the process at once, without a traceback, until run_script() does: what a script does first."""
     if hears_signals() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

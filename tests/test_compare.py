@@ -365,7 +365,7 @@ def test_json_that_would_replace_a_result_is_refused(script, workplace):
 
 def test_what_is_no_result_is_refused_naming_the_file(script, workplace):
     write(workplace, [document()], [])
-    for content, word in ((None, "No such file"), ("{", "not JSON"), ("[]", "the file is []"), ("{}", "label")):
+    for content, word in ((None, "no such file"), ("{", "not JSON"), ("[]", "the file is []"), ("{}", "label")):
         if content is not None:
             (workplace / "b0.json").write_text(content, encoding="utf-8")
         arguments = ["a0.json", "--with", "b0.json"]

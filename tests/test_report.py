@@ -283,6 +283,20 @@ def test_equal_commands_share_a_row(made):
     assert len(rows(text, "训练各网络的命令")) == 2
 
 
+def test_markup_in_a_result_is_shown_and_puts_nothing_into_the_page(folder, made):
+    """A command that ends its code and names an image would embed it, whosever it is."""
+    private = folder.parent / "private.png"
+    Image.new("RGB", (9, 6)).save(private)
+    crafted = f"a` ![b]({private}) <img src={private}> {{{{ figure results }}}} $c$ d | e"
+    pages = []
+    for text in ("python test.py", crafted):
+        made(document("srcnn") | {"command": text, "device": f"cpu: {text}"})
+        pages.append((folder / "report.html").read_text(encoding="utf-8"))
+    assert pages[0].count("<img") == pages[1].count("<img") > 0
+    assert pages[0].count("<td") == pages[1].count("<td")
+    assert "private.png" in pages[1] and 'src="/' not in pages[1]
+
+
 # ---------------------------------------------------------------- comparisons
 
 
