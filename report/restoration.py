@@ -2,7 +2,7 @@
 
 from report.drawing import BLUE, GREEN, NETWORK_COLOURS, ORANGE, PAGE_WIDTH, figure_file, show_image
 
-MARGIN = 0.45  # inches below a picture, for its caption
+MARGIN = 0.28  # inches below a picture, for its caption
 
 
 def draw_images(path, images):
