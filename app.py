@@ -1,5 +1,10 @@
 """One local page in Chinese and English: try the networks, look inside them, rate them blind (MOS); see docs/app.md."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.start import start_script
+
+    start_script()
+
 import os
 import secrets
 import socket
@@ -48,9 +53,6 @@ def parse_args(argv=None):
     return args
 
 
-# ---------------------------------------------------------------- what the page's controls do
-
-
 def table_of(trial, say):
     """Return a Trial's numbers as a Markdown table."""
     columns = say(("图像", "像素", "秒"), ("picture", "pixels", "seconds")) + ("PSNR (dB)", "SSIM") * trial.is_hr
@@ -92,9 +94,6 @@ def on_place(trial, names, place, progress, device):
         name = one.label.rpartition("/")[2]
         maps += [(attribution, f"{name}: DI {one.diffusion:.1f}"), (field, f"{name}: r {one.radius:.1f} px")]
     return maps, ""
-
-
-# ---------------------------------------------------------------- the page
 
 
 def make_page(say, device):

@@ -1,9 +1,9 @@
 """A checkpoint -> ONNX for any runtime, and safetensors; see docs/export.md."""
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from support.signals import die_quietly
+    from support.start import start_script
 
-    die_quietly()
+    start_script()
 
 from pathlib import Path
 

@@ -1,9 +1,9 @@
 """Images -> verified copies under data/ -> HDF5 patch pairs (bicubic LR, HR) for train.py."""
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from support.signals import die_quietly
+    from support.start import start_script
 
-    die_quietly()
+    start_script()
 
 from pathlib import Path
 

@@ -1,5 +1,10 @@
 """One degraded image -> restored without any training set, by Deep Image Prior or ZSSR; see docs/restoration.md."""
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from support.start import start_script
+
+    start_script()
+
 import time
 from functools import partial
 from pathlib import Path

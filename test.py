@@ -1,9 +1,9 @@
 """Checkpoints -> PSNR/SSIM table, JSON and figures on a test set; or enlarges your own images."""
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from support.signals import die_quietly
+    from support.start import start_script
 
-    die_quietly()
+    start_script()
 
 from collections import Counter
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Train a network on patch pairs; its best and last weights go to a run folder, the best to ./best.pth too."""
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from support.signals import die_quietly
+    from support.start import start_script
 
-    die_quietly()
+    start_script()
 
 import sys
 import time

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.catalog import describe_image
 from engine.scoring import bicubic_network, check_sizes, load_test_images, score_images
 from support.command_line import UserError
 from support.files import fcntl
@@ -91,7 +92,7 @@ def prepare_test(path, networks, dataset, data_dir, source, say):
     if not networks:
         raise UserError("no networks to rate; train one, or name some with --weights")
     name, images = load_test_images(dataset, data_dir, source)
-    check_sizes(images, networks[0].scale)
+    check_sizes([describe_image(*image) for image in images.items()], networks[0].scale)
     (practised, pixels), *_ = load_test_images("sample", data_dir, source)[1].items()
     images = fitting({title: image for title, image in images.items() if title != practised}, len(networks))
     say(f"0 / {len(images)}")

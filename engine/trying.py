@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.catalog import describe_image
 from data.degradation import degrade, network_planes
 from data.images import read_image, read_photo, split_alpha, write_png
 from engine.attribution import explain, overlay
@@ -118,7 +119,7 @@ def try_hr(path, networks, scale, say):
     """Return the Trial of an HR image that is shrunk, enlarged and scored. The arguments are try_image()'s."""
     pixels = read_image(path)
     check_size(path, pixels.shape[0] * pixels.shape[1])
-    check_sizes({Path(path).name: pixels}, scale)
+    check_sizes([describe_image(Path(path).name, pixels)], scale)
     trial = Trial(pixels, True, scale, tempfile.TemporaryDirectory(prefix="sr-"))
     hr = modcrop(pixels, scale)
     baseline = bicubic_network(scale, "y", next(iter(networks.values())).device)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 if __name__ == "__main__":  # before what takes seconds to import
-    from support.signals import die_quietly
+    from support.start import start_script
 
-    die_quietly()
+    start_script()
 
 from report import analysis, content, opinions, sentences
 from report.comparisons import FIGURE_KINDS

@@ -10,7 +10,6 @@ import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -34,6 +33,7 @@ ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without c
 FIGURE_KINDS = ("comparison", "errors", "detail")
 IN_DETAIL = 3  # networks that profile and spectrum show; more lines could not be told apart
 RINGS = 50  # of a spectrum, from 0 to 0.5 cycles/pixel
+SETTINGS = {"layout": "constrained", "pdf": True, "math": False}  # names of files and folders may hold dollar signs
 WEBP = {"format": "WEBP", "lossless": True, "method": 4}
 WEBP_SIDE = 16383  # pixels; the format holds no longer ones
 
@@ -98,13 +98,12 @@ def draw_figure(path, kind, title, hr, panels, zoom, scale, styles):
     if zoom is None:
         size = default_zoom(*hr.shape[:2])
         zoom = (*choose_region([panel.luma for panel in panels], size, scale), size)
-    with rc_context({"text.parse_math": False}):  # names of files and folders may hold dollar signs
-        if kind == "comparison":
-            draw_comparison(path, title, hr, panels, zoom)
-        elif kind == "errors":
-            draw_errors(path, title, hr, panels, scale)
-        else:
-            draw_detail(path, title, hr, panels, zoom, scale, styles)
+    if kind == "comparison":
+        draw_comparison(path, title, hr, panels, zoom)
+    elif kind == "errors":
+        draw_errors(path, title, hr, panels, scale)
+    else:
+        draw_detail(path, title, hr, panels, zoom, scale, styles)
 
 
 def write_picture(path, image):
@@ -164,7 +163,7 @@ def draw_comparison(path, title, hr, panels, zoom):
     labels = [wrapped(label, panel - 2 * GAP) for label, *_ in crops]
     heading = wrapped(title, share * columns * panel / (1 - share) - 3 * GAP)
     caption = LINE * max(2.2 + max(map(len, labels)), 1 + len(heading))
-    with figure_file(path, columns * panel / (1 - share), rows * (panel + caption), "constrained", pdf=True) as figure:
+    with figure_file(path, columns * panel / (1 - share), rows * (panel + caption), **SETTINGS) as figure:
         widths = [2 * columns * share / (1 - share), *[1] * 2 * columns]
         grid = figure.add_gridspec(rows, 1 + 2 * columns, width_ratios=widths)
         axes = figure.add_subplot(grid[:, 0])
@@ -209,9 +208,7 @@ def draw_errors(path, title, hr, panels, border):
     cell = PAGE_WIDTH / max(columns, 2)  # inches
     labels, heading = [wrapped(panel.label, cell - GAP) for panel in panels], wrapped(title, PAGE_WIDTH)
     pictures = rows * (min(cell * height / width, 2) + LINE * (2 + max(map(len, labels))))
-    with figure_file(
-        path, max(columns, 2) * cell, pictures + 0.15 * len(heading) + 0.6, "constrained", pdf=True
-    ) as figure:
+    with figure_file(path, max(columns, 2) * cell, pictures + 0.15 * len(heading) + 0.6, **SETTINGS) as figure:
         figure.suptitle("\n".join(heading), fontsize=8, fontweight="bold")
         grid = figure.add_gridspec(rows, 2 * columns)
         for place, panel, label, error in zip(grid_places(len(panels), columns), panels, labels, errors, strict=True):
@@ -291,7 +288,7 @@ def draw_detail(path, title, hr, panels, zoom, scale, styles):
     legend_rows = -(-len(lines) // legend_columns) * (1 + max(label.count("\n") for label in labels))
     heading = wrapped(title, PAGE_WIDTH)
     height = 2.55 + 0.15 * len(heading) + 0.16 * legend_rows
-    with figure_file(path, PAGE_WIDTH, height, layout="constrained", pdf=True) as figure:
+    with figure_file(path, PAGE_WIDTH, height, **SETTINGS) as figure:
         figure.suptitle("\n".join(heading), fontsize=8, fontweight="bold")
         grid = figure.add_gridspec(2, 3, width_ratios=(1.15, 3, 2.4))
         whole, window = (figure.add_subplot(grid[row, 0]) for row in range(2))

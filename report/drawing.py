@@ -86,13 +86,13 @@ def styles_of(networks):
 
 
 @contextmanager
-def figure_file(path, width, height, layout=None, pdf=False):
+def figure_file(path, width, height, layout=None, pdf=False, math=True):
     """Yield a figure of width x height inches that is written to `path` (PNG, 300 dpi) when the block ends.
 
-    pdf: whether a PDF with vector lines and text is written beside it.
+    pdf: whether a PDF with vector lines and text is written beside it. math: whether $ in a text begins a formula.
     """
     further = load_fonts()
-    with plt.style.context(["default", STYLE]):
+    with plt.style.context(["default", STYLE, {"text.parse_math": math}]):
         plt.rcParams["font.family"] = [*plt.rcParams["font.family"], *further]
         figure = plt.figure(figsize=(width, height), layout=layout)
         try:

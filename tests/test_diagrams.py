@@ -162,7 +162,7 @@ def test_convolutions_shown_are_those_of_the_network(diagram):
         shown |= {tuple(int(number) if number else None for number in found.groups())} if found else set()
     expected = {(layer.kernel_size[0], layer.in_channels, layer.out_channels) for layer in diagram.layers}
     expected = {(size, read if size == 1 else None, made) for size, read, made in expected}
-    assert shown <= expected and len(shown) >= min(3, len(expected))
+    assert shown <= expected and len(shown) >= min(2, len(expected))
 
 
 @pytest.mark.parametrize(

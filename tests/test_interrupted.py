@@ -24,7 +24,7 @@ from engine.checkpoint import load_checkpoint
 from engine.step import TrainingStep
 from support.command_line import run_script
 
-KILLS = int(os.environ.get("KILLS", 12))
+KILLS = int(os.environ.get("KILLS", 6))
 EPOCHS, STEPS = 6, 9
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["train", "report.drawing"])

@@ -141,12 +141,14 @@ def test_script_runs_outside_the_main_thread_and_leaves_signals_alone(tmp_path):
     assert sorted(out) == ["begun", "goes on", "heard by the program"] and not errors
 
 
-@pytest.mark.parametrize("script", ["train.py", "test.py", "prepare.py", "export.py", "report/build.py"])
+@pytest.mark.parametrize(
+    "script", ["train.py", "test.py", "prepare.py", "export.py", "restore.py", "app.py", "report/build.py"]
+)
 def test_first_thing_a_script_does_is_to_let_ctrl_c_end_it_without_a_traceback(script):
     """Before all imports of what takes seconds."""
     content = (ROOT / script).read_text(encoding="utf-8")
     before, _, after = content.partition('if __name__ == "__main__":')
-    assert after.partition("\n")[2].startswith("    from support.signals import die_quietly\n\n    die_quietly()\n")
+    assert after.partition("\n")[2].startswith("    from support.start import start_script\n\n    start_script()\n")
     assert not re.search("^(from|import) (?!datetime|sys|tomllib|dataclasses|functools|pathlib)", before, re.MULTILINE)
 
 

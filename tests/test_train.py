@@ -315,7 +315,7 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--scale", "0"], ["--scale", "0", "2, 3, 4, 8"]),
         (["--epochs", "0"], ["--epochs", "0", "at least 1"]),
         (["--epochs", "many"], ["--epochs", "'many'"]),
-        (["--loss", "l3"], ["--loss", "'l3'", "charbonnier"]),
+        (["--loss", "l3"], ["--loss l3", "charbonnier"]),
         (["--list", "--weights", "a.pth", "--epochs", "2"], ["--epochs, --weights cannot be used with --list"]),
         (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
         (["--dataset", "none"], ["'none'", "T91", "sample", "prepare.py"]),

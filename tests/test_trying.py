@@ -114,7 +114,7 @@ def test_what_cannot_be_tried_is_said_in_one_line(tmp_path, networks, monkeypatc
     assert "too small" in refusal(try_image, saved(tmp_path / "b.png", PHOTOGRAPH[:9, :9]), networks, is_hr=True)
     monkeypatch.setattr(trying, "MOST_PIXELS", 1000)
     assert "test.py --input" in refusal(try_image, path, networks)
-    assert "no such checkpoint" in refusal(load, tmp_path / "none.pth", CPU)
+    assert "no such file" in refusal(load, tmp_path / "none.pth", CPU)
 
 
 def test_two_hundred_malformed_uploads_are_refused_in_one_line_or_read(tmp_path, networks):
