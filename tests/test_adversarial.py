@@ -120,10 +120,11 @@ def start(tmp_path_factory, tiny):
     return place / "mse" / "best.pth"
 
 
-@pytest.mark.parametrize("loss", ["mse + 1e-3 gan", "l1 + 5e-3 ragan + 1e-3 tv"])
-def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, tiny, start, monkeypatch, loss):
+def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, tiny, start, monkeypatch):
     """Once between epochs and once in the middle of one; the discriminator, its statistics and moments too."""
-    flags = train_flags(tiny, "--weights", start, "--loss", loss, "--epochs", 3, "--learning-rate", 1e-3)
+    flags = train_flags(
+        tiny, "--weights", start, "--loss", "l1 + 5e-3 ragan + 1e-3 tv", "--epochs", 3, "--learning-rate", 1e-3
+    )
     resume = ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
     straight = run_in(workplace, [*flags, "--out", "straight"])
     run_in(workplace, [*flags, "--out", "run", "--stop-after", "1"])
@@ -144,7 +145,7 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
     last = load_checkpoint(workplace / "run" / "last.pth")
     assert last["training"]["adversary"].keys() == {"discriminator", "optimizer"}
-    assert last["recipe"]["loss"] == loss
+    assert last["recipe"]["loss"] == "l1 + 5e-3 ragan + 1e-3 tv"
     assert straight.count("the discriminator took ") == 3
     assert "adversary" not in load_checkpoint(start.parent / "last.pth")["training"]
 

@@ -152,7 +152,7 @@ def test_watched_process_reports_its_own_memory_and_not_its_parents(tmp_path):
     assert seen["peak_device_bytes"] is None and seen["seconds"] > 0
 
 
-@pytest.mark.parametrize(("steps", "begun"), [(0, 3), (1, 1), (2, 2), (9, 3)])
+@pytest.mark.parametrize(("steps", "begun"), [(0, 3), (2, 2)])
 def test_watched_process_ends_after_so_many_steps_as_are_asked_for(tmp_path, steps, begun):
     lines = "import torch\nweight = torch.ones(1, requires_grad=True)\nadam = torch.optim.Adam([weight])\n"
     lines += "for step in range(3):\n    weight.sum().backward()\n    open(f'{step}', 'w').close()\n    adam.step()\n"
