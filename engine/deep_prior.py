@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
+from engine.graph import EAGER_STEPS, recorded
+from models import count_parameters
 from models.skip import Skip
 from support.command_line import UserError
 from support.devices import has_bf16
@@ -22,7 +24,6 @@ FALL_BACK = 5.0  # dB that the fit may lose between two looks before the weights
 LOOK_EVERY = 25  # steps between two looks: each waits for the device
 PATIENCE = 500  # steps that the variance of the output may rise before early stopping ends a fit
 MOST_PIXELS = 2**21  # of a result: each takes some 3 KB in a step
-EAGER_STEPS = 3  # before a step is recorded as a CUDA graph
 
 
 @dataclass(frozen=True)
@@ -139,23 +140,12 @@ class RecordedStep:
         if self.step.taken < EAGER_STEPS:
             return self.step()
         if self.recordable:
-            self.record()  # which runs nothing: the replay below does the step
+            self.recordable = False  # tried once; it runs nothing: the replay below does the step
+            self.graph, self.loss = recorded(self.step, "the step")
         if self.graph is None:
             return self.step()
         self.graph.replay()
         return self.loss  # until the next call
-
-    def record(self):
-        """Record the step; where CUDA cannot, say so and go on without."""
-        self.recordable = False  # tried once
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
-        try:
-            with torch.cuda.graph(graph):
-                self.loss = self.step()
-            self.graph = graph
-        except RuntimeError as error:
-            print(f"note: the step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
 
 
 def fastest_precision(make, device):
@@ -194,7 +184,7 @@ class DeepPrior:
             self.step = RecordedStep(self.step)
         self.setting, self.early_stop = setting, early_stop
         self.steps = steps or setting.steps
-        self.parameters = sum(weights.numel() for weights in self.step.generator.parameters())
+        self.parameters = count_parameters(self.step.generator)
         self.lowest, self.lowest_at, self.best = math.inf, 0, None
         self.stopped = False  # set from outside, by Ctrl-C: the step that is being taken is the last one
 

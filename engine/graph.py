@@ -44,14 +44,23 @@ class RecordedStep:
         """Record the step for batches of this size; where CUDA cannot, say so and go on without."""
         self.recordable = False  # tried once
         self.lr, self.hr = lr.clone(), hr.clone()
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
-        try:
-            with torch.cuda.graph(graph):
-                self.loss = self.step(self.lr, self.hr)
-            self.graph = graph
-        except RuntimeError as error:
-            print(f"note: the training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
+        self.graph, self.loss = recorded(lambda: self.step(self.lr, self.hr), "the training step")
+
+
+def recorded(step, name):
+    """Return (CUDA graph of step(), the loss that a replay leaves), nothing run; (None, None), said, where CUDA cannot.
+
+    step: called without arguments. name: in words.
+    """
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    try:
+        with torch.cuda.graph(graph):
+            loss = step()
+    except RuntimeError as error:
+        print(f"note: {name} cannot be recorded as a CUDA graph ({str(error).splitlines()[0]})")
+        return None, None
+    return graph, loss
 
 
 class CompiledNetwork:

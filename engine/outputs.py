@@ -6,11 +6,10 @@ to 1, are those of the images' losses. progress: how much of the training is don
 
 from functools import cache
 
-import numpy as np
 import torch
 from torch import nn
 
-from utils import contributions
+from engine.resampling import resize_matrix
 
 
 def supervise_outputs(step):
@@ -63,7 +62,4 @@ def shrink(hr, factor):
 @cache
 def shrinking_matrix(length, factor, device):
     """Return the (length/factor, length) matrix by which `imresize` shrinks one axis."""
-    indices, weights = contributions(length, length // factor, 1 / factor)
-    matrix = np.zeros((length // factor, length))
-    np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
-    return torch.from_numpy(matrix).to(device, torch.float32)
+    return resize_matrix(length, length // factor, 1 / factor).to(device)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.resampling import Resize
+from models import count_parameters
 from models.zssr import ZSSR
 from support.command_line import UserError
 from support.devices import choose_precision
@@ -65,7 +66,7 @@ class ZeroShot:
         self.random = np.random.default_rng(seed)
         self.precision, self.device, self.scale = choose_precision(precision, device), device, scale
         self.network = ZSSR(channels).to(device, memory_format=torch.channels_last)
-        self.parameters = sum(weights.numel() for weights in self.network.parameters())
+        self.parameters = count_parameters(self.network)
         self.lr = torch.from_numpy(pixels)[None].to(device)
         self.most = steps or MOST_STEPS
         self.steps = self.most * len(STAGES[scale])  # at most

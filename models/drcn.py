@@ -11,10 +11,10 @@ the loss at the beginning to none at the end; the last layer starts near zero.
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise
+from models.layers import BicubicUpsample, WeightedPredictions, conv, initialise
 
 
-class DRCN(nn.Module):
+class DRCN(WeightedPredictions):
     """(N, C, h, w) in [0, 1] to (N, C, h*scale, w*scale), not clamped.
 
     num_recursions (D): how often the inference layer is applied; the image reconstructed after each has a weight of its
@@ -49,13 +49,6 @@ class DRCN(nn.Module):
             residual = self.reconstruction(hidden)
             images.append(enlarged + residual if self.bicubic_skip else residual)
         return images
-
-    def combine(self, predictions):
-        """Return the weighted sum of the predictions, (N, C, h*scale, w*scale)."""
-        return sum(weight * image for weight, image in zip(self.weights, predictions, strict=True))
-
-    def forward(self, lr):
-        return self.combine(self.predictions(lr))
 
     def outputs(self, lr, progress):
         """Return (weight, image) of each recursion and of the whole: see engine/outputs.py."""

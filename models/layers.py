@@ -149,6 +149,17 @@ def pad_to_multiple(maps, side):
     return F.pad(maps, (0, -width % side, 0, -height % side), mode="replicate")
 
 
+class WeightedPredictions(nn.Module):
+    """A network whose output is the sum of its predictions(lr), a list of images, times its learned `weights`."""
+
+    def combine(self, predictions):
+        """Return the weighted sum of the predictions, (N, C, h*scale, w*scale)."""
+        return sum(weight * image for weight, image in zip(self.weights, predictions, strict=True))
+
+    def forward(self, lr):
+        return self.combine(self.predictions(lr))
+
+
 class ChannelAttention(nn.Module):
     """Weights of maps from one statistic of each: 1x1 convolution to a sixteenth, ReLU, 1x1 convolution, sigmoid.
 

@@ -10,7 +10,7 @@ zero; trained for one scale at a time.
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise
+from models.layers import BicubicUpsample, WeightedPredictions, conv, initialise
 
 
 class MemoryBlock(nn.Module):
@@ -39,7 +39,7 @@ class MemoryBlock(nn.Module):
         return self.gate(torch.cat([*short_term, *memories], dim=1))
 
 
-class MemNet(nn.Module):
+class MemNet(WeightedPredictions):
     """(N, C, h, w) in [0, 1] to (N, C, h*scale, w*scale), not clamped.
 
     num_blocks: memory blocks (M). num_recursions: of the residual unit in each (R). num_features: maps throughout.
@@ -69,13 +69,6 @@ class MemNet(nn.Module):
             memories.append(block(memories))
         residuals = map(self.reconstruction, memories[1:])
         return [enlarged + residual if self.bicubic_skip else residual for residual in residuals]
-
-    def combine(self, predictions):
-        """Return the weighted sum of the predictions, (N, C, h*scale, w*scale)."""
-        return sum(weight * image for weight, image in zip(self.weights, predictions, strict=True))
-
-    def forward(self, lr):
-        return self.combine(self.predictions(lr))
 
     def outputs(self, lr, progress):
         """Return (weight, image) of each block and of the whole, all weights equal: see engine/outputs.py."""
