@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.catalog import TRAIN_SETS
 from engine.checkpoint import load_checkpoint
 from engine.folder import RunFolder
 from engine.inference import Tiled
@@ -51,18 +50,9 @@ def parse_args(argv=None):
     parser.add_argument("--weights", type=Path, metavar="BEST.pth", help="begin with these trained weights")
 
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--dataset",
-        default="T91",
-        help=f"training set: {', '.join(TRAIN_SETS)}, or one of your own that prepare.py --name made",
-    )
-    data.add_argument(
-        "--memory-limit",
-        type=positive_float,
-        default=4.0,
-        metavar="GB",
-        help="patches that take more memory are streamed from their file, in the same order",
-    )
+    data.add_argument("--dataset", default="T91", help="training set: T91, sample, or one that prepare.py --name made")
+    streamed = "patches that take more memory are streamed from their file"
+    data.add_argument("--memory-limit", type=positive_float, default=4.0, metavar="GB", help=streamed)
     add_data_arguments(data)
 
     Recipe.add_arguments(parser.add_argument_group("recipe"))
@@ -70,20 +60,9 @@ def parse_args(argv=None):
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=Path, help="run folder (default: runs/<model>_x<scale>, numbered when taken)")
     run.add_argument("--resume", type=Path, metavar="LAST.pth", help="continue a run exactly from its last.pth")
-    run.add_argument(
-        "--stop-after", type=positive_int, metavar="EPOCHS", help="stop after this many epochs; --resume goes on"
-    )
-    run.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="on CUDA: only operations that give the same bits in every run, at some speed; a CPU always does",
-    )
-    run.add_argument(
-        "--compile",
-        action="store_true",
-        help="have torch.compile fuse the network's operations: on an H200 the first step took up to half a minute "
-        "longer and the others a tenth to a third less; no gain on a CPU",
-    )
+    run.add_argument("--stop-after", type=positive_int, metavar="N", help="stop after N epochs; --resume goes on")
+    run.add_argument("--deterministic", action="store_true", help="on CUDA: the same bits in every run, more slowly")
+    run.add_argument("--compile", action="store_true", help="torch.compile the network; the first step is slow")
     add_device_argument(run)
     args = parser.parse_args(argv)
     if args.list:

@@ -22,14 +22,11 @@ class Batches:
         self.lr, self.hr = (pieces[0] if len(pieces) == 1 else torch.cat(pieces) for pieces in (lr, hr))
         self.lr, self.hr = self.lr.to(device), self.hr.to(device)
         self.patch_count = len(self.hr)
+        self.count = -(-self.patch_count // batch_size)  # of an epoch; the last one may be smaller
         self.batch_size = batch_size
         self.device = device
         self.augmented = augmented
         self.seed = seed
-
-    def __len__(self):
-        """Return the number of batches of an epoch, the last of which may be smaller."""
-        return -(-self.patch_count // self.batch_size)
 
     def epoch(self, number, first=0):
         """Yield (lr, hr) of each batch of epoch `number`, from 0, beginning with batch `first`.

@@ -21,6 +21,7 @@ class StreamedBatches:
         self.parts = parts
         self.window = window_of(lr, hr, batch_size)
         self.patch_count = sum(len(hr) for _, hr in parts)
+        self.count = -(-self.patch_count // batch_size)
         self.batch_size = batch_size
         self.device = device
         self.augmented = augmented
@@ -33,9 +34,6 @@ class StreamedBatches:
                 f"the memory limit is {memory_bytes / 1e9:.3g} GB; {self.patch_count} patches take "
                 f"{all_bytes / 1e9:.3g} GB, streaming them {needed / 1e9:.3g} GB; raise --memory-limit"
             )
-
-    def __len__(self):
-        return -(-self.patch_count // self.batch_size)
 
     def epoch(self, number, first=0):
         """Yield (lr, hr) of each batch of an epoch, as Batches.epoch does."""

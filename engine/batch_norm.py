@@ -1,4 +1,4 @@
-"""Batch normalisation in training other than torch's own: over several processes, or with fixed statistics."""
+"""Batch normalisation in training over several processes."""
 
 import torch
 from torch import distributed, nn
@@ -44,31 +44,9 @@ class _SumOfAll(torch.autograd.Function):
         return total, None
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that keeps its statistics in training, too."""
-
-    def train(self, mode=True):
-        return super().train(False)
-
-
-def batch_norms(model):
-    """Return the batch normalisations of a network."""
-    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-
-
 def share_batch_norm(model, group):
-    """Make every batch normalisation of a network one over all processes of `group`, unless its statistics are fixed.
-
-    Parameters stay what they are.
-    """
-    for layer in batch_norms(model):
-        if not isinstance(layer, FrozenBatchNorm2d):
+    """Make every batch normalisation of a network one over all processes of `group`; parameters stay what they are."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
             layer.__class__ = SharedBatchNorm2d
             layer.group = group
-
-
-def freeze_batch_norm(model):
-    """Fix the statistics of every batch normalisation of a network; returns how many there are."""
-    for layer in batch_norms(model):
-        layer.__class__ = FrozenBatchNorm2d
-    return len(batch_norms(model))

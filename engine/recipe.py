@@ -48,9 +48,6 @@ class Recipe:
     centralize: bool = setting(
         True, EITHER, "take the mean off each filter's gradient: in deep plain networks fewer feature maps die"
     )
-    freeze_bn: bool = setting(
-        False, EITHER, "with --weights: keep the statistics of batch normalisation fixed while training"
-    )
     clip: float = setting(0.01, NON_NEGATIVE, "largest norm of the gradient; 0: no clipping")
     average: float = setting(
         0.999, FRACTION, "decay per step of the averaged weights that are scored and saved; 0: no averaging"

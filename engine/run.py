@@ -14,7 +14,6 @@ from data.degradation import degrade, shrink
 from data.patch_file import patch_path, prepare_command, prepare_patches, read_patches
 from data.patches import copies_of, cut_patches
 from data.streaming import StreamedBatches
-from engine.batch_norm import freeze_batch_norm
 from engine.checkpoint import (
     CHECKPOINT_VERSION,
     STAGE_FIELDS,
@@ -59,29 +58,25 @@ class Run:
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
         )
-        self.losses = torch.zeros(len(batches), device=device)  # of the steps of the current epoch
-        self.steps_per_epoch = len(batches)
+        self.steps_per_epoch = batches.count
+        self.losses = torch.zeros(self.steps_per_epoch, device=device)  # of the steps of the current epoch
         self.total_steps = recipe.epochs * self.steps_per_epoch
-        self.steps = 0  # done of the current epoch
+        self.epoch, self.steps = 0, 0  # epochs done, and steps done of the current one
         self.history = []  # one dict of LOG_COLUMNS per epoch
         self.last_epoch = recipe.epochs  # lowered by --stop-after
         self.started = time.perf_counter()  # when this epoch would have begun without any interruption
         self.best_psnr, self.best_epoch = -math.inf, 0
 
-    @property
-    def epoch(self):
-        """How many epochs are done."""
-        return len(self.history)
-
     def end_epoch(self, loss, patches_per_s, psnr):
         """Add an epoch to the history. loss: its mean; psnr: in dB on the validation images."""
+        self.epoch, self.steps = self.epoch + 1, 0
         if psnr > self.best_psnr or trades_psnr(self.recipe.loss):  # then the newest is kept
-            self.best_psnr, self.best_epoch = psnr, self.epoch + 1
+            self.best_psnr, self.best_epoch = psnr, self.epoch
         now = time.perf_counter()
-        rate = learning_rate_at((self.epoch + 1) * self.steps_per_epoch - 1, self.total_steps, self.recipe)
-        row = (self.epoch + 1, rate, loss, psnr, self.best_psnr, patches_per_s, now - self.started)
+        rate = learning_rate_at(self.epoch * self.steps_per_epoch - 1, self.total_steps, self.recipe)
+        row = (self.epoch, rate, loss, psnr, self.best_psnr, patches_per_s, now - self.started)
         self.history.append(dict(zip(LOG_COLUMNS, row, strict=True)))
-        self.steps, self.started = 0, now
+        self.started = now
 
     def checkpoint(self):
         """Return a checkpoint, a dict: the averaged weights as they stand, and all that test.py needs beside them."""
@@ -118,6 +113,7 @@ class Run:
         self.started = time.perf_counter() - float(state["seconds"])
         rows = [{column: float(row[column]) for column in LOG_COLUMNS} for row in state["history"]]
         self.history = [row | {"epoch": int(row["epoch"])} for row in rows]
+        self.epoch = len(rows)
         self.best_psnr, self.best_epoch = float(state["best_psnr"]), int(state["best_epoch"])
         sane = 0 <= float(state["seconds"]) < 1e9 and self.steps < self.steps_per_epoch
         sane = sane and all(0 <= row["seconds"] < 1e9 and math.isfinite(row["loss"]) for row in rows)
@@ -223,11 +219,6 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
     model = build_model(network.name, network.scale, channels, **network.options)
     if start:
         start = take_weights(model, network, *start)
-    if recipe.freeze_bn and not (start and freeze_batch_norm(model)):
-        raise UserError(
-            "--freeze-bn keeps the statistics of trained weights, of a network with batch normalisation; leave it out, "
-            "or name such weights with --weights"
-        )
     patches = storage.open(dataset, network.scale, network.colour)
     description = {
         "format": "sr-checkpoint",
@@ -305,8 +296,6 @@ def resume(path, storage, device, deterministic=False):
             )
         description["deterministic"] = deterministic and description["deterministic"]
         note_changes(description, provenance(device), len(state["history"]))
-        if recipe.freeze_bn:
-            freeze_batch_norm(model)
         run = Run(model, recipe, description, *storage.batches(patches, recipe, device))
         try:
             run.restore(state)

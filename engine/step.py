@@ -1,6 +1,7 @@
 """The training step: forward, backward, clipping, Adam, averaged weights."""
 
 import math
+import os
 from copy import deepcopy
 
 import torch
@@ -10,7 +11,6 @@ from engine.adversarial import AdversarialStep
 from engine.graph import accelerate
 from engine.losses import LOSSES, composed
 from engine.outputs import supervise_outputs
-from support.processes import process_count
 
 
 class WeightAverage:
@@ -105,7 +105,7 @@ def for_this_machine(step, folder, compiled):
     """
     if "gan" in step.run.recipe.loss:
         return AdversarialStep(step, compiled), folder
-    if process_count() > 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # torchrun's
         from engine.together import share  # not loaded where nothing is shared
 
         return share(step, folder, compiled)

@@ -12,7 +12,7 @@ is 7 with stride 3, after the paper's rule of scale + 4.
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, PReLU, conv, initialise, projection_down, projection_up
+from models.layers import BicubicUpsample, PReLU, conv, initialise_blocks, projection_down, projection_up
 
 
 class ProjectionUnit(nn.Module):
@@ -62,7 +62,7 @@ class DBPN(nn.Module):
         self.reconstruction = conv(num_stages * num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         units = [*self.ups, *self.downs]
-        initialise(self, last=self.reconstruction, branches=[unit.correction[0] for unit in units])
+        initialise_blocks(self, self.reconstruction, [unit.correction[0] for unit in units])
 
     def forward(self, lr):
         first, *others = self.ups

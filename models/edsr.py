@@ -11,7 +11,7 @@ scaling a block's second convolution starts ten times smaller; trained from scra
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise, subpixel_stages
+from models.layers import BicubicUpsample, conv, initialise_blocks, subpixel_stages
 
 
 class ResidualBlock(nn.Module):
@@ -47,7 +47,7 @@ class EDSR(nn.Module):
         self.upsampler = subpixel_stages(scale, num_features, nn.Identity)
         self.tail = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
-        initialise(self, last=self.tail, branches=[] if residual_scaling else [block.conv2 for block in blocks])
+        initialise_blocks(self, self.tail, [] if residual_scaling else [block.conv2 for block in blocks])
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)

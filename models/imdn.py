@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import BicubicUpsample, ChannelAttention, conv, initialise
+from models.layers import BicubicUpsample, ChannelAttention, conv, initialise_blocks
 
 
 class DistillationBlock(nn.Module):
@@ -61,7 +61,7 @@ class IMDN(nn.Module):
         self.after_blocks = conv(num_features, num_features, 3)
         self.sub_pixel = conv(num_features, channels * scale**2, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
-        initialise(self, last=self.sub_pixel, branches=[block.fusion for block in self.blocks])
+        initialise_blocks(self, self.sub_pixel, [block.fusion for block in self.blocks])
 
     def forward(self, lr):
         shallow = features = self.feature_extraction(lr)  # (N, F, h, w)

@@ -176,15 +176,12 @@ class ChannelAttention(nn.Module):
         return features * torch.sigmoid(self.excite(torch.relu(self.squeeze(statistics))))
 
 
-def initialise(model, last, last_std=1e-4, branches=()):
+def initialise(model, last):
     """Give every convolution He's initial weights, and the last layer weights near zero.
 
     He et al., "Delving Deep into Rectifiers", ICCV 2015: the signal keeps its power through any number of layers.
     PyTorch's default keeps a sixth of it per layer, so that a 20-layer residual network never leaves the bicubic
     image. A last layer near zero starts a residual network at the bicubic image instead of far from it.
-    branches: last layers of residual branches, which start ten times smaller, so that the sum of many blocks does not
-    grow where nothing normalises it. The few units inside a channel attention start where all are on: a ReLU unit that
-    is off for every image, which among four would be common, never learns.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -194,14 +191,23 @@ def initialise(model, last, last_std=1e-4, branches=()):
             nn.init.normal_(module.weight, std=(2 / (module.in_channels * taps)) ** 0.5)
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    nn.init.normal_(last.weight, std=last_std)
-    with torch.no_grad():
-        for layer in branches:
-            layer.weight.mul_(0.1)
-        for module in model.modules():
-            if isinstance(module, ChannelAttention):
-                module.squeeze.weight.mul_(0.1)
-                module.squeeze.bias.fill_(1)
+    nn.init.normal_(last.weight, std=1e-4)
+
+
+@torch.no_grad()
+def initialise_blocks(model, last, branches):
+    """Initialise a network of many residual blocks: their branches, which end in `branches`, begin ten times smaller.
+
+    So the sum of the blocks does not grow where nothing normalises it. The few units inside a channel attention start
+    where all are on: a ReLU unit that is off for every image, which among four would be common, never learns.
+    """
+    initialise(model, last)
+    for layer in branches:
+        layer.weight.mul_(0.1)
+    for module in model.modules():
+        if isinstance(module, ChannelAttention):
+            module.squeeze.weight.mul_(0.1)
+            module.squeeze.bias.fill_(1)
 
 
 def upsampling_factors(scale):

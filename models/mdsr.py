@@ -12,7 +12,7 @@ a block's second convolution starts ten times smaller.
 from torch import nn
 
 from models.edsr import ResidualBlock
-from models.layers import BicubicUpsample, conv, initialise, subpixel_stages
+from models.layers import BicubicUpsample, conv, initialise_blocks, subpixel_stages
 
 
 class MDSR(nn.Module):
@@ -34,7 +34,7 @@ class MDSR(nn.Module):
         self.upsampler = subpixel_stages(scale, num_features, nn.Identity)
         self.tail = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
-        initialise(self, last=self.tail, branches=[block.conv2 for block in large + blocks])
+        initialise_blocks(self, self.tail, [block.conv2 for block in large + blocks])
 
     def forward(self, lr):
         shallow = self.pre_processing(self.head(lr))  # (N, F, h, w)

@@ -10,7 +10,7 @@ starts ten times smaller, and the attention where none of its units is off; 1 ch
 
 from torch import nn
 
-from models.layers import BicubicUpsample, ChannelAttention, conv, initialise, subpixel_stages
+from models.layers import BicubicUpsample, ChannelAttention, conv, initialise_blocks, subpixel_stages
 
 
 class ResidualChannelAttentionBlock(nn.Module):
@@ -59,7 +59,7 @@ class RCAN(nn.Module):
         self.tail = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         ends = [block.conv2 for group in groups for block in group.body[:-1]] + [group.body[-1] for group in groups]
-        initialise(self, last=self.tail, branches=ends)
+        initialise_blocks(self, self.tail, ends)
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)

@@ -10,7 +10,7 @@ is the paper's form); a block's local feature fusion starts ten times smaller; 1
 import torch
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise, subpixel_stages
+from models.layers import BicubicUpsample, conv, initialise_blocks, subpixel_stages
 
 
 class ResidualDenseBlock(nn.Module):
@@ -55,7 +55,7 @@ class RDN(nn.Module):
         self.upsampler = subpixel_stages(scale, num_features, nn.Identity)
         self.reconstruction = conv(num_features, channels, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
-        initialise(self, last=self.reconstruction, branches=[block.local_fusion for block in self.blocks])
+        initialise_blocks(self, self.reconstruction, [block.local_fusion for block in self.blocks])
 
     def forward(self, lr):
         shallow = self.shallow1(lr)  # (N, G0, h, w)

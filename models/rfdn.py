@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise
+from models.layers import BicubicUpsample, conv, initialise_blocks
 
 
 class SpatialAttention(nn.Module):
@@ -87,7 +87,7 @@ class RFDN(nn.Module):
         self.sub_pixel = conv(num_features, channels * scale**2, 3)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         residuals = [residual for block in self.blocks for residual in block.residuals]
-        initialise(self, last=self.sub_pixel, branches=residuals)
+        initialise_blocks(self, self.sub_pixel, residuals)
 
     def forward(self, lr):
         shallow = features = self.feature_extraction(lr)  # (N, F, h, w)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import BicubicUpsample, conv, initialise, upsampling_factors
+from models.layers import BicubicUpsample, conv, initialise_blocks, upsampling_factors
 
 SCALING = 0.2  # of what a dense block adds, and again of what three of them add
 
@@ -68,7 +68,8 @@ class RRDB(nn.Module):
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         branches = [layer for block in self.modules() if isinstance(block, DenseBlock) for layer in block.convolutions]
         growth = (1 + SCALING) ** num_blocks  # what a block adds holds its input too: 66 times after 23 blocks
-        initialise(self, last=self.tail, last_std=1e-4 / growth, branches=branches)
+        initialise_blocks(self, self.tail, branches)
+        nn.init.normal_(self.tail.weight, std=1e-4 / growth)
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)

@@ -11,7 +11,7 @@ normalisation, which the paper always has, a block's second convolution starts t
 
 from torch import nn
 
-from models.layers import BicubicUpsample, PReLU, conv, initialise, subpixel_stages
+from models.layers import BicubicUpsample, PReLU, conv, initialise_blocks, subpixel_stages
 
 
 class ResidualBlock(nn.Module):
@@ -52,7 +52,7 @@ class SRResNet(nn.Module):
         self.tail = conv(num_features, channels, 9)
         self.skip = BicubicUpsample(scale) if bicubic_skip else None
         ends = [block.body[3] for block in self.residual_blocks]
-        initialise(self, last=self.tail, branches=[] if batch_norm else ends)
+        initialise_blocks(self, self.tail, [] if batch_norm else ends)
 
     def forward(self, lr):
         shallow = self.head(lr)  # (N, F, h, w)

@@ -157,8 +157,6 @@ def recipe_table(facts, say):
     keys = dict.fromkeys(
         key for one in settings for key in one if any(other.get(key) is not None for other in settings)
     )
-    if not any(one.get("recipe.freeze_bn") for one in settings):
-        keys.pop("recipe.freeze_bn", None)
     rows = [(field_name(key, say), *(shown_value(key, one.get(key), say) for one in settings)) for key in keys]
     item, value, recipe, networks = say.phrase("table.recipe_columns", letter="{letter}")
     if letters:

@@ -40,7 +40,9 @@ class Result:
     @property
     def training(self):
         """Return {field: value} of how it was trained, but for seed and precision, which follows the machine."""
-        fields = {f"recipe.{key}": value for key, value in self.recipe.items() if key not in ("seed", "precision")}
+        none = (("freeze_bn", False),)  # of weights from before there was no such setting
+        kept = [(key, value) for key, value in self.recipe.items() if key not in ("seed", "precision")]
+        fields = {f"recipe.{key}": value for key, value in kept if (key, value) not in none}
         fields["started_from"] = [stage.get("label") for stage in self.trained.get("started_from", [])]
         return fields | {f"data.{key}": value for key, value in self.trained.get("data", {}).items()}
 

@@ -73,7 +73,7 @@ def test_batches_are_the_plans_pairs_in_0_to_1_and_may_begin_within_an_epoch(aug
     rows, views, gains = plan_epoch(42, 10_000, augmented, 3, 2)
     expected = augment(lr[rows] / 255, hr[rows] / 255, views, gains) if augmented else (lr[rows] / 255, hr[rows] / 255)
     epoch = [*batches.epoch(2)]
-    assert (len(batches), batches.patch_count, [len(lr) for lr, _ in epoch]) == (5, 42, [10, 10, 10, 10, 2])
+    assert (batches.count, batches.patch_count, [len(lr) for lr, _ in epoch]) == (5, 42, [10, 10, 10, 10, 2])
     for found, whole in zip(zip(*epoch, strict=True), expected, strict=True):
         torch.testing.assert_close(torch.cat(found), whole)
         assert torch.cat(found).dtype == torch.float32

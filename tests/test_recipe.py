@@ -33,7 +33,7 @@ def parsed(*words):
 
 def test_each_field_is_a_flag():
     assert parsed() == Recipe()
-    other = Recipe("l1", 3, 4, 0.5, "constant", 6, False, True, 0.25, 0.5, False, "bf16", 7, "Set5")
+    other = Recipe("l1", 3, 4, 0.5, "constant", 6, False, 0.25, 0.5, False, "bf16", 7, "Set5")
     assert all(value != asdict(Recipe())[name] for name, value in asdict(other).items())
     words = []
     for name, value in asdict(other).items():
@@ -156,16 +156,3 @@ def plain_weights(tmp_path_factory, tiny):
 def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_weights, flags):
     run_in(workplace, train_flags(tiny, *VDSR, *PLAIN, *flags, "--out", "run"))
     assert not equal(load_checkpoint(workplace / "run" / "last.pth")["weights"], plain_weights)
-
-
-def test_frozen_batch_norm_keeps_its_statistics_while_its_weights_are_trained(workplace, tiny):
-    network = ("--model", "srresnet", "--set", "num_blocks=1", "--set", "num_features=8")
-    run_in(workplace, train_flags(tiny, *network, "--epochs", 1, "--out", "start"))
-    for flag, frozen in (("--freeze-bn", True), ("--no-freeze-bn", False)):
-        out = f"frozen{frozen}"
-        run_in(workplace, train_flags(tiny, "--weights", "start/best.pth", flag, "--epochs", 2, "--out", out))
-        before, after = (load_checkpoint(workplace / folder / "best.pth")["weights"] for folder in ("start", out))
-        statistics = {name for name in before if "running" in name}
-        changed = {name for name in before if not torch.equal(before[name], after[name])}
-        assert statistics and (not statistics & changed) == frozen
-        assert {name for name in before if name.endswith("weight")} <= changed

@@ -249,7 +249,6 @@ def test_another_network_of_another_scale_is_refused(script, workplace, tiny, ha
         (["--color", "rgb"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--color"]),
         (["--set", "blocks=4"], ["'blocks'", "depth=20"]),
         (["--resume", "last.pth"], ["--weights", "--resume"]),
-        (["--freeze-bn"], ["--freeze-bn", "batch normalisation"]),
     ],
     ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
 )

@@ -51,7 +51,7 @@ def both(parts):
 @pytest.mark.parametrize("count", [CHUNK, WINDOW + 1, 5 * WINDOW - 3, 1000])
 def test_streamed_batches_are_those_in_memory_bit_for_bit(stored, count):
     whole, streamed = both([stored(count)])
-    assert (len(streamed), streamed.patch_count) == (len(whole), whole.patch_count) == (-(-count // BATCH), count)
+    assert (streamed.count, streamed.patch_count) == (whole.count, whole.patch_count) == (-(-count // BATCH), count)
     for number in (0, 3):
         assert equal([*streamed.epoch(number)], [*whole.epoch(number)])
 

@@ -322,7 +322,6 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--device", "abacus"], ["abacus", "cpu"]),
         (["--out", "file/below"], ["file/below", "choose another"]),
         (["--epoch", "3"], ["--epoch"]),
-        (["--freeze-bn"], ["--freeze-bn", "--weights"]),
     ],
     ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
 )
