@@ -125,6 +125,8 @@ def check(run, compiled):
     loss, side = run.recipe.loss, run.description["data"]["patch_size"]
     if compiled or process_count() > 1:
         raise UserError(f"--loss '{loss}' trains two networks, in one process and not compiled; leave the other out")
+    if getattr(run.model, "other_scales", ()):
+        raise UserError(f"--loss '{loss}' trains one scale, found several; choose one --scale")
     if not run.description["started_from"]:
         raise UserError(
             f"--loss '{loss}' from random weights ends in noise; train with mse or l1 first, then begin with that: "

@@ -24,6 +24,7 @@ from engine.checkpoint import (
 )
 from engine.losses import trades_psnr
 from engine.recipe import HELD_OUT, Recipe, learning_rate_at
+from engine.several_scales import AllScales
 from engine.step import WeightAverage
 from models import TRAINABLE, build_model, model_options, parse_options
 from support.command_line import UserError
@@ -197,7 +198,8 @@ class NetworkChoice:
 def choose_network(start, name, assignments, scale, colour):
     """Return the NetworkChoice asked for; what is missing (None) comes from the checkpoint `start`, else the defaults.
 
-    assignments: ["depth=10", ...]. start: {} for none. Raises UserError for what cannot be trained.
+    assignments: ["depth=10", ...]. scale: [2, 3, 4] of one network for all three. start: {} for none.
+    Raises UserError for what cannot be trained.
     """
     name = name or start.get("model", "srcnn")
     if name not in TRAINABLE:
@@ -205,7 +207,12 @@ def choose_network(start, name, assignments, scale, colour):
     kept = start["options"] if start.get("model") == name else {}
     theirs = "rgb" if start.get("channels") == COLOURS["rgb"] else "y"
     options = kept | (parse_options(name, assignments) if assignments else {})
-    return NetworkChoice(name, options, scale or start.get("scale", 4), colour or theirs)
+    *others, scale = sorted(scale or [start.get("scale", 4)])
+    if others and "scales" not in model_options(name):
+        raise UserError(f"--scale {' '.join(map(str, others))} {scale}: {name} is trained for one scale at a time")
+    if others:
+        options["scales"] = int("".join(map(str, [*others, scale])))
+    return NetworkChoice(name, options, scale, colour or theirs)
 
 
 def begin(network, recipe, dataset, storage, device, *, start=None, deterministic=False):
@@ -219,6 +226,8 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
     model = build_model(network.name, network.scale, channels, **network.options)
     if start:
         start = take_weights(model, network, *start)
+    if others := getattr(model, "other_scales", ()):
+        storage = AllScales(storage, others)
     patches = storage.open(dataset, network.scale, network.colour)
     description = {
         "format": "sr-checkpoint",
@@ -286,6 +295,8 @@ def resume(path, storage, device, deterministic=False):
         if (data["scale"], COLOURS[data["colour"]]) != (checkpoint["scale"], checkpoint["channels"]):
             raise ValueError("its data are of another scale or colour than its network")
         cutting = {name: data[name] for name in ("patch_size", "stride", "copies")}
+        if others := getattr(model, "other_scales", ()):
+            storage = AllScales(storage, others)
         patches = storage.open(data["dataset"], data["scale"], data["colour"], **cutting)
         if patches.attributes != data:
             changed = ", ".join(key for key in patches.attributes if patches.attributes[key] != data.get(key))

@@ -113,7 +113,7 @@ def load_networks(paths, scale, device, *, self_ensemble=False, tile=None, preci
     precision: "fp32" or "bf16". Raises UserError for a file that is no checkpoint and for scales that differ.
     """
     check_names([*paths, *(path.resolve().parent for path in paths)])
-    networks = [read_network(path, device, self_ensemble, tile, precision) for path in paths]
+    networks = [read_network(path, device, self_ensemble, tile, precision, scale) for path in paths]
     check_scales(networks, scale)
     make_distinct(networks)
     return networks
@@ -129,9 +129,14 @@ def check_scales(networks, scale):
         raise UserError(f"scales {', '.join(map(str, scales))} cannot share one table; test them one scale at a time")
 
 
-def read_network(path, device, self_ensemble, tile, precision):
-    """Return the Network of a checkpoint; self_ensemble, tile and precision as in load_networks()."""
+def read_network(path, device, self_ensemble, tile, precision, scale=None):
+    """Return the Network of a checkpoint; self_ensemble, tile and precision as in load_networks().
+
+    scale: used where the network has several, MDSR.
+    """
     checkpoint = load_checkpoint(path)
+    if scale and str(scale) in str(checkpoint["options"].get("scales", "")):
+        checkpoint["scale"] = scale
     model = model_from_checkpoint(checkpoint, path).to(device)
     name, options, channels = checkpoint["model"], checkpoint["options"], checkpoint["channels"]
     computed = ["bf16"] * (precision == "bf16") + [f"tile{tile}"] * bool(tile)  # where it is not as usual

@@ -11,6 +11,7 @@ from engine.adversarial import AdversarialStep
 from engine.graph import accelerate
 from engine.losses import LOSSES, composed
 from engine.outputs import supervise_outputs
+from engine.several_scales import EachScale
 
 
 class WeightAverage:
@@ -103,12 +104,13 @@ def for_this_machine(step, folder, compiled):
     On CUDA the step is recorded as a graph; where torchrun started several processes, each takes its part of a batch.
     compiled: have torch.compile fuse the network's operations. Raises UserError where that cannot be had.
     """
-    if "gan" in step.run.recipe.loss:
+    run = step.run
+    if "gan" in run.recipe.loss:
         return AdversarialStep(step, compiled), folder
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # torchrun's
         from engine.together import share  # not loaded where nothing is shared
 
-        return share(step, folder, compiled)
-    if compiled or step.run.device.type == "cuda":
+        step, folder = share(step, folder, compiled)
+    elif compiled or run.device.type == "cuda":
         step = accelerate(step, compiled)
-    return step, folder
+    return EachScale(step, run) if getattr(run.model, "other_scales", ()) else step, folder

@@ -142,9 +142,8 @@ def add_network_arguments(parser, names):
         metavar="NAME=VALUE",
         help="option of the network, e.g. depth=10; may be repeated; train.py --list shows them",
     )
-    parser.add_argument(
-        "--scale", type=int, choices=SCALES, help=f"how many times larger SR is than LR (default: 4, {theirs})"
-    )
+    larger = f"how many times larger SR is than LR (default: 4, {theirs}); several of them for mdsr"
+    parser.add_argument("--scale", type=int, nargs="+", choices=SCALES, metavar="N", help=larger)
     parser.add_argument(
         "--color", dest="colour", choices=COLOURS, help=f"luma (1 channel) or RGB (3) (default: y, {theirs})"
     )

@@ -12,7 +12,7 @@ from report.words import NONE, number, short_device, signed
 LITERATURE = json.loads((Path(__file__).resolve().parent / "literature.json").read_text(encoding="utf-8"))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 HIDDEN = {"started_from", "data.held_out", "data.manifest", "data.format", "data.format_version"}
-HIDDEN |= {"data.scale", "data.colour", "data.content"}
+HIDDEN |= {"data.scale", "data.colour", "data.content", "data.other_scales"}
 
 
 def made(name, say, columns, rows, texts=(), key=None, **values):

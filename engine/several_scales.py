@@ -1,0 +1,65 @@
+"""One network trained for several scales at once, as MDSR is: batches of every scale in random order."""
+
+import torch
+
+from data.patch_file import Patches
+
+
+class AllScales:
+    """A Storage (engine.run) whose patches are those of the scale asked for and, beside them, of `others`."""
+
+    def __init__(self, storage, others):
+        self.storage = storage
+        self.others = others
+        self.patches = []  # of the others, once they are open
+
+    def open(self, dataset, scale, colour, **cutting):
+        """Return the Patches of `scale`; their attributes hold those of the other scales too.
+
+        cutting: used for `scale` alone, since a patch size fits one scale.
+        """
+        patches = self.storage.open(dataset, scale, colour, **cutting)
+        self.patches = [self.storage.open(dataset, other, colour) for other in self.others]
+        attributes = patches.attributes | {"other_scales": [other.attributes for other in self.patches]}
+        return Patches(patches.lr, patches.hr, patches.val, attributes)
+
+    def batches(self, patches, recipe, device):
+        """Return (batches, val): batches of all scales, the validation images of the one asked for."""
+        parts, (val, *_) = zip(
+            *(self.storage.batches(part, recipe, device) for part in (patches, *self.patches)), strict=True
+        )
+        return MixedBatches(parts, recipe.seed), val
+
+
+class MixedBatches:
+    """The batches of several Batches, all of each in every epoch, in random order; called as one Batches is."""
+
+    def __init__(self, parts, seed):
+        self.parts = parts
+        self.seed = seed
+        self.device = parts[0].device
+        self.patch_count, self.count = sum(part.patch_count for part in parts), sum(part.count for part in parts)
+
+    def epoch(self, number, first=0):
+        """Yield (lr, hr) of each batch of an epoch, beginning with batch `first`; all of a batch are of one scale."""
+        whose = torch.arange(len(self.parts)).repeat_interleave(torch.tensor([part.count for part in self.parts]))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+        whose = whose[torch.randperm(self.count, generator=generator)].tolist()
+        epochs = [part.epoch(number, whose[:first].count(index)) for index, part in enumerate(self.parts)]
+        for index in whose[first:]:
+            yield next(epochs[index])
+
+
+class EachScale:
+    """A training step that tells the network the scale of each batch; called like the step."""
+
+    def __init__(self, step, run):
+        self.step = step
+        self.run = run
+
+    def __call__(self, lr, hr):
+        network, scale = self.run.model, self.run.model.scale
+        network.scale = hr.shape[2] // lr.shape[2]
+        loss = self.step(lr, hr)
+        network.scale = scale  # what is validated and saved
+        return loss
