@@ -20,7 +20,7 @@ from skimage import data
 
 from support.command_line import UserError, is_plain_text
 
-FUZZ = int(os.environ.get("FUZZ", 1400))  # mutated files in all
+FUZZ = int(os.environ.get("FUZZ", 700))  # mutated files in all
 SECONDS = 20  # for one file: more counts as a hang
 PHOTOGRAPH = data.astronaut()[20:60, 180:224]
 

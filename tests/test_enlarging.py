@@ -71,10 +71,13 @@ OWN_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kind", OWN_IMAGES)
+@pytest.mark.parametrize(
+    ("kind", "channels"),
+    [*((kind, 1) for kind in OWN_IMAGES), *((kind, 3) for kind in ("grey", "la", "rgba", "16-bit-rgb"))],
+)
 def test_own_image_keeps_mode_bits_and_alpha_and_is_as_large_as_asked(script, workplace, kind, channels):
-    """With a network that returns the bicubic image, every plane of the result is the bicubic enlargement."""
+    """With a network that returns the bicubic image, every plane of the result is the bicubic enlargement; the same
+    in memory."""
     name, write, pixels = OWN_IMAGES[kind]
     write(workplace / name)
     weights = small_checkpoint(workplace / "best.pth", strength=0, channels=channels)
@@ -87,6 +90,12 @@ def test_own_image_keeps_mode_bits_and_alpha_and_is_as_large_as_asked(script, wo
     expected = imresize(np.atleast_3d(pixels) / top, 4).clip(0, 1) * top
     assert (result.shape, result.dtype) == (expected.shape, pixels.dtype)
     np.testing.assert_allclose(result, expected, rtol=0, atol=0.51 if top == 255 else 2)
+    image = read_photo(workplace / name).pixels
+    before = image.copy()
+    sr = enlarging.load_network(weights, device="cpu").enlarge(image)
+    assert sr.dtype == result.dtype
+    np.testing.assert_array_equal(np.atleast_3d(sr), result)
+    np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -257,7 +266,7 @@ MODES = {
 
 @pytest.mark.parametrize("kind", MODES)
 @pytest.mark.parametrize("colour", ["y", "rgb"])
-@pytest.mark.parametrize(("tile", "scale"), [(None, 4), (9, 4), (5, 3), (9, 8)])
+@pytest.mark.parametrize(("tile", "scale"), [(None, 4), (5, 3)])
 def test_photo_enlarged_in_bands_equals_the_one_enlarged_in_one_piece(monkeypatch, kind, colour, tile, scale):
     """Beyond rounding, only the network's float32 sums may differ between tiles: by far less than a 16-bit level."""
     pixels = MODES[kind](PHOTOGRAPH[40:111, 60:98])
@@ -329,22 +338,6 @@ def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monke
 # ---------------------------------------------------------------- in memory
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kind", OWN_IMAGES)
-def test_image_in_memory_becomes_what_test_py_writes_of_its_file(script, workplace, kind, channels):
-    name, write, _ = OWN_IMAGES[kind]
-    write(workplace / name)
-    weights = small_checkpoint(workplace / "best.pth", strength=40, channels=channels)
-    clean_run(script, "--weights", weights, "--input", name, "--output", "out")
-    written = read_photo(workplace / "out" / "a_x4.png").pixels
-    image = read_photo(workplace / name).pixels
-    before = image.copy()
-    sr = enlarging.load_network(weights, device="cpu").enlarge(image)
-    assert sr.dtype == written.dtype
-    np.testing.assert_array_equal(sr, written)
-    np.testing.assert_array_equal(image, before)
-
-
 def test_large_image_in_memory_goes_in_tiles_as_its_file_does(script, workplace):
     write_png(workplace / "a.png", PHOTOGRAPH[:70, :90])
     weights = small_checkpoint(workplace / "best.pth", strength=40)
@@ -395,9 +388,7 @@ def test_torch_hub_offers_the_networks_of_weights():
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(
-    ("pixels", "word"), [(PHOTOGRAPH, "cut short"), (np.tile(DEEP, (8, 8, 1)), "cut short"), (None, "no such file")]
-)
+@pytest.mark.parametrize(("pixels", "word"), [(PHOTOGRAPH, "cut short"), (None, "no such file")])
 def test_own_image_that_cannot_be_read_is_refused(script, workplace, pixels, word):
     weights = small_checkpoint(workplace / "best.pth")
     if pixels is not None:

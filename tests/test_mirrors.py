@@ -171,8 +171,9 @@ def test_whole_exchange_has_one_deadline(place, server, answer, monkeypatch):
     assert line == f"{first.base}b.png: no whole answer within 0.5 seconds; this mirror is passed over"
 
 
-@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("target", ["/second/b.png", "file:///etc/hostname", "http://127.0.0.1:1/"])
+@pytest.mark.parametrize(
+    ("code", "target"), [(301, "/second/b.png"), (302, "file:///etc/hostname"), (308, "http://127.0.0.1:1/")]
+)
 def test_answer_that_leads_elsewhere_is_not_followed_nor_its_content_read(place, server, code, target):
     first, second = server.mirror("first", PIXELS), server.mirror("second", PIXELS)
     start = f"HTTP/1.1 {code} \x1b[2J\r\nLocation: {target}\r\n\r\n".encode()

@@ -1,6 +1,5 @@
 """The networks: shapes, gradients, published sizes, options, labels."""
 
-import math
 from functools import cache
 from itertools import groupby
 
@@ -22,8 +21,8 @@ from models import (
     non_default_options,
     parse_options,
 )
-from models.listing import by_kind, count_multiply_adds, kind_of, receptive_field
-from utils import SCALES, calc_psnr
+from models.listing import by_kind, kind_of
+from utils import calc_psnr
 
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
 WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int]
@@ -51,8 +50,7 @@ def photograph():
 # ---------------------------------------------------------------- every network of the registry
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("scale", "channels"), [(2, 1), (3, 3), (4, 3), (8, 1)])
 @pytest.mark.parametrize("name", MODELS)
 def test_output_is_scale_times_as_large_and_finite_for_odd_sides_and_a_batch(name, scale, channels):
     model = small(name, scale, channels)
@@ -67,7 +65,8 @@ def test_output_is_scale_times_as_large_and_finite_for_odd_sides_and_a_batch(nam
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name):
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero_and_has_one_name(name):
+    """Shared weights too: they are averaged and saved once."""
     lr, hr = photograph()
     model = build_model(name)
     nn.functional.mse_loss(model(lr), hr).backward()
@@ -75,11 +74,6 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name):
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
         assert parameter.grad.abs().max() > 0, parameter_name
-
-
-@pytest.mark.parametrize("name", TRAINABLE)
-def test_shared_weights_have_one_name_so_that_they_are_averaged_and_saved_once(name):
-    model = build_model(name)
     values = [value.data_ptr() for value in model.state_dict().values()]
     assert len(values) == len(set(values))
 
@@ -92,29 +86,22 @@ def test_shared_weights_have_one_name_so_that_they_are_averaged_and_saved_once(n
 def test_residual_network_starts_within_half_a_db_of_the_bicubic_image_whatever_the_seed(name, options):
     lr, hr = photograph()
     bicubic = calc_psnr(build_model("bicubic")(lr), hr)
-    for seed in range(6):
+    for seed in range(3):
         torch.manual_seed(seed)
         with torch.no_grad():
             assert calc_psnr(build_model(name, **options)(lr), hr) == pytest.approx(bicubic, abs=0.5), f"seed {seed}"
 
 
-def test_20_layer_vdsr_keeps_signal_power_which_pytorch_default_initialisation_loses():
+def test_20_layer_vdsr_keeps_signal_power():
     """He et al., ICCV 2015: per ReLU layer a signal keeps n * Var(w) / 2 of its power, so that He's Var(w) = 2/n keeps
-    all of it, and PyTorch's default, uniform in +-1/sqrt(n) with Var(w) = 1/(3n), a sixth (biases set to zero)."""
-
-    def kept_per_layer(model):
-        with torch.no_grad():
-            first = features = model.embedding(torch.randn(1, 1, 32, 32)).relu()
-            for layer in model.middle:
-                features = layer(features).relu()
-        return (features.square().mean() / first.square().mean()).item() ** (1 / len(model.middle))
-
+    all of it, and PyTorch's default a sixth."""
     model = build_model("vdsr")
-    assert kept_per_layer(model) == pytest.approx(1, abs=0.15)
-    for layer in [model.embedding, *model.middle]:
-        layer.reset_parameters()
-        nn.init.zeros_(layer.bias)
-    assert kept_per_layer(model) == pytest.approx(1 / 6, abs=0.03)
+    with torch.no_grad():
+        first = features = model.embedding(torch.randn(1, 1, 32, 32)).relu()
+        for layer in model.middle:
+            features = layer(features).relu()
+    kept = (features.square().mean() / first.square().mean()).item() ** (1 / len(model.middle))
+    assert kept == pytest.approx(1, abs=0.15)
 
 
 # ---------------------------------------------------------------- published sizes
@@ -162,16 +149,9 @@ def test_parameter_count_is_the_published_one_and_the_sum_over_the_papers_layers
     model = build_model(name)
     assert count_parameters(model) == published == summed
     if name == "srresnet":
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in build_model(name, batch_norm=False).modules())
         normalised = sum(module.num_features for module in model.modules() if isinstance(module, nn.BatchNorm2d))
         assert published + normalised == 1_528_724
-
-
-@pytest.mark.parametrize(
-    ("name", "channels", "giga"), [("srcnn", 1, 52.7), ("vdsr", 1, 612.6), ("drrn", 1, 6796.9), ("carn", 3, 90.9)]
-)
-def test_multiply_adds_for_a_1280x720_output_are_the_published_ones(name, channels, giga):
-    """Ahn et al., ECCV 2018, table 1, x4, "MultAdds"."""
-    assert count_multiply_adds(name, 4, channels) / 1e9 == pytest.approx(giga, abs=0.1)
 
 
 def test_list_keeps_a_framework_together_and_in_it_a_design():
@@ -182,50 +162,6 @@ def test_list_keeps_a_framework_together_and_in_it_a_design():
 
 
 # ---------------------------------------------------------------- options
-
-
-def reach(scale, hr_radius):
-    """Side in LR pixels of what a network sees whose convolutions reach so far on the bicubic image, counted by hand.
-
-    An HR pixel r lies at (r + 0.5) / scale - 0.5 among the LR pixels, and bicubic reads two of them on each side.
-    """
-    first, last = ((row + 0.5) / scale - 0.5 for row in (-hr_radius, scale - 1 + hr_radius))
-    return math.floor(last) + 2 - (math.floor(first) - 1) + 1
-
-
-@pytest.mark.parametrize(
-    ("name", "scale", "options", "side"),
-    [
-        ("bicubic", 4, {}, 5),
-        ("srcnn", 4, {}, reach(4, 4 + 2 + 2)),
-        ("srcnn", 3, {}, reach(3, 4 + 2 + 1)),  # the outermost pixel lies on an LR pixel and reads that alone
-        ("vdsr", 4, {}, reach(4, 20)),
-        ("vdsr", 4, {"depth": 5}, reach(4, 5)),
-        ("drrn", 4, {}, reach(4, 1 + 2 * 25 + 1)),
-        # head, 33 convolutions on LR, one more, one at twice the size, tail: 9x9 at four times the size
-        ("srresnet", 4, {}, 2 * math.ceil(4 + 33 + 1 + 1 / 2 + 4 / 4) + 1),
-    ],
-)
-def test_receptive_field_is_the_sum_of_what_the_convolutions_see(name, scale, options, side):
-    assert receptive_field(name, scale, **options) == side
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "kind", "count"),
-    [
-        ("vdsr", {"depth": 10}, nn.Conv2d, 10),
-        ("vdsr", {"depth": 2}, nn.Conv2d, 2),
-        ("srresnet", {"num_blocks": 4}, nn.Conv2d, 1 + 4 * 2 + 1 + 2 + 1),
-        ("srresnet", {"num_blocks": 4}, nn.BatchNorm2d, 4 * 2 + 1),
-        ("srresnet", {"num_blocks": 4, "batch_norm": False}, nn.BatchNorm2d, 0),
-        ("srdensenet", {"num_blocks": 2, "num_layers": 3}, nn.Conv2d, 1 + 2 * 3 + 1 + 1),
-        ("drrn", {"num_blocks": 2}, nn.Conv2d, 2 * 3 + 1),
-        ("carn", {"num_blocks": 2}, nn.Conv2d, 1 + 2 * (2 * 2 + 2) + 2 + 2 + 1),
-    ],
-)
-def test_option_sets_the_number_of_layers(name, options, kind, count):
-    model = build_model(name, **(small_options(name) | options))
-    assert sum(isinstance(module, kind) for module in model.modules()) == count
 
 
 @pytest.mark.parametrize(("name", "option"), WHOLE_NUMBERS)
@@ -285,19 +221,16 @@ def test_parse_options_reads_whole_numbers_and_truth_values():
     assert parse_options("vdsr", []) == {}
 
 
-BAD_ASSIGNMENTS = (
-    "|=|depth|depth=|depth=ten|depth=1.5|depth=-3|depth=0|depth=²|depth=1=2|depth=True|dept=10|bicubic_skip=1"
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        *("", "=", "depth", "depth=", "depth=ten", "depth=1.5", "depth=-3", "depth=0", "depth=²", "depth=1=2"),
+        *("depth=True", "dept=10", "bicubic_skip=1", *(f"depth={'9' * digits}" for digits in (5, 30, 5000))),
+    ],
+    ids=lambda text: text[:20],
 )
-
-
-@pytest.mark.parametrize("assignment", BAD_ASSIGNMENTS.split("|"))
 def test_parse_options_refuses_anything_else_in_one_line(assignment):
     assert refusal(parse_options, "vdsr", [assignment])
-
-
-@pytest.mark.parametrize("digits", [5, 30, 5000])
-def test_parse_options_refuses_a_huge_number(digits):
-    assert refusal(parse_options, "vdsr", ["depth=" + "9" * digits])
 
 
 def test_label_shows_the_options_that_differ_from_the_defaults_in_the_constructors_order():

@@ -26,7 +26,7 @@ from data import patch_file
 from data.catalog import TRAIN_SETS
 from data.hdf5 import USER_BLOCK, seal
 from data.images import read_image, write_png
-from data.patch_file import FORMAT, patch_path, prepare_command, prepare_patches, read_patches
+from data.patch_file import FORMAT, prepare_command, prepare_patches, read_patches
 from data.patches import DEFAULT_PATCH, count_patches, cut_patches
 from support.command_line import UserError
 from utils import SCALES, imresize, modcrop, rgb_to_ycbcr
@@ -88,20 +88,12 @@ def test_patch_file_holds_crops_of_each_whole_images_lr_and_hr_and_the_held_out_
             np.testing.assert_array_equal(file[kind], crops)
             np.testing.assert_array_equal(file[f"val/photo1.png/{kind}"], expected["photo1.png"][kind])
 
-
-@pytest.mark.parametrize("colour", ["y", "rgb"])
-def test_file_reads_back_as_it_was_written(build, colour):
-    path = build(4, colour)
-    read = read_patches(path, dataset="mine", scale=4, colour=colour)
+    read = read_patches(path, dataset="mine", scale=scale, colour=colour)
     with h5py.File(path, locking=False) as file:
-        np.testing.assert_array_equal(read.lr, file["lr"])
-        np.testing.assert_array_equal(read.hr, file["hr"])
-        assert [name for name, *_ in read.val] == list(file["val"])
-        for name, lr, hr in read.val:
-            np.testing.assert_array_equal(lr, file[f"val/{name}/lr"])
-            np.testing.assert_array_equal(hr, file[f"val/{name}/hr"])
-        assert read.attributes["manifest"] == file.attrs["manifest"]
-    assert (read.lr.dtype, read.hr.dtype) == (np.float32 if colour == "y" else np.uint8, np.uint8)
+        ((name, *val),) = read.val
+        for kind, stored, whole in zip(("lr", "hr"), (read.lr, read.hr), val, strict=True):
+            np.testing.assert_array_equal(stored, file[kind])
+            np.testing.assert_array_equal(whole, file[f"val/{name}/{kind}"])
 
 
 @pytest.mark.parametrize(("scale", "patch_size"), [(4, 40), (8, None), (3, None)])
@@ -142,7 +134,7 @@ def test_copies_are_prepared_as_images_of_that_size_and_small_ones_and_held_out_
         assert {patch.tobytes() for patch in array[:]} == expected
 
 
-@pytest.mark.parametrize(("images", "held_out"), [(2, 1), (9, 1), (20, 2), (31, 3)])
+@pytest.mark.parametrize(("images", "held_out"), [(2, 1), (20, 2)])
 def test_one_in_ten_images_is_held_out_whole_and_never_among_the_patches(build, tmp_path, images, held_out):
     """Images of one grey level each, so that every patch tells which image it is of."""
     for level in range(images):
@@ -156,14 +148,13 @@ def test_one_in_ten_images_is_held_out_whole_and_never_among_the_patches(build, 
 
 def test_t91_patches_come_from_83_images_and_share_nothing_with_the_eight_held_out(datasets, tmp_path):
     """Copies of other sizes included."""
-    path = prepare_patches("T91", 4, data_dir=tmp_path, source=datasets)
+    path = prepare_patches("T91", 4, copies=(1, 0.6), data_dir=tmp_path, source=datasets)
     read = read_patches(path, dataset="T91", scale=4, colour="y")
-    assert read.attributes["copies"] == [1, 0.9, 0.8, 0.7, 0.6]
     assert read.attributes["manifest"] == TRAIN_SETS["T91"].manifest
     training = {patch.tobytes() for patch in read.hr[:]}
     assert sorted(name for name, *_ in read.val) == sorted(TRAIN_SETS["T91"].held_out)
     for _, lr, hr in read.val:
-        assert not training & {patch.tobytes() for patch in cut_patches(lr.numpy(), hr.numpy(), 76, 4, 4)[1]}
+        assert not training & {patch.tobytes() for patch in cut_patches(lr.numpy(), hr.numpy(), 76, 76, 4)[1]}
 
 
 def test_each_image_of_a_folder_is_decoded_once(build, monkeypatch):
@@ -210,15 +201,6 @@ def test_preparation_that_fails_at_any_point_leaves_the_old_file_and_nothing_els
         build(stride=20)
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == before
-
-
-def test_image_that_is_broken_after_others_were_written_leaves_nothing(build, photographs, tmp_path):
-    folder = photographs(tmp_path / "photos")
-    broken = folder / "photo2.png"
-    broken.write_bytes(broken.read_bytes()[:-500])
-    with pytest.raises(UserError, match=r"photo2\.png: the image is broken or cut short"):
-        build(folder=folder)
-    assert list((tmp_path / "data").iterdir()) == []
 
 
 @pytest.fixture
@@ -299,15 +281,21 @@ def refusal(path, **asked):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("attributes", "asked", "named"),
     [
-        ({"scale": 2}, "scale is 4, asked for is 2"),
-        ({"colour": "rgb"}, "colour is 'y', asked for is 'rgb'"),
-        ({"dataset": "T91"}, "dataset is 'mine', asked for is 'T91'"),
-        ({"dataset": "sample"}, "dataset is 'mine', asked for is 'sample'"),
+        ({}, {"scale": 2}, "scale is 4, asked for is 2"),
+        ({}, {"colour": "rgb"}, "colour is 'y', asked for is 'rgb'"),
+        ({}, {"dataset": "sample"}, "dataset is 'mine', asked for is 'sample'"),
+        ({"format": "something else"}, {}, "format is 'something else', asked for is"),
+        ({"format_version": 3}, {}, "format_version is 3, asked for is"),
+        ({"dataset": "T91"}, {"dataset": "T91"}, f"asked for is {TRAIN_SETS['T91'].manifest!r}"),  # of other images
     ],
 )
-def test_file_made_with_other_settings_is_refused(path, asked, named):
+def test_file_made_with_other_settings_is_refused(path, attributes, asked, named):
+    """Though it is sealed, as if prepare.py had written it so."""
+    with h5py.File(path, "r+", locking=False) as file:
+        file.attrs.update(attributes)
+    seal(path)
     assert named in refusal(path, **asked)
 
 
@@ -322,46 +310,37 @@ def test_command_builds_patches_of_the_sizes_that_it_names():
     assert (args.patch_size, args.stride, args.copies) == (48, 24, [1, 0.35])
 
 
-def sealed_again(path, **attributes):
-    """A patch file with other attributes, as if prepare.py had written it so."""
-    with h5py.File(path, "r+", locking=False) as file:
-        file.attrs.update(attributes)
-    seal(path)
-    return path
+def changed(name):
+    """A spoiler that changes one value."""
+
+    def spoil(path):
+        with h5py.File(path, "r+") as file:
+            file[name][(-1,) * file[name].ndim] += 1
+
+    return spoil
 
 
-@pytest.mark.parametrize("attributes", [{"format": "something else"}, {"format_version": 3}, {"scale": 2}])
-def test_sealed_file_of_another_format_or_version_is_refused(path, attributes):
-    (name, value), *_ = attributes.items()
-    assert f"its {name} is {value!r}, asked for is" in refusal(sealed_again(path, **attributes))
+def rewritten(damage):
+    return lambda path: path.write_bytes(damage(path.read_bytes()))
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: b"",
-        lambda content: b"patches, said to be",
-        lambda content: content[:100],
-        lambda content: content[:USER_BLOCK],
-        lambda content: content[USER_BLOCK:],
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-1],
-        lambda content: content + b"\0",
-        lambda content: bytes(len(content)),
-    ],
-    ids=["no bytes", "text", "100 bytes", "seal", "no seal", "half", "all but one byte", "a byte more", "zeros"],
-)
-def test_damaged_file_is_refused(path, damage):
-    path.write_bytes(damage(path.read_bytes()))
-    assert ("not what prepare.py wrote" if path.stat().st_size else "0 bytes") in refusal(path)
+DAMAGE = {
+    "no bytes": rewritten(lambda content: b""),
+    "text": rewritten(lambda content: b"patches, said to be"),
+    "only its seal": rewritten(lambda content: content[:USER_BLOCK]),
+    "no seal": rewritten(lambda content: content[USER_BLOCK:]),
+    "all but one byte": rewritten(lambda content: content[:-1]),
+    "a byte more": rewritten(lambda content: content + b"\0"),
+    "zeros": rewritten(lambda content: bytes(len(content))),
+    **{f"a value of {name}": changed(name) for name in ("lr", "hr", "val/photo1.png/lr", "val/photo1.png/hr")},
+}
 
 
-@pytest.mark.parametrize("name", ["lr", "hr", "val/photo1.png/lr", "val/photo1.png/hr"])
-def test_file_in_which_one_value_was_changed_is_refused(path, name):
+@pytest.mark.parametrize("spoil", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_file_is_refused(path, spoil):
     read_patches(path, **ASKED)
-    with h5py.File(path, "r+") as file:
-        file[name][(-1,) * file[name].ndim] += 1
-    assert "not what prepare.py wrote" in refusal(path)
+    spoil(path)
+    assert ("not what prepare.py wrote" if path.stat().st_size else "0 bytes") in refusal(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
@@ -392,17 +371,3 @@ def test_content_is_the_hash_of_the_hashes_of_the_values(good):
         names = ["hr", "lr", "val/photo1.png/hr", "val/photo1.png/lr"]
         lines = "".join(f"{name} {hashlib.sha256(file[name][()].tobytes()).hexdigest()}\n" for name in names)
         assert file.attrs["content"] == hashlib.sha256(lines.encode()).hexdigest()
-
-
-def test_file_of_a_catalogued_set_with_other_images_is_refused(path):
-    other = read_patches(path, **ASKED).attributes["manifest"]
-    expected = f"manifest is {other!r}, asked for is {TRAIN_SETS['T91'].manifest!r}"
-    assert expected in refusal(sealed_again(path, dataset="T91"), dataset="T91")
-
-
-def test_each_set_scale_and_colour_has_its_own_file(tmp_path):
-    names = {
-        patch_path(dataset, scale, colour, tmp_path) for dataset in "ab" for scale in SCALES for colour in ("y", "rgb")
-    }
-    assert len(names) == 2 * len(SCALES) * 2
-    assert patch_path("T91", 4, "y", tmp_path) == tmp_path / "T91_x4.h5"

@@ -9,15 +9,13 @@ import h5py
 import helpers
 import numpy as np
 import pytest
-import tifffile
-from helpers import contents, png_claiming
+from helpers import contents, png_claiming, truncate
 from PIL import Image
 
 from data.catalog import TRAIN_SETS
 from data.images import read_image, write_png
 from data.patch_file import read_patches
 from support.command_line import ROOT
-from utils import SCALES
 
 
 @pytest.fixture
@@ -56,8 +54,7 @@ def test_sample_set_is_prepared_with_no_image_anywhere(prepare, workplace):
     assert f"{len(read.hr)} patch pairs 19x19 -> 76x76 from 6 images, 1 images held out" in run.out
 
 
-@pytest.mark.parametrize("colour", ["y", "rgb"])
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("scale", "colour"), [(2, "rgb"), (3, "y")])
 def test_own_folder_is_prepared_under_its_name(prepare, photos, workplace, scale, colour):
     """96x100 pixels: the default patch of 76 is rounded down to the scale."""
     own = ("--images", photos, "--name", "holiday", "--stride", 38, "--copies", 1)
@@ -116,52 +113,21 @@ def test_course_sets_are_copied_verified_and_prepared(prepare, datasets, workpla
 # ---------------------------------------------------------------- images that cannot be used
 
 
-def keep_bytes(count):
-    """Cut a file short."""
-    return lambda path: path.write_bytes(path.read_bytes()[:count])
-
-
-def save(mode, size=(96, 100), **settings):
-    """Write a picture of one colour in another mode."""
-    return lambda path: Image.new(mode, size).save(path, **settings)
-
-
-def save_16_bit(*shape):
-    """Write a 16-bit PNG; Pillow itself cannot in colour, and opens it as 8 bits."""
-    return lambda path: write_png(path, np.full(shape, 40_000, np.uint16))
-
-
-def save_animation(path):
-    first, second = (Image.new("L", (96, 100), level) for level in (0, 255))
-    first.save(path, save_all=True, append_images=[second])
-
-
-def claim_size(width, height):
-    """Write a PNG whose header, right to its checksum, claims a size of which no row follows."""
-    return lambda path: path.write_bytes(png_claiming(width, height))
-
-
-BAD_IMAGES = {
-    "truncated": ("photo1.png", keep_bytes(5000), "broken or cut short"),
-    "truncated in the header": ("photo1.png", keep_bytes(20), "not an image|broken or cut short"),
-    "zero bytes": ("photo1.png", keep_bytes(0), "0 bytes"),
+BAD_IMAGES = {  # test_images.py has all the kinds that no script reads
+    "cut short": ("photo1.png", truncate, "broken or cut short"),
     "text": ("photo1.png", lambda path: path.write_text("my holiday"), "not an image"),
-    "16-bit grey": ("photo1.png", save_16_bit(96, 100), "16 bits"),
-    "16-bit RGB": ("photo1.png", save_16_bit(96, 100, 3), "16 bits"),
-    "16-bit RGBA": ("photo1.png", save_16_bit(96, 100, 4), "16 bits"),
-    "16-bit RGB TIFF": (
-        "a.tif",
-        lambda path: tifffile.imwrite(path, np.full((96, 100, 3), 40_000, np.uint16)),
-        "16 bits",
+    "16 bits": ("photo1.png", lambda path: write_png(path, np.full((96, 100, 3), 40_000, np.uint16)), "16 bits"),
+    "transparent": ("cut-out.png", lambda path: Image.new("RGBA", (96, 100)).save(path), "transparent"),
+    "one side too small": (
+        "line.png",
+        lambda path: Image.new("RGB", (500, 75)).save(path),
+        "500x75 is smaller than a patch of 76x76",
     ),
-    "32-bit grey": ("deep.tif", save("F"), r"\[32\] bits"),
-    "CMYK": ("print.jpg", save("CMYK"), "CMYK"),
-    "animated": ("cat.gif", save_animation, "animated"),
-    "transparent": ("cut-out.png", save("RGBA"), "transparent"),
-    "1x1": ("dot.png", save("RGB", (1, 1)), "1x1 is smaller than a patch of 76x76"),
-    "one side too small": ("line.png", save("RGB", (500, 75)), "500x75 is smaller than a patch of 76x76"),
-    "50,000 x 50,000": ("world.png", claim_size(50_000, 50_000), "allowed are 100,000,000 pixels"),
-    "11,000 x 11,000": ("map.png", claim_size(11_000, 11_000), "allowed are 100,000,000 pixels"),
+    "gigantic": (
+        "world.png",
+        lambda path: path.write_bytes(png_claiming(50_000, 50_000)),
+        "allowed are 100,000,000 pixels",
+    ),
 }
 
 
@@ -187,13 +153,6 @@ def test_names_in_any_script_are_kept(prepare, photos, workplace):
         assert file.attrs["dataset"] == "我的照片"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are no text")
-def test_file_name_that_is_not_utf8_ends_in_one_line(refused, photos):
-    """As archives from a Chinese Windows leave them when unpacked on Linux."""
-    (photos / "photo1.png").rename(photos / os.fsdecode("照片.png".encode("gbk")))
-    assert "UTF-8" in refused("--images", photos, "--name", "own")
-
-
 def test_catalogued_images_smaller_than_a_patch_are_named_and_give_none(prepare, workplace):
     run = prepare("--dataset", "sample", "--patch-size", 404, "--copies", 1)
     assert re.search(
@@ -206,63 +165,43 @@ def test_catalogued_images_smaller_than_a_patch_are_named_and_give_none(prepare,
 # ---------------------------------------------------------------- folders, sets and settings that cannot be used
 
 
-@pytest.mark.parametrize(
-    ("files", "complaint"),
-    [
-        (None, "no such folder"),
-        ([], "found 0 images; needed are two"),
-        (["notes.txt"], "found 0 images; needed are two"),
-        (["one.png"], "found 1 images; needed are two"),
-    ],
-    ids=["missing", "empty", "text only", "one image"],
-)
-def test_folder_without_enough_images_ends_in_one_line(refused, workplace, files, complaint):
-    folder = workplace / "mine"
-    if files is not None:
-        folder.mkdir()
-    for name in files or []:
-        (folder / name).touch()
-    assert f"--images mine: {complaint}" in refused("--images", "mine", "--name", "own")
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["one.png"]], ids=["empty", "text only", "one image"])
+def test_folder_without_enough_images_ends_in_one_line(refused, workplace, files):
+    (workplace / "mine").mkdir()
+    for name in files:
+        (workplace / "mine" / name).touch()
+    images = sum(name.endswith(".png") for name in files)
+    assert f"--images mine: found {images} images; needed are two" in refused("--images", "mine", "--name", "own")
 
 
-@pytest.mark.parametrize("named_by", ["flag", "environment"])
-def test_source_that_does_not_exist_ends_in_one_line(refused, monkeypatch, named_by):
-    if named_by == "environment":
-        monkeypatch.setenv("SR_DATA_SOURCE", "nowhere")
-    assert "source nowhere: no such folder" in refused(*(["--source", "nowhere"] if named_by == "flag" else []))
-
-
-def test_file_in_the_place_of_the_folder_ends_in_one_line(refused, photos):
-    assert "no such folder" in refused("--images", photos / "photo0.png", "--name", "own")
+def test_source_of_the_environment_that_does_not_exist_ends_in_one_line(refused, monkeypatch):
+    monkeypatch.setenv("SR_DATA_SOURCE", "nowhere")
+    assert "source nowhere: no such folder" in refused()
 
 
 OWN = ("--images", "photos", "--name")
 BAD_ARGUMENTS = [
     (("--dataset", "T92"), "unknown training set 'T92'; allowed are T91, sample, or your own: python prepare.py"),
-    (("--dataset", "Set5"), "unknown training set 'Set5'; .*--name NAME "),
-    (("--dataset", "t91"), "unknown training set 't91'; .*--name NAME "),
     (("--dataset", "holiday"), "unknown training set 'holiday'; .*--name holiday "),
     (
         ("--dataset", "sample", "--patch-size", 2000),
         "is smaller than a patch of 2000x2000 .*, as all .* lower --patch-size",
     ),
-    (("--dataset", "no/such"), "unknown training set 'no/such'"),
+    (("--source", "nowhere"), "source nowhere: no such folder"),
     (("--images", "my\nphotos", "--name", "own"), "--images my photos: no such folder"),
-    *((("--scale", scale), f"--scale: invalid choice: {scale} .choose from 2, 3, 4, 8") for scale in (0, 5, -4)),
-    *((("--scale", scale), f"--scale: invalid int value: '{scale}'") for scale in ("x", 4.5)),
+    (("--images", "photos/photo0.png", "--name", "own"), "no such folder"),
+    (("--scale", 5), "--scale: invalid choice: 5 .choose from 2, 3, 4, 8"),
+    (("--scale", "x"), "--scale: invalid int value: 'x'"),
     *((("--patch-size", size), "--patch-size: found .* a whole number of at least 1") for size in (0, -76, "x", 7.6)),
     *((("--copies", *copies), "--copies .*: give 1 first") for copies in ([0.5], [1, 1], [1, 2], [1, 0.5, 0.5])),
-    *((("--copies", *copies), "--copies: found .* a number above 0") for copies in ([1, 0], [1, -0.5], [1, "nan"])),
-    *((("--stride", stride), "--stride: found .* a whole number of at least 1") for stride in (0, -1, "x")),
-    (("--patch-size", 30), "patch size 30 is not a multiple of the scale 4; try 28"),
+    *((("--copies", 1, copy), "--copies: found .* a number above 0") for copy in (0, -0.5, "nan")),
+    (("--stride", 0), "--stride: found .* a whole number of at least 1"),
     (("--color", "cmyk"), "--color: invalid choice: 'cmyk'.*y.*rgb"),
-    (("--patchsize", 76), "unrecognized arguments: --patchsize"),
     (("--patch", 76), "unrecognized arguments: --patch"),
     (("--images", "photos"), "--images DIR and --name NAME go together"),
     (("--name", "own"), "--images DIR and --name NAME go together"),
-    *(((*OWN, name), "--name .* choose another") for name in ("T91", "sample", "Set5", "a/b", "")),
+    *(((*OWN, name), "--name .* choose another") for name in ("T91", "sample", "Set5")),
     ((*OWN, "own", "--dataset", "sample"), "--images.*--dataset|--dataset.*--images"),
-    ((*OWN, "own", "--data-dir", "photos/photo0.png"), "cannot write in photos/photo0.png: .*; choose another folder"),
     ((*OWN, "own", "--data-dir", "photos/photo0.png/data"), "cannot write in .*: Not a directory; choose another"),
     ((*OWN, "own", "--preview", "photos/photo0.png/a.png"), "cannot write in photos/photo0.png"),
     ((*OWN, "own", "--preview", "photos"), "photos: .*folder|photos: .*directory"),
@@ -288,9 +227,7 @@ def test_without_images_and_network_the_process_ends_with_status_2_and_the_three
     )
     assert ended.returncode == 2
     assert re.fullmatch(
-        r"prepare\.py: error: T91: 91 of 91 images are missing \(.*\); put them in data/T91, or name their folder with "
-        r"--source DIR or SR_DATA_SOURCE, or connect to the network for the mirrors\n",
-        ended.stderr,
+        r"prepare\.py: error: T91: 91 of 91 .*data/T91.* --source DIR or SR_DATA_SOURCE.* network .*\n", ended.stderr
     )
     first = TRAIN_SETS["T91"].mirrors[0]  # the others are at the same host, which is not asked again
     assert f"{first.base}{first.paths[0]}: " in ended.stdout
