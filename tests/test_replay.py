@@ -1,19 +1,36 @@
-"""The training replay: the crops that a run keeps, which no stop, kill or damage makes untrue."""
+"""The training replay: the crops that a run keeps, which no stop, kill or damage makes untrue; report and page."""
 
 import random
+import shutil
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
-from helpers import SRRESNET, VDSR, contents, png_claiming, read_log, run_in, small_checkpoint, state_of, train_flags
+from helpers import (
+    SRRESNET,
+    VDSR,
+    assert_fits_a_page,
+    assert_legible,
+    contents,
+    png_claiming,
+    read_log,
+    run_in,
+    scored,
+    small_checkpoint,
+    state_of,
+    train_flags,
+)
 from PIL import Image
 
 import train
 from data.images import write_png
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.folder import RunFolder
-from engine.replay import FILE, KEYWORD, SIDE, place_of_crop, read_replay, write_replay
+from engine.replay import EPOCHS, FILE, KEYWORD, SIDE, place_of_crop, read_replay, write_replay
+from report.build import build
+from report.replays import MOST, draw_replays, runs_html
+from report.words import Language
 from utils import imresize, rgb_to_ycbcr, to_uint8
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -170,3 +187,45 @@ def test_file_that_is_no_replay_is_none(workplace, finished):
         (workplace / "x.png").write_bytes(content)
         assert {*read_replay(workplace / "x.png")} <= {"HR", "bicubic", 0, 1, 2, 5}
     assert read_replay(workplace) == read_replay(workplace / "none.png") == {}
+
+
+# ---------------------------------------------------------------- report and page
+
+
+def test_report_of_one_trained_network_shows_its_replay_and_without_one_nothing(
+    workplace, finished, script, monkeypatch
+):
+    monkeypatch.chdir(shutil.copytree(finished.place, workplace / "place"))
+    place = workplace / "place"
+    scored(script, place, "best.pth")
+    for is_there in (True, False):
+        build(place / "out", place / "out" / "results", "en", data_dir=place)
+        report = (place / "out" / "report.md").read_text(encoding="utf-8")
+        assert ("figures/replay.png" in report) == is_there and "{{" not in report
+        assert (place / "out" / "figures" / "replay.png").exists() == is_there
+        (place / "out" / "figures" / "replay.png").unlink(missing_ok=True)
+        (place / "runs" / "vdsr_x4" / FILE).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("count", [1, MOST])
+def test_figure_is_legible(workplace, finished, drawn, count):
+    (hr, bicubic), crop = list(read_replay(finished.folder / FILE).items())[:2], np.zeros((SIDE, SIDE, 3), np.uint8)
+    replay = dict([hr, bicubic, *((epoch, (crop, 0.012345 / 10**epoch if epoch else None)) for epoch in EPOCHS)])
+    replays = {f"Network{number}": dict(list(replay.items())[: 11 - number]) for number in range(count)}
+    draw_replays(workplace / "figures" / "replay.png", replays)
+    (figure,) = drawn
+    assert_legible(figure)
+    assert_fits_a_page(workplace / "figures" / "replay.png", pdf=True)
+
+
+def test_page_shows_the_replays_of_all_runs_and_nothing_of_what_is_none(workplace, finished):
+    for name in ("b<script>", "a", "bad\x1b", "empty"):
+        (workplace / "runs" / name).mkdir(parents=True)
+        shutil.copy(finished.folder / FILE, workplace / "runs" / name / FILE)
+    (workplace / "runs" / "empty" / FILE).write_bytes(b"")
+    page = runs_html(workplace / "runs", Language("zh"))
+    assert page.index("<h4>a</h4>") < page.index("<h4>b&lt;script&gt;</h4>") and page.count("<h4>") == 2
+    assert page.count("<img ") == page.count('src="data:image/png;base64,') == 2 * 5
+    losses = [f"{row['loss']:.3g}" for row in read_log(finished.folder)]
+    assert all(page.count(f">{loss}</figure>") == 2 for loss in losses[:2])
+    assert "<h4>" not in runs_html(workplace / "none", Language("en"))
