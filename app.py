@@ -17,6 +17,8 @@ from engine.rating import PreparedTest, Ratings, prepare_test
 from engine.rating_routes import add_rating
 from engine.scoring import load_networks
 from engine.trying import find_checkpoints, pictures_inside, try_by_name
+from report.replays import runs_html
+from report.tables import Table
 from report.words import Language, number
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
 from support.devices import choose_device
@@ -56,16 +58,11 @@ def parse_args(argv=None):
 def table_of(trial, say):
     """Return a Trial's numbers as a Markdown table."""
     columns = say(("图像", "像素", "秒"), ("picture", "pixels", "seconds")) + ("PSNR (dB)", "SSIM") * trial.is_hr
-    rows = [columns, (":---", *["---:"] * (len(columns) - 1))]
+    rows = []
     for row in trial.rows:
         values = (row["name"], f"{row['width']}×{row['height']}", number(row["seconds"]), number(row["psnr"]))
         rows.append((*values, number(row["ssim"], "{:.4f}"))[: len(columns)])
-    return "\n".join(f"|{'|'.join(row)}|" for row in rows)
-
-
-def sides_of(trial, left, right):
-    """Return the two pictures of the slider."""
-    return (str(trial.pictures[left]), str(trial.pictures[right])) if trial and left and right else None
+    return Table("trial", "", columns, tuple(rows)).markdown()
 
 
 def on_try(file, names, is_hr, progress, say, device):
@@ -80,7 +77,7 @@ def on_try(file, names, is_hr, progress, say, device):
     names = [gr.Dropdown(choices=pictures, value=name) for name in pictures[:2]]
     errors = gr.Gallery([(str(path), name) for name, path in trial.errors.items()], visible=trial.is_hr)
     paths = [str(path) for path in trial.pictures.values()]
-    return trial, table_of(trial, say), sides_of(trial, *pictures[:2]), *names, errors, paths, paths[1]
+    return trial, table_of(trial, say), trial.sides(*pictures[:2]), *names, errors, paths, paths[1]
 
 
 def on_place(trial, names, place, progress, device):
@@ -139,11 +136,13 @@ def make_page(say, device):
             address = f"../rate?lang={say.name}"
             link = f'<a href="{address}">{say("单独打开", "on its own")}</a>'
             gr.HTML(f'{link}<iframe id="rate" src="{address}" title="MOS"></iframe>')
+        with gr.Tab(say("训练回放", "Training replay")):
+            gr.HTML(lambda: runs_html(ROOT / "runs", say), elem_id="replays")
         alone = {"concurrency_limit": 1, "concurrency_id": "networks", "api_visibility": "private"}
         button.click(trying, [file, names, is_hr], [trial, said, slider, *sides, errors, files, place], **alone)
         place.select(looking, [trial, names], [maps, looked], **alone)
         for side in sides:
-            side.input(sides_of, [trial, *sides], slider, api_visibility="private")
+            side.input(lambda one, *two: one and one.sides(*two), [trial, *sides], slider, api_visibility="private")
     return page
 
 

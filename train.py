@@ -13,9 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from engine.checkpoint import load_checkpoint
-from engine.folder import RunFolder
 from engine.inference import Tiled
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
+from engine.replay import ReplayFolder
 from engine.run import Storage, begin, choose_network, resume
 from engine.scoring import score_pair
 from engine.step import TrainingStep, for_this_machine
@@ -82,13 +82,13 @@ def main(argv=None):
     storage = Storage(args.data_dir, args.source, args.memory_limit)
     if args.resume:
         run = resume(args.resume, storage, device, args.deterministic)
-        folder = RunFolder(args.resume.parent, draw_curve, resumed=run)
+        folder = ReplayFolder(args.resume.parent, draw_curve, resumed=run)
         folder.check()
         print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
     else:
         start = (load_checkpoint(args.weights), args.weights) if args.weights else None
         network = choose_network(start[0] if start else {}, args.model, args.assignments, args.scale, args.colour)
-        folder = RunFolder(args.out or Path("runs") / network.folder, draw_curve, numbered=not args.out)
+        folder = ReplayFolder(args.out or Path("runs") / network.folder, draw_curve, numbered=not args.out)
         folder.check()
         recipe = Recipe.of(args)
         run = begin(network, recipe, args.dataset, storage, device, start=start, deterministic=args.deterministic)

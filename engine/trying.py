@@ -52,6 +52,10 @@ class Trial:
         row = {"name": name, "width": width, "height": height, "seconds": seconds, "psnr": psnr, "ssim": ssim}
         self.rows.append(row)
 
+    def sides(self, left, right):
+        """Return the paths of two pictures, named as in `pictures`; None where a name is missing."""
+        return (str(self.pictures[left]), str(self.pictures[right])) if left and right else None
+
     def planes(self, network):
         """Return the LR image as a network takes it: a float32 tensor (C, h, w) in [0, 255]."""
         if self.is_hr:

@@ -14,6 +14,7 @@ from report import charts, pictures
 from report.comparisons import FIGURE_KINDS, Panel, draw_figure, picture_file
 from report.content import sets_of
 from report.diagrams import draw_diagram, has_diagram
+from report.replays import draw_replays, replays_of
 from support.command_line import UserError
 from utils import COLOURS, calc_psnr, score, shave, to_uint8, to_y
 
@@ -40,6 +41,8 @@ def all_figures(facts, sections, training, examples, say):
     networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
     if any(network.history for network in networks):
         add("curves", "curves", charts.draw_training, {}, networks=networks, bicubic=training.bicubic, say=say)
+    if replays := replays_of(facts.by_psnr):
+        add("replay", "replay", draw_replays, {}, replays=replays)
     add("images", "images", charts.draw_images, {}, networks=networks, images=facts.images, **where)
     for section in sections:
         if section.option:

@@ -137,7 +137,7 @@ def test_resume_removes_what_a_killed_run_left_half_written(stopped, resume):
         (folder / ".sr-abcdefgh.part.pth").write_bytes(b"half")
         (folder / ".holiday.partial").write_bytes(b"the user's")
     run_in(stopped.parent, [*resume, "--stop-after", "1"])
-    names = {".holiday.partial", "best.pth", "curve.png", "last.pth", "log.csv"}
+    names = {".holiday.partial", "best.pth", "curve.png", "last.pth", "log.csv", "replay.png"}
     assert {path.name for path in stopped.iterdir()} == names
     assert {path.name for path in stopped.parent.iterdir() if path.is_file()} == {".holiday.partial", "best.pth"}
 

@@ -102,7 +102,8 @@ def test_run_killed_at_random_moments_ends_in_the_weights_of_one_never_stopped(w
     arguments = resume if (run / "last.pth").exists() else [*flags, "--out", "run"]
     assert run_process(workplace, arguments) == 0
     assert equal(state_of(run), expected)
-    assert sorted(path.name for path in run.iterdir()) == ["best.pth", "curve.png", "last.pth", "log.csv"]
+    assert sorted(path.name for path in run.iterdir()) == ["best.pth", "curve.png", "last.pth", "log.csv", "replay.png"]
+    assert (run / "replay.png").read_bytes() == (workplace / "straight" / "replay.png").read_bytes()
     assert len({*statuses} & {-9, 143, 130}) >= 2  # most kills came in time
 
 

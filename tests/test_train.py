@@ -41,9 +41,9 @@ COLUMNS = ["epoch", "learning_rate", "loss", "val_psnr", "best_psnr", "patches_p
 # ---------------------------------------------------------------- what a run leaves behind
 
 
-def test_finished_run_leaves_four_files_and_the_best_checkpoint_beside(finished):
+def test_finished_run_leaves_five_files_and_the_best_checkpoint_beside(finished):
     files = [path for path, content in contents(finished.place).items() if content is not None]
-    expected = {finished.folder / name for name in ("best.pth", "last.pth", "log.csv", "curve.png")}
+    expected = {finished.folder / name for name in ("best.pth", "last.pth", "log.csv", "curve.png", "replay.png")}
     assert set(files) == expected | {finished.place / "best.pth"}
     assert (finished.place / "best.pth").read_bytes() == (finished.folder / "best.pth").read_bytes()
     with Image.open(finished.folder / "curve.png") as curve:
