@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page import markdown_table, speed_page
 from models import MODELS
+from report.content import published
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET, SCALE = "Set5", 4
@@ -29,12 +30,10 @@ def results_table(header):
     """Return the table of the shipped networks in the registry's order, below bicubic."""
     paths = {name: ROOT / "weights" / f"{name}_x{SCALE}.json" for name in MODELS}
     documents = {name: read_json(path) for name, path in paths.items() if path.exists()}
-    papers = read_json(ROOT / "report" / "literature.json")["networks"]
     first, _ = means_of(next(iter(documents.values())))
     rows = [("Bicubic", "", "0", f"{first['bicubic_psnr']:.2f}", f"{first['bicubic_ssim']:.4f}", "", "", "")]
     for name, document in documents.items():
         mean, ensemble = means_of(document)
-        paper = papers.get(name)
         cells = (
             f"[{document['label']}](models/{name}.py)",
             year_of(name),
@@ -42,7 +41,7 @@ def results_table(header):
             f"{mean['psnr']:.2f}",
             f"{mean['ssim']:.4f}",
             f"{ensemble['psnr']:.2f}" if ensemble else "",
-            f"{paper['psnr']:.2f}, {paper['training_set']}" if paper else "",
+            published(name),
             f"{(ROOT / document['weights']['path']).stat().st_size / 1e6:.1f}",
         )
         rows.append(cells)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from report.content import costs_table, option_table, recipe_differences, recipes_compared_table, seeds_table
+from report.content import map_table, name_of, option_table, recipe_differences, recipes_compared_table, seeds_table
 from report.sentences import common
 
 
@@ -30,9 +30,9 @@ def sections(facts, say):
     if facts.repeated:
         text = say.text("analysis.seeds", spread=max(network.std for network in facts.repeated))
         found.append(Section(say.text("analysis.seeds_title"), seeds_table(facts, say), text))
-    if len({network.model for network in facts.networks}) > 1:
-        text = say.text("analysis.architectures", **costs_of(facts))
-        found.append(Section(say.text("analysis.architectures_title"), costs_table(facts, say), text, "costs"))
+    if len({network.model for network in facts.shown}) > 1:
+        text = say.text("analysis.map", **costs_of(facts, say))
+        found.append(Section(say.text("analysis.map_title"), map_table(facts, say), text, "map"))
     names = {}
     for (model, option, *_), members in facts.option_groups.items():
         count = names[model, option] = names.get((model, option), 0) + 1
@@ -51,17 +51,12 @@ def sections(facts, say):
     return found
 
 
-def costs_of(facts):
+def costs_of(facts, say):
     """Return what the networks' accuracy is held against: the cheapest, the dearest, and those that none excels."""
-    by_cost = sorted((network for network in facts.networks if network.giga), key=lambda network: network.giga)
-    front = []
-    for network in by_cost:
-        if not front or network.psnr > front[-1].psnr:
-            front.append(network)
-    costs = {"by_cost": by_cost, "front": front, "cheap": by_cost[0] if by_cost else None}
-    costs["dear"] = by_cost[-1] if by_cost else None
+    by_cost = sorted((network for network in facts.shown if network.giga), key=lambda network: network.giga)
+    costs = {"by_cost": by_cost, "front": [name_of(network, say) for network in facts.front]}
     for name, kind in (("early", "pre-upsampling"), ("late", "post-upsampling")):
-        costs[name] = [1e9 * network.giga / network.parameters for network in by_cost if network.framework == kind]
+        costs[name] = [1e9 * network.giga / network.parameters for network in by_cost if network.kind[0] == kind]
     return costs
 
 

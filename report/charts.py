@@ -1,25 +1,28 @@
-"""The report's figures that are drawn from numbers: curves, cost against quality, gains per image, options."""
+"""The report's figures that are drawn from numbers: curves, the map of the networks, gains per image, options."""
 
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, place_legend, styles_of
 
+ANGLES = [degrees * np.pi / 180 for degrees in (0, 90, 180, 270, 30, 60, 120, 150, 210, 240, 300, 330)]
 
-def plain_log(axis, form="{:,g}".format):
+
+def plain_log(axis):
     """Set the ticks of a logarithmic axis in plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 3)))
-    axis.set_major_formatter(lambda value, _: form(value))
+    axis.set_major_formatter(lambda value, _: f"{value:,g}")
     axis.set_minor_formatter(NullFormatter())
 
 
-def short(value):
-    """Return a count in thousands or millions: 50 K, 1 M."""
-    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} K"
-
-
 def network_styles(networks):
-    """Return {key: Style} of networks."""
-    return styles_of((network.key, network.model, network.options) for network in networks)
+    """Return {key: Style} of networks; shipped ones look like the user's own of the same key."""
+    keys = {network.key: network for network in networks}
+    return styles_of((key, network.model, network.options) for key, network in keys.items())
 
 
 def draw_training(path, networks, bicubic, say):
@@ -34,26 +37,65 @@ def draw_training(path, networks, bicubic, say):
     draw_curves(path, runs, bicubic, words)
 
 
-def draw_costs(path, networks, dataset, scale, say):
-    """Draw PSNR against parameters and multiply-adds."""
-    costs = {
-        "parameters": say("参数量 (parameters)", "parameters"),
-        "giga": say("乘加次数 (multiply-adds, G)", "multiply-adds (G)"),
-    }
-    styles = network_styles(networks)
-    with figure_file(path, PAGE_WIDTH, 2.7, "constrained", pdf=True) as figure:
-        panels = figure.subplots(1, len(costs), sharey=True)
-        for axes, (cost, title) in zip(panels, costs.items(), strict=True):
-            for network in networks:
-                value, style = getattr(network, cost), styles[network.key]
-                if value:
-                    axes.plot(value, network.psnr, style.marker, color=style.colour, markersize=7, label=network.label)
-            axes.set(xlabel=title, xscale="log")
-            axes.margins(x=0.15, y=0.1)
-            plain_log(axes.xaxis, *([short] if cost == "parameters" else []))
-            axes.grid()
-        panels[0].set_ylabel(f"{dataset} ×{scale} PSNR (dB)")
-        place_legend(figure, panels[0])
+def draw_map(path, networks, front, dataset, scale, say):
+    """Draw PSNR over multiply-adds, each network named beside its marker. front: those of them on the Pareto front."""
+    networks, styles = [network for network in networks if network.giga], network_styles(networks)
+    with figure_file(path, PAGE_WIDTH, min(2.6 + 0.1 * len(networks), 4.6), "constrained", pdf=True) as figure:
+        axes = figure.subplots()
+        steps = [(one.giga, one.psnr) for one in front[:1]]
+        for before, later in pairwise(front):
+            steps += [(later.giga, before.psnr), (later.giga, later.psnr)]
+        line = {"color": "0.55", "linestyle": "--", "linewidth": 1, "zorder": 1}
+        axes.plot(*zip(*steps, strict=True), label=say("Pareto 前沿", "Pareto front"), **line)
+        for network in networks:
+            style = styles[network.key]
+            inside = "white" if network.is_reference else style.colour
+            axes.plot(network.giga, network.psnr, style.marker, color=style.colour, markerfacecolor=inside)
+        if any(network.is_reference for network in networks):
+            label = say("空心：随附的权重", "hollow: shipped weights")
+            axes.plot([], [], "o", color="0.3", markerfacecolor="white", label=label)
+        axes.set(xlabel=say("乘加次数 (multiply-adds, G)", "multiply-adds (G)"), xscale="log")
+        axes.set_ylabel(f"{dataset} ×{scale} PSNR (dB)")
+        plain_log(axes.xaxis)
+        axes.margins(0.1)
+        axes.grid()
+        axes.legend(loc="lower right")
+        name_points(axes, [(network.giga, network.psnr, network.label) for network in networks], steps)
+
+
+def name_points(axes, points, line):
+    """Write names beside points where there is room, with a line where that is farther off.
+
+    points: [(x, y, name)]. line: [(x, y)], corners of a line along the axes that names are to keep off.
+    """
+    axes.figure.draw_without_rendering()  # from here on it is known where the axes are
+    pixel = axes.figure.dpi / 72  # of a point
+    places, corners = (axes.transData.transform([one[:2] for one in some]) for some in (points, line))
+    taken = [Bbox([place - 3 * pixel, place + 3 * pixel]) for place in places]
+    taken += [Bbox([np.minimum(*ends) - 1, np.maximum(*ends) + 1]) for ends in pairwise(corners)]
+    taken.append(axes.get_legend().get_window_extent())
+    offsets = [(distance, angle) for distance in (0, 7, 16, 27, 40) for angle in ANGLES]
+    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+    for place, (x, y, name) in zip(places, points, strict=True):
+        style = {"ha": "center", "va": "center", "fontsize": 7, "arrowprops": leader, "in_layout": False}
+        text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", **style)
+        size = Text.get_window_extent(text).size
+        found = []
+        for distance, angle in offsets:
+            offset = np.array([np.cos(angle), np.sin(angle)]) * (size / 2 + (5 + distance) * pixel)
+            box = Bbox([place + offset - size / 2, place + offset + size / 2])
+            covered = size.prod() - area(box, axes.bbox) + sum(area(box, other) for other in taken)
+            found.append((round(covered), distance, offset, box))
+        _, distance, offset, box = min(found, key=lambda one: one[:2])
+        text.xyann = offset / pixel
+        text.arrow_patch.set_visible(distance > 0)
+        taken.append(box)
+
+
+def area(box, other):
+    """Return the area that two Bboxes share."""
+    shared = Bbox.intersection(box, other)
+    return shared.width * shared.height if shared else 0
 
 
 def draw_images(path, networks, images, dataset, scale, say):

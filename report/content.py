@@ -6,10 +6,12 @@ from pathlib import Path
 from data.catalog import TEST_SETS, TRAIN_SETS
 from data.patch_file import prepare_command
 from models import MODELS, non_default_options
+from models.listing import by_kind
 from report.tables import Table, mark_best
 from report.words import NONE, number, short_device, signed
 
 LITERATURE = json.loads((Path(__file__).resolve().parent / "literature.json").read_text(encoding="utf-8"))
+KIND = ("framework", "design")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 HIDDEN = {"started_from", "data.held_out", "data.manifest", "data.format", "data.format_version"}
 HIDDEN |= {"data.scale", "data.colour", "data.content", "data.other_scales"}
@@ -32,7 +34,19 @@ def paper_of(network, dataset, scale):
     """Return the PSNR in dB that the paper states for a network on a test set; None where that is not known."""
     key = {"Set5": "psnr", "Set14": "second_psnr"}.get(dataset)
     known = LITERATURE["networks"].get(network.model, {})
-    return known.get(key) if scale == 4 and network.has_default_options else None
+    return known.get(key) if scale == 4 and network.has_default_options and "parameters" not in known else None
+
+
+def published(model):
+    """Return what a network's paper reached on Set5 x4, and with which training set: "31.53 (1.8 M), T91"; or "".
+
+    With the parameters of the paper's network where the one that is built by default is smaller.
+    """
+    known = LITERATURE["networks"].get(model)
+    if not known:
+        return ""
+    size = f" ({known['parameters'] / 1e6:.1f} M)" if "parameters" in known else ""
+    return f"{known['psnr']:.2f}{size}, {known['training_set']}"
 
 
 def name_of(network, say):
@@ -51,6 +65,7 @@ CELLS = {  # what a network's cell in a column holds
     "giga": lambda network: number(network.giga, "{:,.1f}"),
     "field": lambda network: number(network.field, "{0}×{0}"),
     "milliseconds": lambda network: number(network.seconds and 1000 * network.seconds, "{:,.0f}"),
+    "year": lambda network: network.kind[2] or NONE,
     "device": lambda network: short_device(network.document["device"]),
     "validation": lambda network: number(network.trained.get("val_psnr")),
     "psnr": with_std,
@@ -114,7 +129,7 @@ def networks_table(facts, say):
     rows = {}
     for network in facts.networks:
         options = say.listed(f"{option}={value}" for option, value in network.options.items()) or NONE
-        where = say.known("framework", network.framework, network.framework or NONE)
+        where = say.known("framework", network.kind[0]) or NONE
         row = (*cells(network, "label parameters giga field"), where, options)
         rows.setdefault((network.model, options), row)
     return made("networks", say, None, rows.values(), (4, 5), scale=facts.scale)
@@ -127,7 +142,7 @@ def recipe_letters(facts):
 
 def field_name(key, say):
     """Return what a field of recipe or data is called."""
-    return say.known("recipe", key, key)
+    return say.known("recipe", key)
 
 
 def shown_value(key, value, say):
@@ -137,7 +152,7 @@ def shown_value(key, value, say):
     if isinstance(value, bool):
         return say.phrase(f"value.{str(value).lower()}")
     if isinstance(value, str):
-        return say.known("value", value, value)
+        return say.known("value", value)
     if isinstance(value, list):
         return ", ".join(f"{one:g}" for one in value)
     if key in ("recipe.clip", "recipe.average", "recipe.contrast") and not value:
@@ -244,10 +259,23 @@ def images_table(facts, quantity, say):
     return made(f"images_{quantity}", say, columns, rows, key="images", **caption)
 
 
-def costs_table(facts, say):
-    """Return the table of accuracy beside what it costs."""
-    rows = [cells(network, "label parameters giga milliseconds device psnr") for network in facts.networks]
-    return made("costs", say, None, rows, (4,), set=facts.dataset)
+def map_table(facts, say):
+    """Return the table of all networks by framework and design: what they cost, what they reach, and what the paper.
+
+    The device is a column where the times were measured on several.
+    """
+    order = by_kind()
+    networks = sorted(facts.shown, key=lambda network: order.index(network.model) if network.model in order else 99)
+    devices = {short_device(network.document["device"]) for network in networks}
+    rows = []
+    for network in networks:
+        kind = [say.known(word, name) or NONE for word, name in zip(KIND, network.kind, strict=False)]
+        costs = cells(network, "year parameters giga milliseconds")
+        device, psnr = cells(network, "device psnr")
+        paper = published(network.model) if (facts.dataset, facts.scale) == ("Set5", 4) else ""
+        rows.append((name_of(network, say), *kind, *costs, device if len(devices) > 1 else NONE, psnr, paper or NONE))
+    where = say.listed([facts.dataset, *(devices if len(devices) == 1 else ())])
+    return made("map", say, None, rows, (1, 2, 7, 9), set=where)
 
 
 # ---------------------------------------------------------------- comparisons

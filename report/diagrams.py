@@ -78,7 +78,7 @@ def in_words(text, say):
     word, _, rest = text.partition(" ")
     if word.startswith("{"):
         return say.phrase(f"diagram.{word[1:-1]}", count=rest)
-    return say.known("part", text, text.replace("_", " "))
+    return say.known("part", text).replace("_", " ")
 
 
 def fitting(parts, say, is_block=False):

@@ -61,6 +61,16 @@ class Facts:
         named = [{"name": image["name"], "gain": float(gain)} for image, gain in zip(self.images, gains, strict=True)]
         return sorted(named, key=lambda image: image["gain"], reverse=True)
 
+    @cached_property
+    def front(self):
+        """Return the Pareto front: networks than which none has more PSNR with as few multiply-adds, cheapest first."""
+        front = []
+        known = [network for network in self.shown if network.giga]
+        for network in sorted(known, key=lambda network: (network.giga, -network.psnr)):
+            if not front or network.psnr > front[-1].psnr:
+                front.append(network)
+        return front
+
     @property
     def recipes(self):
         """Return {training: the networks of the results table trained so}, the most frequent first."""

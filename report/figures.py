@@ -49,7 +49,7 @@ def all_figures(facts, sections, training, examples, say):
             option = {"option": section.option}
             add(section.chart, "option", charts.draw_option, option, members=section.members, **option, **where)
         elif section.chart:
-            add(section.chart, "costs", charts.draw_costs, {}, networks=networks, **where)
+            add(section.chart, "map", charts.draw_map, {}, networks=facts.shown, front=facts.front, **where)
     for model, network in {network.model: network for network in reversed(networks)}.items():
         if has_diagram(model, network.options, say, facts.scale):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]

@@ -16,7 +16,7 @@ from data.catalog import TRAIN_SETS
 from data.patches import count_patches
 from engine.results import read_result_file, read_results
 from models import MODELS, model_options
-from models.listing import NARROW, count_multiply_adds, receptive_field
+from models.listing import NARROW, count_multiply_adds, kind_of, receptive_field
 from support.command_line import UserError
 from utils import COLOURS
 
@@ -99,9 +99,9 @@ class Network:
         )
 
     @property
-    def framework(self):
-        """Return where it enlarges, as its class says: "pre-upsampling", "post-upsampling", ...; None: not known."""
-        return getattr(MODELS.get(self.model), "framework", None)
+    def kind(self):
+        """Return (framework, design, year) as its class says them, "" for what it leaves out."""
+        return kind_of(self.model) if self.model in MODELS else ("", "", "")
 
     @cached_property
     def giga(self):

@@ -80,7 +80,7 @@ def about_training(facts, say):
     """Return what the sections on networks and training name."""
     recipes = [network.recipe for network in facts.networks]
     losses = {recipe.get("loss", "mse") for recipe in recipes}
-    kinds = {kind: list(dict.fromkeys(n.name for n in facts.networks if n.framework == kind)) for kind in
+    kinds = {kind: list(dict.fromkeys(n.name for n in facts.networks if n.kind[0] == kind)) for kind in
              ("pre-upsampling", "post-upsampling")}  # fmt: skip
     return {
         "losses": losses,

@@ -43,9 +43,9 @@ class Language:
         section, _, name = key.partition(".")
         return self.environment.from_string(phrases(self.name)[section][name]).render(values)
 
-    def known(self, section, name, otherwise):
-        """Return what phrases.toml calls a name in a section, `otherwise` for one that it does not have."""
-        return phrases(self.name)[section].get(name, otherwise)
+    def known(self, section, name):
+        """Return what phrases.toml calls a name in a section; the name itself where it does not have it."""
+        return phrases(self.name).get(section, {}).get(name, name)
 
     def listed(self, labels):
         """Return labels one after the other: A、B、C; A, B, C."""

@@ -2,12 +2,14 @@
 
 import re
 import sys
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from helpers import read_json, refusal
+from matplotlib.text import Text
 from PIL import Image
 from skimage import data
 
@@ -17,9 +19,11 @@ from engine.results import SCORES, read_results
 from models import MODELS, model_options
 from report import run_experiments
 from report.build import main
+from report.charts import name_points
 from report.comparisons import Panel, draw_image
 from report.content import LITERATURE
 from report.document import descriptions
+from report.drawing import figure_file
 from report.facts import load
 from report.words import Language
 from support.files import write_json
@@ -156,7 +160,7 @@ def test_network_that_somebody_added_is_in_tables_figures_and_text(folder, made,
     assert results["ToyNet"][2] == "**31.00**"
     assert '### 2.2 ToyNet\n\nToyNet, a toy.\n\nA. Nobody, "Toys".\n\nDifferences from the paper: none.' in text
     assert "ToyNet 的 PSNR 最高" in section(text, "摘要")
-    assert (folder / "figures" / "costs.png").exists()
+    assert (folder / "figures" / "map.png").exists()
 
 
 def test_descriptions_of_networks_are_in_both_languages_and_cite_papers_that_are_known():
@@ -331,6 +335,39 @@ def load_of(documents, **flags):
         return load(Path("results"), **flags)
 
 
+def test_map_has_the_networks_by_framework_and_design_with_their_front_and_the_papers_values(made):
+    """SRCNN costs more than FSRCNN and reaches less, CARN reaches most; the network of the paper on DRCN is larger."""
+    names = {"carn": 31.5, "srcnn": 30.4, "fsrcnn": 30.5, "drcn": 31.2}
+    text = made(*(document(name, psnr, dataset="Set5") for name, psnr in names.items()))
+    table = [[*row[:4], *row[-2:]] for row in rows(text, "网络一览")]
+    assert table == [
+        ["SRCNN", "先放大", "线性", "2014", "30.40", "30.49, ImageNet (395,909)"],
+        ["DRCN", "先放大", "递归", "2016", "31.20", "31.53 (1.8 M), T91"],
+        ["FSRCNN", "末端放大", "线性", "2016", "30.50", "30.71, T91 + General-100"],
+        ["CARN", "末端放大", "多路径", "2018", "31.50", "32.13, DIV2K (800)"],
+    ]
+    assert "达到更高 PSNR 的是 FSRCNN 和 CARN。" in text and "figures/map.png" in text
+    assert "DRCN −" not in text  # nothing is held against a network of another size
+
+
+def test_names_in_the_map_lie_on_no_other_name_and_inside(tmp_path):
+    """Twenty points, half of them close together."""
+    points = [(10 ** (n % 5), 30 + n / 9, f"Network {n}") for n in range(10)]
+    points += [(100 + 9 * n, 31 + n / 40, f"Net {n}") for n in range(10)]
+    with figure_file(tmp_path / "map.png", 7.2, 4.6, "constrained") as figure:
+        axes = figure.subplots()
+        axes.plot(*zip(*((x, y) for x, y, _ in points), strict=True), "o", label="networks")
+        axes.set(xscale="log")
+        axes.margins(0.1)
+        axes.legend(loc="lower right")
+        name_points(axes, points, [(1, 30), (10, 30)])
+        figure.canvas.draw()
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+        assert [text.get_text() for text in axes.texts] == [name for *_, name in points]
+        assert [one for one, other in combinations(boxes, 2) if one.overlaps(other)] == []
+        assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
 def test_one_network_trained_in_two_ways_is_compared_by_what_differs(made):
     plain = document("carn", 30.0, "carn_plain", "CARN (plain)", recipe={"learning_rate": 1e-4, "clip": 0.0})
     text = made(document("carn", 31.0), plain)
@@ -421,7 +458,7 @@ def test_figures_are_drawn(tmp_path):
     main(["--out", str(tmp_path), "--lang", "en"])
     assert (tmp_path / "tables" / "held_out.csv").exists()
     names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert names == {"curves", "images", "costs", "option_vdsr_depth", "network_srcnn", "network_vdsr", *DATA_FIGURES}
+    assert names == {"curves", "images", "map", "option_vdsr_depth", "network_srcnn", "network_vdsr", *DATA_FIGURES}
     assert all(path.with_suffix(".pdf").exists() for path in (tmp_path / "figures").glob("*.png"))
 
 
