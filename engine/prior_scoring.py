@@ -27,7 +27,7 @@ from support.devices import prepare_for_training
 from support.files import write_json, written_whole
 from support.provenance import provenance
 from support.signals import Interrupted
-from utils import calc_psnr, imresize, rgb_to_ycbcr, to_rgb, to_uint8
+from utils import calc_psnr, imresize, modcrop, rgb_to_ycbcr, to_rgb, to_uint8
 
 METHODS = {"dip": "Deep Image Prior", "zssr": "ZSSR", "dip-paper": "Deep Image Prior"}
 SAW = "saw the test image's LR, no training set"
@@ -103,6 +103,14 @@ class Fitted:
 @dataclass
 class PriorNetwork(Network):
     """A method without a training set as a row of test.py's table."""
+
+    def pair_of(self, pixels):
+        """Return (lr, hr) as degrade() does, but Deep Image Prior's LR not rounded: its loss compares LR images."""
+        lr, hr = super().pair_of(pixels)
+        if self.description["model"] == "dip":
+            exact = modcrop(to_rgb(pixels), self.scale).astype(np.float32)
+            lr = np.ascontiguousarray(imresize(exact, 1 / self.scale).transpose(2, 0, 1))
+        return lr, hr
 
     def warm_up(self):
         """Do nothing: a call is a whole fit."""

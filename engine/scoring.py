@@ -101,6 +101,10 @@ class Network:
         """Call the network once: its first call is slow, and no score's time."""
         enlarge(self.model, torch.zeros(COLOURS[self.colour], 16, 16, device=self.device), self.label)
 
+    def pair_of(self, pixels):
+        """Return (lr, hr), what it enlarges and what that is held against, of an image as degrade() takes it."""
+        return degrade(pixels, self.scale, self.colour)
+
     def model_for(self, pixels):
         """Return the model to call with the planes of an image (H, W) or (H, W, 3)."""
         return OfGrey(self.model) if pixels.ndim == 2 and self.colour == "y" else self.model
@@ -279,7 +283,7 @@ def score_image(network, name, pixels):
     luma: (H, W), as it was scored: of a grey image its own values, the mean of what an RGB network makes of them.
     shown: (H, W) or (H, W, 3), a Y network's luma with the chroma of the bicubic image.
     """
-    lr, hr = degrade(pixels, network.scale, network.colour)
+    lr, hr = network.pair_of(pixels)
     lr = torch.from_numpy(lr).to(network.device)
     found = score_pair(network.model_for(pixels), lr, hr, border=network.scale, name=network.label)
     seconds = getattr(network.model, "seconds", found.seconds)  # of a fit that was kept: what it took

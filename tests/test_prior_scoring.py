@@ -56,6 +56,14 @@ def test_methods_are_rows_with_documents_that_say_what_they_saw(script, place):
     assert documents["zssr_steps2"]["parameters"] == 224_640
 
 
+def test_lr_of_deep_image_prior_is_that_of_networks_on_rgb_before_it_is_rounded():
+    flags = {"seed": 0, "steps": None, "precision": "fp32"}
+    dip, zssr = (prior_scoring.prior_network(method, 4, "cpu", None, **flags) for method in ("dip", "zssr"))
+    (exact, hr), (rounded, same) = (network.pair_of(PHOTOGRAPH) for network in (dip, zssr))
+    assert np.array_equal(hr, same) and rounded.dtype == np.uint8 and exact.dtype == np.float32
+    assert 0 < np.abs(exact.clip(0, 255) - rounded).max() <= 1.5  # MATLAB rounds twice, after rows and columns
+
+
 def test_figures_are_drawn_of_them_too(script, place):
     done = script("test", "--dataset", "mine", "--device", "cpu", "--steps", 1, "--out", "report", "--method", "zssr")
     assert done.status == 0 and (place / "report" / "figures" / "mine_x4_photo0_zssr_steps1.png").exists()
