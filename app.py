@@ -136,7 +136,7 @@ def make_page(say, device):
             address = f"../rate?lang={say.name}"
             link = f'<a href="{address}">{say("单独打开", "on its own")}</a>'
             gr.HTML(f'{link}<iframe id="rate" src="{address}" title="MOS"></iframe>')
-        with gr.Tab(say("训练回放", "Training replay")):
+        with gr.Tab(say("回放", "Replay")):
             gr.HTML(lambda: runs_html(ROOT / "runs", say), elem_id="replays")
         alone = {"concurrency_limit": 1, "concurrency_id": "networks", "api_visibility": "private"}
         button.click(trying, [file, names, is_hr], [trial, said, slider, *sides, errors, files, place], **alone)
@@ -171,9 +171,10 @@ def make_server(test, prefix, hosts, device):
 
 def main(argv=None):
     """Serve the page until it is interrupted."""
-    args = parse_args(argv)
-    # before its import: no statistics, no questions to the hub
+    args, cache = parse_args(argv), tempfile.TemporaryDirectory()
+    # before its import: no statistics, no questions to the hub, a folder that vanishes
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    os.environ["GRADIO_TEMP_DIR"] = cache.name
     try:
         import gradio  # noqa: F401
         import uvicorn
@@ -186,8 +187,7 @@ def main(argv=None):
     test = PreparedTest(partial(prepare_test, ratings, networks, args.dataset, args.data_dir, args.source))
     local = args.host in LOCAL
     prefix = f"/{args.token or secrets.token_urlsafe(12)}" if args.token or not local else ""
-    with tempfile.TemporaryDirectory() as cache, socket.create_server((args.host, args.port)) as place:
-        os.environ["GRADIO_TEMP_DIR"] = cache
+    with cache, socket.create_server((args.host, args.port)) as place:
         server = make_server(test, prefix, LOCAL if local else ["*"], device)
         print(f"http://{args.host}:{place.getsockname()[1]}{prefix}/ until Ctrl-C; ratings: {ratings}", flush=True)
         settings = uvicorn.Config(server, log_level="warning", access_log=False, timeout_graceful_shutdown=2)

@@ -58,7 +58,7 @@ def runs_html(folder, say):
                 f"{loss_text(loss)}</figure>"
                 for name, (crop, loss) in replay.items()
             )
-            parts.append(f"<h4>{html.escape(path.parent.name)}</h4><div>{cells}</div>")
+            parts.append(f'<h4>{html.escape(path.parent.name)}</h4><div class="replay">{cells}</div>')
     return "".join(parts)
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ import pytest
 from helpers import PHOTOGRAPH, contents, small_checkpoint
 from PIL import Image
 
+from engine.replay import EPOCHS, FILE, write_replay
 from support.command_line import ROOT
 
 for module in ("gradio", "playwright"):
@@ -45,6 +47,8 @@ def free_port():
 
 WATCHED = """
 import runpy, sys
+from pathlib import Path
+from report import replays
 
 def hook(event, arguments):  # all that the server asks of others
     if event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1") or event == "socket.getaddrinfo":
@@ -52,6 +56,8 @@ def hook(event, arguments):  # all that the server asks of others
             print(event, arguments, file=open("{log}", "a"))
 
 sys.addaudithook(hook)
+shown = replays.runs_html
+replays.runs_html = lambda folder, say: shown(Path("{runs}"), say)
 runpy.run_path("app.py", run_name="__main__")
 """
 
@@ -61,7 +67,7 @@ def serve(folder, port):
     command = [
         sys.executable,
         "-c",
-        WATCHED.replace("{log}", str(folder / "away.txt")),
+        WATCHED.replace("{log}", str(folder / "away.txt")).replace("{runs}", str(folder / "runs")),
         "--port",
         port,
         "--token",
@@ -72,7 +78,8 @@ def serve(folder, port):
         folder / "out",
     ]
     command += ["--weights", folder / "vdsr.pth", "--dataset", folder / "photos"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    (folder / "tmp").mkdir(exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
     process = subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     assert f"http://127.0.0.1:{port}/{TOKEN}/" in line, line
@@ -91,6 +98,10 @@ def material(tmp_path_factory):
     Image.fromarray(PHOTOGRAPH[:64, 40:104]).save(folder / "small.png")
     (folder / "broken.png").write_bytes((folder / "small.png").read_bytes()[:900])
     small_checkpoint(folder / "vdsr.pth")
+    (folder / "runs" / "srcnn_x4").mkdir(parents=True)
+    crop = PHOTOGRAPH[:48, :48, 0]
+    losses = [(name, None) for name in ("HR", "bicubic", 0)] + [(epoch, 0.01 / epoch) for epoch in EPOCHS[1:]]
+    write_replay(folder / "runs" / "srcnn_x4" / FILE, {name: (crop, loss) for name, loss in losses})
     return folder
 
 
@@ -100,7 +111,7 @@ def server(material):
     yield running
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(20) in (0, 130)
-    assert not (material / "away.txt").exists()
+    assert not (material / "away.txt").exists() and not list((material / "tmp").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +184,9 @@ def test_photo_is_enlarged_compared_magnified_saved_and_looked_into(opened, mate
     page.mouse.move(middle - 50, height)
     page.wait_for_selector("#lens.shown")
     assert "url(" in page.evaluate("document.querySelector('#lens div').style.backgroundImage")
+    page.get_by_label("右").click()
+    page.get_by_role("option", name="HR").click()
+    page.wait_for_function("[...document.querySelectorAll('#slider img')].some((e) => e.src.includes('/HR.png'))")
     with page.expect_download() as download:
         page.locator("#files a[download]").nth(1).click()
     with Image.open(download.value.path()) as image:
@@ -199,6 +213,17 @@ def test_photo_in_english_on_a_narrow_screen_and_a_file_that_is_refused(opened, 
     page.get_by_role("tab").nth(2).click()
     page.frame_locator("#rate").get_by_role("button", name="Begin").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_replays_of_the_runs_are_shown_with_their_losses(opened, width):
+    page = opened("en/", width=width)
+    page.get_by_role("tab", name="Replay").click()
+    page.wait_for_selector("#replays img")
+    assert page.locator("#replays h4").all_inner_texts() == ["srcnn_x4"]
+    figures = [text.split() for text in page.locator("#replays figure").all_inner_texts()]
+    assert figures[:5] == [["HR"], ["bicubic"], ["0"], ["1", "0.01"], ["2", "0.005"]] and len(figures) == 11
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 # ---------------------------------------------------------------- rate
@@ -382,6 +407,19 @@ def test_fifty_clients_at_once(server, client):
         sessions = [*raters.map(rate, range(50))]
     found = Counter(row["session"] for row in rows(server.csv))
     assert {session: found[session] for session in sessions} == dict.fromkeys(sessions, QUESTIONS)
+
+
+def test_uploads_stay_in_the_servers_own_folder_whatever_their_names(client, material):
+    content, paths = (material / "small.png").read_bytes(), []
+    others = {path: content for path, content in contents(material).items() if material / "tmp" not in path.parents}
+    for name in ("../../evil.png", "/tmp/evil.png", "..\\evil.png", "a%00.png", "a\n.png", "<b>.png", ".", "x" * 300):
+        answer = client.post("zh/gradio_api/upload", files={"files": (name, content, "image/png")})
+        assert answer.status_code == 200 or "\n" not in answer.text.strip(), answer.text[:300]
+        paths += [Path(path) for path in (answer.json() if answer.status_code == 200 else [])]
+    assert paths and all(path.resolve().is_relative_to((material / "tmp").resolve()) for path in paths)
+    now = contents(material)
+    assert {path: content for path, content in now.items() if material / "tmp" not in path.parents} == others
+    assert not Path("/tmp/evil.png").exists()
 
 
 def test_malformed_uploads_leave_the_page_alive(client):

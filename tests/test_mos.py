@@ -63,6 +63,20 @@ def test_opinion_by_hand(scores, mean, half):
     assert found.half == (half if half is None else pytest.approx(half, abs=1e-5))
 
 
+@pytest.mark.parametrize(
+    ("ratings", "mos", "error"),
+    [
+        ("54555535555555555555555555", 4.884615384615385, 0.08461538461538462),
+        ("21233122232342122122311232", 2.0769230769, None),
+    ],
+)
+def test_opinion_of_a_published_test(ratings, mos, error):
+    """Two videos of the Netflix Public Dataset, 26 raters: the MOS and standard error that Netflix's sureal gives."""
+    found = opinion(list(map(int, ratings)))
+    assert found.mean == pytest.approx(mos)
+    assert error is None or found.half == pytest.approx(2.059539 * error, abs=1e-6)  # t of 25 degrees of freedom
+
+
 def raters_of(pictures):
     """{rater: {picture: score}} of lists of scores, one per rater."""
     return {rater: {name: scores[rater] for name, scores in pictures.items()} for rater in range(len(LOW))}

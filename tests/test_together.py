@@ -18,6 +18,7 @@ from torch import distributed, nn
 from data.patch_file import prepare_patches
 from engine.batch_norm import share_batch_norm
 from engine.checkpoint import load_checkpoint
+from engine.replay import FILE, read_replay
 from engine.together import ASK_STEPS, SharedFolder
 from support.command_line import ROOT
 from support.processes import Team
@@ -77,6 +78,7 @@ def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(w
     for key, value in one["training"]["model"].items():
         torch.testing.assert_close(two["training"]["model"][key], value, rtol=1e-3, atol=1e-4)
     assert sorted(path.name for path in workplace.glob("*")) == ["best.pth", "one", "two"]
+    assert all([*read_replay(workplace / run / FILE)] == ["HR", "bicubic", 0, 1, 2] for run in ("one", "two"))
 
 
 def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(workplace, flags, port):
