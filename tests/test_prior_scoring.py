@@ -56,11 +56,6 @@ def test_methods_are_rows_with_documents_that_say_what_they_saw(script, place):
     assert documents["zssr_steps2"]["parameters"] == 224_640
 
 
-def test_figures_are_drawn_of_them_too(script, place):
-    done = script("test", "--dataset", "mine", "--device", "cpu", "--steps", 1, "--out", "report", "--method", "zssr")
-    assert done.status == 0 and (place / "report" / "figures" / "mine_x4_photo0_zssr_steps1.png").exists()
-
-
 def test_what_was_fitted_is_kept_with_its_seconds_and_another_seed_is_fitted_anew(script, place, monkeypatch):
     first = scored(script)
     fitted, follow = [], prior_scoring.follow
