@@ -374,16 +374,6 @@ def test_torch_hub_offers_the_networks_of_weights():
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(("pixels", "word"), [(PHOTOGRAPH, "cut short"), (None, "no such file")])
-def test_own_image_that_cannot_be_read_is_refused(script, workplace, pixels, word):
-    weights = small_checkpoint(workplace / "best.pth")
-    if pixels is not None:
-        write_png(workplace / "a.png", pixels)
-        truncate(workplace / "a.png")
-    arguments = ["--weights", weights, "--input", workplace / "a.png", "--output", "out"]
-    assert refused(script, "test", arguments, "a.png", word, unchanged=workplace)
-
-
 def test_output_that_would_replace_an_input_is_refused_and_nothing_written(script, workplace):
     small_checkpoint(workplace / "best.pth")
     small_set(workplace / "shots")

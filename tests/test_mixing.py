@@ -77,18 +77,6 @@ def test_mixtures_are_rows_of_their_own_with_their_parts_on_record(script, workp
     assert documents[between]["parameters"] == documents[alone[0]]["parameters"]
 
 
-def test_half_of_a_network_and_half_of_its_opposite_is_bicubic(script, workplace, two):
-    """Interpolated here the last layer is 0; so are the means of outputs as far above bicubic as below it."""
-    with edited(two[1]) as checkpoint:
-        checkpoint["weights"] = load_checkpoint(two[0])["weights"]
-        for name in ("reconstruction.weight", "reconstruction.bias"):
-            checkpoint["weights"][name] = -checkpoint["weights"][name]
-    _, documents = scored(script, workplace, *two, flags=("--fuse", "--interpolate", *two, 0.5))
-    for document in documents.values():
-        mixed = "parts" in document
-        assert (document["mean"]["psnr"] == document["mean"]["bicubic_psnr"]) == mixed
-
-
 def test_mixtures_are_handed_on_to_be_drawn(workplace, two, handed_over):
     small_set(workplace / "shots")
     flags = ["--dataset", "shots", "--out", "out", "--device", "cpu", "--interpolate", *two, 0.3]

@@ -13,7 +13,6 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import torch
 from helpers import (
     PHOTOGRAPH,
     cases,
@@ -292,18 +291,6 @@ def test_name_that_is_too_long_for_what_is_made_of_it_stops_before_anything_is_w
     clean_run(script, *arguments[:-2])
 
 
-def test_macos_screenshot_has_a_name_like_any_other(script, workplace):
-    name = "Screenshot 2024-03-12 at 2.22.33\N{NARROW NO-BREAK SPACE}PM"
-    (workplace / "in").mkdir()
-    Image.fromarray(PHOTOGRAPH[:64, :64]).save(workplace / "in" / f"{name}.png")
-    weights = small_checkpoint(workplace / "best.pth")
-    clean_run(script, "--weights", weights, "--input", "in", "--output", "out")
-    clean_run(script, "--weights", weights, "--dataset", "in", "--out", "report", "--no-figures")
-    assert (workplace / "out" / f"{name}_x4.png").exists()
-    (document,) = read_results(workplace / "report" / "results")
-    assert [image["name"] for image in document["images"]] == [name]
-
-
 UNSCORABLE = {
     "16 bits": (PHOTOGRAPH[..., 0].astype(np.uint16) * 256, "16 bits"),
     "1x1": (PHOTOGRAPH[:1, :1], "1x1"),
@@ -320,29 +307,6 @@ def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, wo
     if pixels is None:
         truncate(path)
     assert refused(script, "test", ["--dataset", "shots", "--out", "out"], "last", word, unchanged=workplace)
-
-
-def rewrite(**fields):
-    return lambda path: save_checkpoint(path, load_checkpoint(path) | fields)
-
-
-BAD_CHECKPOINTS = {  # test_hostile.py has those that mean ill
-    "missing": (lambda path: path.unlink(), ["no such file"]),
-    "truncated": (truncate, ["cut short"]),
-    "text": (lambda path: path.write_text("text"), ["not a checkpoint of this project"]),
-    "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
-    "version": (rewrite(format_version=99), ["99", "1"]),
-    "other depth": (rewrite(options=SMALL | {"depth": 4}), ["weights", "vdsr", "4"]),
-}
-
-
-@pytest.mark.parametrize(("spoil", "words"), cases(BAD_CHECKPOINTS))
-def test_checkpoint_that_is_not_one_is_refused(script, workplace, spoil, words):
-    path = small_checkpoint(workplace / "best.pth")
-    small_set(workplace / "shots")
-    spoil(path)
-    arguments = ["--weights", path, "--dataset", "shots", "--out", "out"]
-    assert refused(script, "test", arguments, "best.pth", *words, unchanged=workplace)
 
 
 @pytest.mark.parametrize(
