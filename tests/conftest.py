@@ -135,6 +135,14 @@ def drawn(monkeypatch):
         plt.close(figure)
 
 
+@pytest.fixture
+def handed_over(monkeypatch):
+    """What test.py hands to the report to be drawn, of each image; nothing is."""
+    calls = []
+    monkeypatch.setattr("report.comparisons.draw_image", lambda *arguments: calls.append(arguments) or [])
+    return calls
+
+
 torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for each other
 
 

@@ -31,24 +31,6 @@ def shell(workplace):
     return run
 
 
-def test_sample_is_prepared_trained_on_and_scored_with_no_download(shell, workplace):
-    """README's first commands, with few patches and no source of images set."""
-    prepared = shell("prepare.py", "--dataset", "sample", "--stride", 256, "--data-dir", "data")
-    assert "data/sample_x4.h5" in prepared[-1]
-    trained = shell("train.py", "--dataset", "sample", "--model", "srcnn", "--epochs", 1, "--data-dir", "data")
-    assert re.fullmatch(r"best epoch: 1, psnr: \d\d\.\d\d", trained[-1])
-    scored = shell("test.py", "--weights", "best.pth", "--dataset", "sample", "--data-dir", "data", "--out", "report")
-
-    means = [line.split() for line in scored if re.search(r" (Bicubic|SRCNN) ", line)][-2:]
-    assert [words[-4] for words in means] == ["Bicubic", "SRCNN"]
-    result = read_json(workplace / "report" / "results" / "sample_x4_srcnn.json")
-    assert means[1][-3] == f"{result['mean']['psnr']:.2f}"
-    assert result["parameters"] == 57281 and result["trained"]["data"]["dataset"] == "sample"
-    figures = sorted(path.suffix for path in (workplace / "report" / "figures").iterdir())
-    assert figures == [".pdf"] * 6 + [".png"] * 6 + [".webp"] * 6
-    assert sorted(path.name for path in workplace.iterdir()) == ["best.pth", "data", "report", "runs"]
-
-
 def test_network_trained_on_t91_for_an_epoch_is_above_bicubic_on_set5(shell, workplace, datasets):
     """The course's path on the real images, with few patches and a small network."""
     data = ("--data-dir", "data", "--source", datasets)
@@ -64,3 +46,4 @@ def test_network_trained_on_t91_for_an_epoch_is_above_bicubic_on_set5(shell, wor
     assert [image["name"] for image in result["images"]] == ["baby", "bird", "butterfly", "head", "woman"]
     assert result["mean"]["psnr"] > result["mean"]["bicubic_psnr"] == pytest.approx(28.42, abs=0.005)
     assert result["trained"]["val_set"] == "held-out" and result["trained"]["data"]["dataset"] == "T91"
+    assert sorted(path.name for path in workplace.iterdir()) == ["best.pth", "data", "report", "runs"]

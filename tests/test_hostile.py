@@ -263,13 +263,6 @@ def test_checkpoint_is_refused_in_little_time_and_memory(script, place, spoil, w
         )
 
 
-def test_call_of_a_program_would_have_run(place):
-    """What the case above is about: without weights_only the same file makes a folder."""
-    CHECKPOINTS["call of a program"][0](place / "best.pth")
-    torch.load("best.pth", weights_only=False)
-    assert Path("sprung").is_dir()
-
-
 @pytest.mark.parametrize(
     "fields", [{"data": {"dataset": "../../x", "a": [1.5, None]}}, {"val_set": "../../x"}, {"run": "../../x"}]
 )

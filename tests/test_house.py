@@ -135,10 +135,10 @@ class Toy(nn.Sequential):
 '''
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+@pytest.fixture
+def tree(tmp_path):
     """A copy of the tracked tree with models/toy.py, its import and one line of MODELS."""
-    copy = tmp_path_factory.mktemp("tree")
+    copy = tmp_path / "tree"
     listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, check=True).stdout.decode()
     for path in filter(None, listed.split("\0")):
         if (ROOT / path).exists() and not path.startswith(("docs/", "report/figures/")):
@@ -160,7 +160,7 @@ def run_in_tree(tree, script, *arguments):
     return done.stdout
 
 
-def test_network_of_one_file_is_listed_trained_scored_and_drawn(tree):
+def test_network_of_one_file_is_listed_trained_scored_drawn_and_reported(tree):
     assert ["toy", "10"] in [line.split()[:2] for line in run_in_tree(tree, "train.py", "--list").splitlines()]
     run_in_tree(tree, "prepare.py", "--dataset", "sample", "--copies", 1, "--stride", 256)
     train = ("--model", "toy", "--dataset", "sample", "--epochs", 1, "--device", "cpu")
@@ -171,9 +171,5 @@ def test_network_of_one_file_is_listed_trained_scored_and_drawn(tree):
     assert (result["model"], result["parameters"]) == ("toy", 10)
     figures = [path.name for path in (tree / "report" / "figures").glob("sample_x4_*toy*.png")]
     assert figures, "no figure is named for it"
-
-
-def test_network_of_one_file_is_in_the_report(tree):
-    """After the test above, whose results it reports."""
     run_in_tree(tree, "report/build.py")
     assert "Toy" in (tree / "report" / "report.md").read_text(encoding="utf-8")

@@ -32,21 +32,8 @@ def test_loss_is_read_as_a_sum_of_names_with_weights(text, weights):
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "l3",
-            "",
-            "+",
-            "mse +",
-            "mse l1",
-            "mse - l1",
-            "-1 mse",
-            "0 mse",
-            "1e99 mse",
-            "inf mse",
-            "2 * mse",
-            "mse + mse",
-        ),
-        *("tv", "gan", "1e-3 texture", "tv + gan", "mse + gan + ragan", "mse + 1e-3 l3", "mse\n+ tv;", "MSE"),
+        *("l3", "", "+", "mse +", "mse l1", "mse - l1", "-1 mse", "0 mse", "inf mse", "2 * mse", "mse + mse", "tv"),
+        *("tv + gan", "mse + gan + ragan", "mse\n+ tv;"),
     ],
 )
 def test_what_is_no_loss_is_refused_before_any_data_is_touched(script, workplace, text):

@@ -77,24 +77,13 @@ def test_mixtures_are_rows_of_their_own_with_their_parts_on_record(script, workp
     assert documents[between]["parameters"] == documents[alone[0]]["parameters"]
 
 
-def test_half_of_a_network_and_half_of_its_opposite_is_bicubic(script, workplace, two):
-    """Interpolated here the last layer is 0; so are the means of outputs as far above bicubic as below it."""
-    with edited(two[1]) as checkpoint:
-        checkpoint["weights"] = load_checkpoint(two[0])["weights"]
-        for name in ("reconstruction.weight", "reconstruction.bias"):
-            checkpoint["weights"][name] = -checkpoint["weights"][name]
-    _, documents = scored(script, workplace, *two, flags=("--fuse", "--interpolate", *two, 0.5))
-    for document in documents.values():
-        mixed = "parts" in document
-        assert (document["mean"]["psnr"] == document["mean"]["bicubic_psnr"]) == mixed
-
-
-def test_mixtures_are_drawn(workplace, two):
+def test_mixtures_are_handed_on_to_be_drawn(workplace, two, handed_over):
     small_set(workplace / "shots")
     flags = ["--dataset", "shots", "--out", "out", "--device", "cpu", "--interpolate", *two, 0.3]
     run_in(workplace, flags, test)
-    drawn = [path.name for path in (workplace / "out" / "figures").glob("*_0.3_*")]
-    assert len(drawn) == 2 * (2 * 3 + 1)  # of each photograph three figures, PNG and PDF, and its picture
+    names = [f"{workplace.name}-{name}" for name in "ab"]
+    label = f"VDSR (depth=3, num_features=8) [0.7 {names[0]} + 0.3 {names[1]}]"
+    assert [[panel.label for panel in panels] for *_, panels, _ in handed_over] == [["Bicubic", label]] * 2
 
 
 @pytest.mark.parametrize(
@@ -109,16 +98,13 @@ def test_mixture_enlarges_photographs(workplace, two, flags):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--interpolate", "a.pth", "b.pth", "much"], ["0 to 1", "'much'"]),
         (["--interpolate", "a.pth", "b.pth", "1.5"], ["0 to 1", "'1.5'"]),
         (["--interpolate", "a.pth", "b.pth", "nan"], ["0 to 1", "'nan'"]),
         (["--interpolate", "a.pth", "c.pth", "0.3"], ["c.pth", "no such file"]),
         (["--interpolate", "a.pth", "bn1.pth", "0.3"], ["VDSR (depth=3", "SRResNet", "same options"]),
         (["--interpolate", "a.pth", "rgb.pth", "0.3"], ["rgb.pth", "RGB", "same options"]),
         (["--interpolate", "a.pth", "x2.pth", "0.3"], ["scales 2, 4"]),
-        (["--weights", "x2.pth", "--interpolate", "a.pth", "b.pth", "0.3"], ["scales 2, 4"]),
         (["--weights", "a.pth", "--fuse"], ["--fuse", "found 1"]),
-        (["--fuse"], ["--fuse", "found 0"]),
         (["--weights", "a.pth", "rgb.pth", "--fuse"], ["one colour", "Y and RGB"]),
         (["--weights", "a.pth", "b.pth", "--input", "a.png"], ["--input", "found 2"]),
         (["--weights", "a.pth", "--interpolate", "a.pth", "b.pth", "0.3", "--input", "a.png"], ["--input"]),

@@ -64,11 +64,6 @@ def test_lr_of_deep_image_prior_is_that_of_networks_on_rgb_before_it_is_rounded(
     assert 0 < np.abs(exact.clip(0, 255) - rounded).max() <= 1.5  # MATLAB rounds twice, after rows and columns
 
 
-def test_figures_are_drawn_of_them_too(script, place):
-    done = script("test", "--dataset", "mine", "--device", "cpu", "--steps", 1, "--out", "report", "--method", "zssr")
-    assert done.status == 0 and (place / "report" / "figures" / "mine_x4_photo0_zssr_steps1.png").exists()
-
-
 def test_what_was_fitted_is_kept_with_its_seconds_and_another_seed_is_fitted_anew(script, place, monkeypatch):
     first = scored(script)
     fitted, follow = [], prior_scoring.follow

@@ -46,18 +46,14 @@ def test_each_field_is_a_flag():
     ("values", "flag"),
     [
         ({"epochs": 0}, "--epochs"),
-        ({"epochs": 2**31}, "--epochs"),
         ({"batch_size": -1}, "--batch-size"),
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"learning_rate": math.nan}, "--learning-rate"),
-        ({"learning_rate": math.inf}, "--learning-rate"),
-        ({"clip": -1.0}, "--clip"),
         ({"clip": math.inf}, "--clip"),
         ({"average": 1.0}, "--average"),
         ({"warmup": -1}, "--warmup"),
         ({"seed": 2**63}, "--seed"),
         ({"loss": "l3"}, "--loss"),
-        ({"schedule": "linear"}, "--schedule"),
         ({"val_set": "T91"}, "--val-set"),
         ({"precision": "fp16"}, "--precision"),
     ],
@@ -135,7 +131,7 @@ def test_plain_recipe_is_a_textbook_loop_with_the_chosen_loss(workplace, tiny, l
 @pytest.fixture(scope="module")
 def plain_weights(tmp_path_factory, tiny):
     place = tmp_path_factory.mktemp("plain")
-    run_in(place, train_flags(tiny, *VDSR, *PLAIN, "--out", "run"))
+    run_in(place, train_flags(tiny, *VDSR, *PLAIN, "--epochs", 2, "--out", "run"))
     return load_checkpoint(place / "run" / "last.pth")["weights"]
 
 
@@ -154,5 +150,5 @@ def plain_weights(tmp_path_factory, tiny):
     ids=lambda flags: flags[0],
 )
 def test_each_piece_of_the_recipe_changes_the_weights(workplace, tiny, plain_weights, flags):
-    run_in(workplace, train_flags(tiny, *VDSR, *PLAIN, *flags, "--out", "run"))
+    run_in(workplace, train_flags(tiny, *VDSR, *PLAIN, "--epochs", 2, *flags, "--out", "run"))
     assert not equal(load_checkpoint(workplace / "run" / "last.pth")["weights"], plain_weights)

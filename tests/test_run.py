@@ -4,8 +4,6 @@ import shutil
 import time
 from unittest.mock import Mock
 
-import h5py
-import numpy as np
 import pytest
 import torch
 from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, state_of, train_flags
@@ -49,7 +47,7 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     assert last.splitlines()[-1] == straight.splitlines()[-1]
 
 
-@pytest.mark.parametrize("flag", ["--epochs=9", "--seed=1", "--model=srcnn", "--no-augment", "--out=elsewhere"])
+@pytest.mark.parametrize("flag", ["--epochs=9", "--no-augment", "--out=elsewhere"])
 def test_resume_with_a_flag_of_the_recipe_is_refused(script, stopped, resume, flag):
     assert refused(script, "train", [*resume, flag], "--resume", flag.partition("=")[0], unchanged=stopped.parent)
 
@@ -69,22 +67,6 @@ def test_resume_on_other_patches_is_refused(script, stopped, tiny):
     prepare_patches("tiny", 4, images=other / "images", copies=(1.0,), data_dir=other, **SMALL_CUT)
     arguments = ["--resume", stopped / "last.pth", "--data-dir", other]
     assert refused(script, "train", arguments, "other patches", unchanged=stopped.parent)
-
-
-def test_patches_that_were_replaced_by_noise_neither_begin_nor_resume_a_run(script, stopped, tiny):
-    """The attributes still name the images that they were cut from."""
-    folder = shutil.copytree(tiny, stopped.parent / "spoilt")
-    with h5py.File(folder / "tiny_x4.h5", "r+") as file:
-        file["hr"][:] = np.random.default_rng(0).integers(0, 256, file["hr"].shape, np.uint8)
-    here = ["--data-dir", folder, "--device", "cpu"]
-    for arguments in (["--resume", stopped / "last.pth", *here], ["--dataset", "tiny", *VDSR, *here]):
-        assert refused(
-            script,
-            "train",
-            arguments,
-            "not what prepare.py wrote",
-            unchanged=stopped.parent,
-        )
 
 
 def test_run_is_resumed_on_the_patches_that_its_checkpoint_names_and_no_others(script, stopped, tiny, photographs):
@@ -262,12 +244,9 @@ def test_weights_that_do_not_fit_are_refused(script, workplace, finished, tiny, 
     ("spoil", "words"),
     [
         (lambda c: {"model": "bicubic", "options": {}, "weights": {}}, ["bicubic cannot be trained", "srcnn"]),
-        (lambda c: {"weights": {n: v * torch.nan for n, v in c["weights"].items()}}, ["start.pth", "finite"]),
-        (lambda c: {"started_from": 5}, ["start.pth", "started_from"]),
-        (lambda c: {"started_from": [{"label": "VDSR x4"}]}, ["start.pth", "sha256"]),
         (None, ["start.pth", "no such file"]),
     ],
-    ids=["bicubic", "not numbers", "no list", "incomplete", "missing"],
+    ids=["bicubic", "missing"],
 )
 def test_weights_of_an_unusable_checkpoint_are_refused(script, workplace, finished, tiny, spoil, words):
     checkpoint = load_checkpoint(finished.folder / "best.pth")

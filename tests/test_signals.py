@@ -61,8 +61,7 @@ def at_moment(moment, action):
 
 
 @pytest.mark.usefixtures("no_collection")
-@pytest.mark.parametrize("status", [0, 2])
-@pytest.mark.parametrize(("number", "interrupted"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "interrupted", "status"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 0)])
 def test_signal_that_comes_as_a_script_begins_or_ends_is_no_traceback(number, interrupted, status):
     """At every third moment: it is heard while the handlers are in place, as they are put there and taken away too."""
 
@@ -116,29 +115,23 @@ def run():
 """
 
 
-def run_around(tmp_path, call, *arguments):
-    """Run a script from within another program: what it printed, stdout and stderr."""
+def test_script_run_by_another_program_leaves_signals_and_streams_as_it_found_them(tmp_path):
+    """As a notebook's %run does; outside the main thread it leaves signals alone."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    code = AROUND.format(root=str(ROOT), call=call)
-    command = [sys.executable, "-c", code, *arguments]
+    call = """
+for sys.argv[1] in ("SIGINT", "SIGTERM", "SIGHUP"): run()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard by the program"))
+sys.argv[1] = "SIGUSR1"
+thread = threading.Thread(target=run); thread.start(); thread.join()
+"""
+    command = [sys.executable, "-c", AROUND.format(root=str(ROOT), call=call), "", tmp_path / "script.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines(), done.stderr.splitlines()
-
-
-def test_script_run_by_another_program_leaves_signals_and_streams_as_it_found_them(tmp_path):
-    """As a notebook's %run does."""
-    call = "\nfor sys.argv[1] in ('SIGINT', 'SIGTERM', 'SIGHUP'): run()"
-    out, errors = run_around(tmp_path, call, "", tmp_path / "script.py")
-    assert out == ["begun", "status 130", "begun", "status 143", "begun", "status 129"]
-    assert errors == [f"script.py: error: interrupted by {name}" for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-
-
-def test_script_runs_outside_the_main_thread_and_leaves_signals_alone(tmp_path):
-    code = "signal.signal(signal.SIGUSR1, lambda *_: print('heard by the program')); thread = threading.Thread("
-    code += "target=run); thread.start(); thread.join()"
-    out, errors = run_around(tmp_path, code, "SIGUSR1", tmp_path / "script.py")
-    assert sorted(out) == ["begun", "goes on", "heard by the program"] and not errors
+    out = done.stdout.splitlines()
+    assert out[:6] == ["begun", "status 130", "begun", "status 143", "begun", "status 129"]
+    assert sorted(out[6:]) == ["begun", "goes on", "heard by the program"]
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    assert done.stderr.splitlines() == [f"script.py: error: interrupted by {name}" for name in names]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import torch
 from helpers import (
     PHOTOGRAPH,
     cases,
@@ -130,19 +129,11 @@ def test_bicubic_on_set5_gives_the_numbers_of_the_literature(script, workplace, 
         assert round(document["mean"][f"{prefix}ssim"], 4) == ssim
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What test.py hands to the report to be drawn, of each image."""
-    calls = []
-    monkeypatch.setattr("report.comparisons.draw_image", lambda *arguments: calls.append(arguments) or [])
-    return calls
-
-
-def test_figures_show_hr_and_every_network_as_it_was_scored(script, workplace, drawn):
+def test_figures_show_hr_and_every_network_as_it_was_scored(script, workplace, handed_over):
     paths = [small_checkpoint(workplace / name, channels=channels) for name, channels in (("y.pth", 1), ("c.pth", 3))]
     small_set(workplace / "shots")
     clean_run(script, "--weights", *paths, "--dataset", "shots", "--out", "out")
-    for (_, documents, name, hr, panels, zoom), file in zip(drawn, ("coat.bmp", "face.png"), strict=True):
+    for (_, documents, name, hr, panels, zoom), file in zip(handed_over, ("coat.bmp", "face.png"), strict=True):
         assert zoom is None and list(documents) == [KEY, f"{KEY}_rgb"]
         assert [panel.label for panel in panels] == ["Bicubic", "Bicubic (RGB)", LABEL, f"{LABEL[:-1]}, RGB)"]
         assert (hr == np.array(Image.open(workplace / "shots" / file))[: hr.shape[0], : hr.shape[1]]).all()
@@ -163,10 +154,10 @@ def test_figures_show_hr_and_every_network_as_it_was_scored(script, workplace, d
         (["8,4,32", "--zoom", "face:30,20,24"], {"coat": (8, 4, 32), "face": (30, 20, 24)}),
     ],
 )
-def test_zoom_is_the_window_of_every_image_or_of_the_one_it_names(script, workplace, drawn, flags, windows):
+def test_zoom_is_the_window_of_every_image_or_of_the_one_it_names(script, workplace, handed_over, flags, windows):
     small_set(workplace / "shots")
     clean_run(script, "--dataset", "shots", "--out", "out", "--zoom", *flags)
-    assert {name: zoom for _, _, name, _, _, zoom in drawn} == windows
+    assert {name: zoom for _, _, name, _, _, zoom in handed_over} == windows
     (document,) = read_results(workplace / "out" / "results")
     assert document["zoom"] == {name: list(window) for name, window in windows.items() if window}
 
@@ -288,7 +279,7 @@ def test_images_whose_figures_would_have_one_name_are_refused(script, workplace)
 
 
 @pytest.mark.parametrize("flags", [("--dataset", "in", "--out", "out"), ("--input", "in", "--output", "out")])
-@pytest.mark.usefixtures("drawn")
+@pytest.mark.usefixtures("handed_over")
 def test_name_that_is_too_long_for_what_is_made_of_it_stops_before_anything_is_written(script, workplace, flags):
     (workplace / "in").mkdir()
     for name in ("a", "鹦" * 83):
@@ -298,18 +289,6 @@ def test_name_that_is_too_long_for_what_is_made_of_it_stops_before_anything_is_w
     assert refused(script, "test", arguments, ": the name is too long", "shorten it", unchanged=workplace)
     (workplace / "in" / f"{'鹦' * 83}.png").rename(workplace / "in" / f"{'鹦' * 60}.png")
     clean_run(script, *arguments[:-2])
-
-
-def test_macos_screenshot_has_a_name_like_any_other(script, workplace):
-    name = "Screenshot 2024-03-12 at 2.22.33\N{NARROW NO-BREAK SPACE}PM"
-    (workplace / "in").mkdir()
-    Image.fromarray(PHOTOGRAPH[:64, :64]).save(workplace / "in" / f"{name}.png")
-    weights = small_checkpoint(workplace / "best.pth")
-    clean_run(script, "--weights", weights, "--input", "in", "--output", "out")
-    clean_run(script, "--weights", weights, "--dataset", "in", "--out", "report", "--no-figures")
-    assert (workplace / "out" / f"{name}_x4.png").exists()
-    (document,) = read_results(workplace / "report" / "results")
-    assert [image["name"] for image in document["images"]] == [name]
 
 
 UNSCORABLE = {
@@ -328,29 +307,6 @@ def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, wo
     if pixels is None:
         truncate(path)
     assert refused(script, "test", ["--dataset", "shots", "--out", "out"], "last", word, unchanged=workplace)
-
-
-def rewrite(**fields):
-    return lambda path: save_checkpoint(path, load_checkpoint(path) | fields)
-
-
-BAD_CHECKPOINTS = {  # test_hostile.py has those that mean ill
-    "missing": (lambda path: path.unlink(), ["no such file"]),
-    "truncated": (truncate, ["cut short"]),
-    "text": (lambda path: path.write_text("text"), ["not a checkpoint of this project"]),
-    "foreign": (lambda path: torch.save({"state_dict": {}}, path), ["not a checkpoint of this project"]),
-    "version": (rewrite(format_version=99), ["99", "1"]),
-    "other depth": (rewrite(options=SMALL | {"depth": 4}), ["weights", "vdsr", "4"]),
-}
-
-
-@pytest.mark.parametrize(("spoil", "words"), cases(BAD_CHECKPOINTS))
-def test_checkpoint_that_is_not_one_is_refused(script, workplace, spoil, words):
-    path = small_checkpoint(workplace / "best.pth")
-    small_set(workplace / "shots")
-    spoil(path)
-    arguments = ["--weights", path, "--dataset", "shots", "--out", "out"]
-    assert refused(script, "test", arguments, "best.pth", *words, unchanged=workplace)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import chdir
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,17 +23,17 @@ from engine.checkpoint import load_checkpoint
 from engine.replay import FILE, read_replay
 from engine.together import ASK_STEPS, SharedFolder
 from support.command_line import ROOT
-from support.processes import Team
+from support.processes import Team, process_rank
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(tiny):
     """A run of 3 epochs of 3 steps on 18 patches, the last step of 4; averaging on."""
     recipe = ("--epochs", "3", "--batch-size", "7", "--precision", "fp32", "--device", "cpu")
     return ["--dataset", "tiny", "--data-dir", str(tiny), *recipe]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def flags(settings):
     """The same of a network with batch normalisation."""
     return [*SRRESNET, *settings]
@@ -57,19 +59,31 @@ def start(rank, port, arguments, program=ROOT / "train.py"):
     return subprocess.Popen([sys.executable, program, *arguments], env=environment, **pipes)
 
 
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory, settings, port):
+    """Run a small network in two processes, once: of_two(name) -> the folder, and what each of them wrote."""
+
+    @cache
+    def run(name):
+        place, meeting = tmp_path_factory.mktemp(name), port()
+        with chdir(place):
+            team = [start(rank, meeting, [*network_flags(name), *settings, "--out", "two"]) for rank in (0, 1)]
+        written = [process.communicate(timeout=120) for process in team]
+        assert [process.returncode for process in team] == [0, 0]
+        return place, written
+
+    return run
+
+
 @pytest.mark.parametrize("name", ["srresnet", "drcn"])  # which learns from several outputs
-def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, settings, port, name):
-    flags = [*network_flags(name), *settings]
-    run_in(workplace, [*flags, "--out", "one"])
-    meeting = port()
-    team = [start(rank, meeting, [*flags, "--out", "two"]) for rank in (0, 1)]
-    (out, _), (silence, errors) = (process.communicate(timeout=120) for process in team)
-    assert [process.returncode for process in team] == [0, 0]
-    best = load_checkpoint(workplace / "two" / "best.pth")
+def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(workplace, settings, of_two, name):
+    run_in(workplace, [*network_flags(name), *settings, "--out", "one"])
+    place, ((out, _), (silence, errors)) = of_two(name)
+    best = load_checkpoint(place / "two" / "best.pth")
     ended = f"best epoch: {best['epoch']}, psnr: {best['val_psnr']:.2f}"
     assert f"\n{name} x4: " in out and ended in out and (silence, errors) == ("", "")
 
-    one, two = (load_checkpoint(workplace / run / "last.pth") for run in ("one", "two"))
+    one, two = (load_checkpoint(folder / "last.pth") for folder in (workplace / "one", place / "two"))
     assert (one["processes"], two["processes"]) == (1, 2)
     assert abs(one["val_psnr"] - two["val_psnr"]) < 0.002
     for first, second in zip(one["training"]["history"], two["training"]["history"], strict=True):
@@ -77,8 +91,8 @@ def test_two_processes_end_where_one_does_and_only_the_first_writes_and_speaks(w
         assert second["learning_rate"] == first["learning_rate"]
     for key, value in one["training"]["model"].items():
         torch.testing.assert_close(two["training"]["model"][key], value, rtol=1e-3, atol=1e-4)
-    assert sorted(path.name for path in workplace.glob("*")) == ["best.pth", "one", "two"]
-    assert all([*read_replay(workplace / run / FILE)] == ["HR", "bicubic", 0, 1, 2] for run in ("one", "two"))
+    assert sorted(path.name for path in place.iterdir()) == ["best.pth", "two"]
+    assert [*read_replay(place / "two" / FILE)] == ["HR", "bicubic", 0, 1, 2]
 
 
 def test_process_that_is_killed_ends_the_other_with_one_line_within_a_minute(workplace, flags, port):
@@ -118,12 +132,11 @@ run_script(train.main)
 """
 
 
-def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(workplace, tiny, flags, port):
+def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(workplace, tiny, flags, port, of_two):
     """The second one is asked to end; the losses of all steps are those of both."""
     (workplace / "stopped.py").write_text(STOPPED.format(root=str(ROOT)))
     resume = ["--resume", "parts/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
     runs = [
-        ([*flags, "--out", "whole"], ROOT / "train.py", 0),
         ([*flags, "--out", "parts"], workplace / "stopped.py", 143),
         (resume, ROOT / "train.py", 0),
     ]
@@ -132,22 +145,22 @@ def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(wor
         team = [start(rank, meeting, arguments, program) for rank in (0, 1)]
         ended = [process.communicate(timeout=120) for process in team]
         assert [process.returncode for process in team] == [status] * 2, ended
-    whole, parts = (load_checkpoint(workplace / name / "last.pth")["training"] for name in ("whole", "parts"))
+    whole = load_checkpoint(of_two("srresnet")[0] / "two" / "last.pth")["training"]
+    parts = load_checkpoint(workplace / "parts" / "last.pth")["training"]
     assert [row["loss"] for row in parts["history"]] == [row["loss"] for row in whole["history"]]
     assert equal(parts["model"], whole["model"])
 
 
-def test_torchrun_prepares_the_patches_once_trains_and_resumes(workplace, flags):
+def test_torchrun_prepares_the_patches_once_and_goes_on_with_a_run_of_one_process(workplace, flags):
     folder = workplace / "data"
     cutting = {"patch_size": 96, "stride": 400, "copies": (1.0,), "say": lambda line: None}
     patches = prepare_patches("sample", 4, "y", data_dir=folder, **cutting)
-    flags = [*flags, "--dataset", "sample", "--epochs", "2", "--data-dir", str(folder), "--out", "run"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "train.py"]
-    run = {"check": True, "text": True, "capture_output": True, "timeout": 120}
-    assert "stopped after epoch 1 of 2" in subprocess.run([*command, *flags, "--stop-after", "1"], **run).stdout
+    data = ["--dataset", "sample", "--epochs", "2", "--data-dir", str(folder), "--out", "run", "--stop-after", "1"]
+    run_in(workplace, [*flags, *data])
     patches.unlink()
-    resume = ["--resume", "run/last.pth", "--data-dir", str(folder), "--device", "cpu"]
-    out = subprocess.run([*command, *resume], **run).stdout
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "train.py"]
+    command += ["--resume", "run/last.pth", "--data-dir", str(folder), "--device", "cpu"]
+    out = subprocess.run(command, check=True, text=True, capture_output=True, timeout=120).stdout
     assert out.count("preparing it") == out.count("best epoch: ") == 1
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 2
     assert shutil.which("torchrun", path=Path(sys.executable).parent)  # the name README uses for it
@@ -217,16 +230,27 @@ def test_shared_batch_normalisation_in_one_process_is_torchs(alone, training):
         ({"RANK": "1"}, "RANK is 1, of WORLD_SIZE 1"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0', allowed are whole numbers from 1"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, of WORLD_SIZE 2"),
-        ({"WORLD_SIZE": "2"}, "start them with torchrun, or unset WORLD_SIZE"),
     ],
     ids=str,
 )
-def test_environment_that_torchrun_cannot_have_made_ends_in_one_line(workplace, flags, variables, words):
-    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+def test_environment_that_torchrun_cannot_have_made_ends_in_one_line(monkeypatch, capsys, variables, words):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stop:
+        process_rank()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and words in error and error.count("\n") == 1
+
+
+def test_script_asks_first_of_all_which_process_it_is(workplace, flags):
     command = [sys.executable, ROOT / "train.py", *flags]
-    done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr.startswith("train.py: error: ") and done.stderr.count("\n") == 1
-    assert words in done.stderr and list(workplace.iterdir()) == []
+    done = subprocess.run(command, env=os.environ | {"RANK": "1"}, capture_output=True, text=True, timeout=60)
+    assert (
+        done.returncode == 2 and done.stderr.startswith("train.py: error: RANK is 1") and done.stderr.count("\n") == 1
+    )
+    assert list(workplace.iterdir()) == []
 
 
 def test_process_that_waits_for_others_says_so(workplace, flags, port):

@@ -29,7 +29,7 @@ from data.patch_file import read_patches
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.recipe import EXPLODED_LOSS, Recipe, learning_rate_at
 from engine.step import TrainingStep
-from models import MODELS, TRAINABLE, build_model, count_parameters
+from models import build_model, count_parameters
 from support.command_line import ROOT, UserError
 from support.provenance import git_state
 from utils import imresize, rgb_to_ycbcr, score, to_uint8, to_unit
@@ -104,8 +104,7 @@ def psnr_of_held_out(checkpoint, tiny):
     return 10 * np.log10(255**2 / np.mean(error**2))
 
 
-@pytest.mark.parametrize("average", [0, 0.9])
-@pytest.mark.parametrize("model", [VDSR, SRRESNET], ids=["vdsr", "srresnet"])
+@pytest.mark.parametrize(("model", "average"), [(VDSR, 0), (SRRESNET, 0.9)], ids=["vdsr", "srresnet, averaged"])
 def test_saved_weights_score_the_psnr_they_are_saved_with(workplace, tiny, model, average):
     run_in(workplace, train_flags(tiny, *model, "--average", average, "--out", "run"))
     for name in ("best", "last"):
@@ -114,7 +113,9 @@ def test_saved_weights_score_the_psnr_they_are_saved_with(workplace, tiny, model
     assert equal(checkpoint["weights"], checkpoint["training"]["model"]) == (average == 0)
 
 
-@pytest.mark.parametrize(("name", "colour"), [*((name, "y") for name in TRAINABLE), ("carn", "rgb")])
+@pytest.mark.parametrize(  # batch normalisation, several outputs, neither
+    ("name", "colour"), [("srresnet", "y"), ("memnet", "y"), ("drcn", "y"), ("lapsrn", "y"), ("carn", "rgb")]
+)
 def test_an_epoch_changes_every_parameter_and_statistic_of_the_network(workplace, tiny, name, colour):
     run_in(workplace, train_flags(tiny, *network_flags(name), "--color", colour, "--epochs", 1, "--out", "run"))
     torch.manual_seed(0)
@@ -289,12 +290,15 @@ def test_memory_that_does_not_suffice_ends_in_one_line(script, workplace, tiny, 
 # ---------------------------------------------------------------- the command line
 
 
-def test_list_prints_every_network_with_parameters_and_multiply_adds(script, workplace):
-    """Multiply-adds of a 1280x720 output as in table 1 of CARN's paper (Ahn et al., ECCV 2018)."""
+def test_list_prints_networks_with_parameters_and_multiply_adds(script, workplace, monkeypatch):
+    """Multiply-adds of a 1280x720 output as in table 1 of CARN's paper (Ahn et al., ECCV 2018); of four networks only:
+    test_house.py prints all of them."""
+    names = ["srcnn", "vdsr", "drrn", "edsr"]
+    monkeypatch.setattr("models.listing.by_kind", lambda: names)
     result = script("train", "--list")
     rows = {words[0]: words[1:3] for words in map(str.split, result.out.splitlines()[2:])}
     assert {name: row[0] for name, row in rows.items()} == {
-        name: f"{count_parameters(build_model(name)):,}" for name in MODELS
+        name: f"{count_parameters(build_model(name)):,}" for name in names
     }
     assert [rows[name][1] for name in ("srcnn", "vdsr", "drrn")] == ["52.7", "612.6", "6,796.9"]
     for line in result.out.splitlines()[3:]:
@@ -311,17 +315,14 @@ def test_list_prints_every_network_with_parameters_and_multiply_adds(script, wor
         (["--model", "srnet"], ["'srnet'", "srcnn", "carn"]),
         (["--model", "bicubic"], ["'bicubic'", "srcnn"]),
         (["--set", "blocks=3"], ["'blocks'", "num_features=64"]),
-        (["--set", "num_features=many"], ["num_features", "'many'", "whole number"]),
         (["--scale", "0"], ["--scale", "0", "2, 3, 4, 8"]),
         (["--epochs", "0"], ["--epochs", "0", "at least 1"]),
-        (["--epochs", "many"], ["--epochs", "'many'"]),
         (["--loss", "l3"], ["--loss l3", "charbonnier"]),
         (["--list", "--weights", "a.pth", "--epochs", "2"], ["--epochs, --weights cannot be used with --list"]),
         (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
         (["--dataset", "none"], ["'none'", "T91", "sample", "prepare.py"]),
         (["--device", "abacus"], ["abacus", "cpu"]),
         (["--out", "file/below"], ["file/below", "choose another"]),
-        (["--epoch", "3"], ["--epoch"]),
     ],
     ids=lambda value: "=".join(value) if value[0].startswith("--") else "",
 )
