@@ -6,7 +6,6 @@ https://arxiv.org/abs/2112.06074
 """
 
 import math
-import time
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from engine.graph import EAGER_STEPS, recorded
 from models import count_parameters
 from models.skip import Skip
 from support.command_line import UserError
-from support.devices import has_bf16
+from support.devices import choose_precision
 
 DECAY = 0.99  # of the averaged output
 FALL_BACK = 5.0  # dB that the fit may lose between two looks before the weights of the last look return
@@ -148,38 +147,20 @@ class RecordedStep:
         return self.loss  # until the next call
 
 
-def fastest_precision(make, device):
-    """Return "bf16" or "fp32", whichever takes a step in less time here. make: precision to Step."""
-    if not has_bf16(device):
-        return "fp32"
-    seconds = {}
-    for precision in ("fp32", "bf16"):
-        step, times = make(precision), []
-        for _ in range(3):
-            started = time.perf_counter()
-            step().item()  # waits for the device
-            times.append(time.perf_counter() - started)
-        seconds[precision] = min(times)
-    return min(seconds, key=seconds.get)
-
-
 class DeepPrior:
     """A restoration by Deep Image Prior: go through rows(), then take image().
 
     setting: a Setting. shape: (C, H, W) of the result. loss, start: as Step takes them. seed: of weights and noise.
-    steps: None for the setting's. precision: "fp32", "bf16" or "auto", the one that measures faster.
+    steps: None for the setting's. precision: "fp32", "bf16" or "auto", as choose_precision() takes it.
     early_stop: end where the output's variance has long been rising, with the average of its lowest point.
     """
 
     def __init__(
         self, setting, shape, loss, device, *, seed=0, steps=None, precision="auto", early_stop=False, start=None
     ):
-        def make(precision):
-            torch.manual_seed(seed)
-            return Step(setting, shape, loss, device, precision, start)
-
-        self.precision = fastest_precision(make, device) if precision == "auto" else precision
-        self.step = make(self.precision)
+        self.precision = choose_precision(precision, device)
+        torch.manual_seed(seed)
+        self.step = Step(setting, shape, loss, device, self.precision, start)
         if device.type == "cuda":
             self.step = RecordedStep(self.step)
         self.setting, self.early_stop = setting, early_stop

@@ -82,16 +82,21 @@ def has_bf16(device):
 
 
 def prepare_for_training(deterministic):
-    """Choose the kernels that are fastest for these sizes, or only such as give the same bits in every run.
-
-    The C library (glibc) is told to keep freed memory for the next step, not to give it back page by page: every step
-    allocates and frees the same tensors; getting their pages anew takes up to a tenth of its time.
-    """
+    """Choose the kernels that are fastest for these sizes, or only such as give the same bits in every run."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA when it is first used
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+    keep_freed_memory()
+
+
+def keep_freed_memory():
+    """Tell the C library (glibc) to keep freed memory for the next tensors, not to give it back page by page.
+
+    Every step, and every layer of an image, frees tensors of the same sizes as it allocates: getting their pages anew
+    takes a tenth of its time.
+    """
     trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
     with suppress(OSError, TypeError, AttributeError):  # no C library, or another one
         library = ctypes.CDLL(None)

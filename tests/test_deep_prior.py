@@ -103,11 +103,12 @@ def test_bf16_convolutions_leave_loss_and_output_in_float32_and_fit_nearly_as_we
     assert abs(fits["fp32"] - fits["bf16"]) < 1.5
 
 
-def test_precision_that_measures_faster_is_taken(monkeypatch):
-    now = iter(np.cumsum([0] + [1, 0] * 3 + [3, 0] * 3))  # a step takes 1 s in fp32, 3 s in bf16
-    monkeypatch.setattr("engine.deep_prior.time.perf_counter", lambda: next(now))
-    monkeypatch.setattr("engine.deep_prior.has_bf16", lambda device: True)
-    assert deep_prior.fastest_precision(lambda precision: lambda: torch.zeros(()), CPU) == "fp32"
+@pytest.mark.parametrize("faster", ["fp32", "bf16"])
+def test_precision_that_measures_faster_is_taken(monkeypatch, faster):
+    ms = {"fp32": 2.0, "bf16": 2.0} | {faster: 1.0}
+    monkeypatch.setattr("support.devices.convolution_ms", lambda device: ms)
+    prior = DeepPrior(SMALL, CROP.shape, fits_all(torch.from_numpy(CROP)[None]), CPU, steps=1)
+    assert prior.precision == prior.step.precision == faster
 
 
 def test_image_smaller_than_its_scales_allow_is_refused_and_one_pixel_more_is_not():
