@@ -33,6 +33,7 @@ def sources():
     return {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in paths}
 
 
+@cache
 def scripts():
     """The files that are run: those with a line of `if __name__ == "__main__"`."""
     return [path for path in sources() if 'if __name__ == "__main__":' in (ROOT / path).read_text(encoding="utf-8")]
