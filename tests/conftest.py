@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from helpers import VDSR, run_in, train_flags
+from helpers import VDSR, run_in, small_checkpoint, small_set, train_flags
 from PIL import Image
 
 from data.patch_file import prepare_patches
@@ -116,6 +116,24 @@ def finished_one_epoch(tmp_path_factory, tiny):
     place = tmp_path_factory.mktemp("stopped")
     run_in(place, train_flags(tiny, *VDSR, "--stop-after", 1, "--out", "run"))
     return place / "run"
+
+
+@pytest.fixture
+def resume(tiny):
+    """The command line that goes on with the run in the folder run."""
+    return ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
+
+
+@pytest.fixture
+def weights(workplace):
+    """best.pth, the checkpoint of a small, untrained VDSR."""
+    return small_checkpoint(workplace / "best.pth")
+
+
+@pytest.fixture
+def shots(workplace):
+    """The folder shots of a colour and a grey photograph."""
+    return small_set(workplace / "shots")
 
 
 @pytest.fixture

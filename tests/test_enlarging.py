@@ -13,7 +13,6 @@ from helpers import (
     refused,
     small_checkpoint,
     small_options,
-    small_set,
     truncate,
 )
 from PIL import Image, ImageCms
@@ -111,27 +110,24 @@ def test_hidden_colour_is_that_of_the_nearest_pixel_that_shows_and_the_others_st
         np.testing.assert_array_equal(same, unseen)
 
 
-def test_own_image_keeps_its_colour_profile(script, workplace):
+def test_own_image_keeps_its_colour_profile(script, workplace, weights):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(COLOUR).save(workplace / "a.png", icc_profile=profile)
-    weights = small_checkpoint(workplace / "best.pth")
     clean_run(script, "--weights", weights, "--input", "a.png", "--output", "out")
     with Image.open(workplace / "out" / "a_x4.png") as enlarged:
         assert enlarged.info["icc_profile"] == profile
 
 
-def test_own_animation_is_enlarged_as_its_first_frame_and_that_is_said(script, workplace):
+def test_own_animation_is_enlarged_as_its_first_frame_and_that_is_said(script, workplace, weights):
     frames = [Image.fromarray(COLOUR), Image.fromarray(COLOUR[::-1])]
     frames[0].save(workplace / "a.gif", save_all=True, append_images=frames[1:])
-    weights = small_checkpoint(workplace / "best.pth")
     result = clean_run(script, "--weights", weights, "--input", "a.gif", "--output", "out")
     assert "a_x4.png (36x52), the first frame of its animation" in result.out
 
 
-def test_own_image_may_become_larger_than_those_that_are_read(script, workplace, monkeypatch):
+def test_own_image_may_become_larger_than_those_that_are_read(script, workplace, monkeypatch, weights):
     monkeypatch.setattr("data.images.MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1])
     Image.fromarray(COLOUR).save(workplace / "a.png")
-    weights = small_checkpoint(workplace / "best.pth")
     clean_run(script, "--weights", weights, "--input", "a.png", "--output", "out")
     with Image.open(workplace / "out" / "a_x4.png") as enlarged:
         assert enlarged.size == (4 * COLOUR.shape[1], 4 * COLOUR.shape[0])
@@ -162,23 +158,21 @@ def test_grey_photo_enters_a_network_of_luma_in_the_range_that_it_was_trained_on
 
 
 @pytest.mark.parametrize("names", [["a.png", "a.bmp", "b.tif"], ["a.png", "a.bmp", "a_png.png"], ["a.png", "A.bmp"]])
-def test_folder_of_images_gives_one_result_for_each(script, workplace, names):
+def test_folder_of_images_gives_one_result_for_each(script, workplace, names, weights):
     (workplace / "in").mkdir()
     for shift, name in enumerate(names):
         Image.fromarray(PHOTOGRAPH[shift : shift + 8, 60:68]).save(workplace / "in" / name)
-    weights = small_checkpoint(workplace / "best.pth")
     clean_run(script, "--weights", weights, "--input", "in", "--output", "out")
     results = {path.name.casefold(): path.read_bytes() for path in (workplace / "out").glob("*_x4.png")}
     assert len(results) == len({*results.values()}) == len(names)  # also where A_x4.png is a_x4.png
 
 
-def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, workplace):
+def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, workplace, weights):
     (workplace / "in").mkdir()
     for name in ("one.png", "two.png", "cut.png"):
         Image.fromarray(COLOUR).save(workplace / "in" / name)
     truncate(workplace / "in" / "cut.png")
     (workplace / "in" / "empty.png").write_bytes(b"")
-    weights = small_checkpoint(workplace / "best.pth")
     result = script("test", "--weights", weights, "--input", "in", "--output", "out", "--device", "cpu")
     assert result.status == 2
     assert result.err.count("\n") == 1 and "cut.png" in result.err and "empty.png" in result.err
@@ -195,7 +189,9 @@ def test_broken_files_in_a_folder_are_named_and_the_others_are_done(script, work
         (("--precision", "bf16"), ["bf16", "bf16"]),
     ],
 )
-def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workplace, monkeypatch, flags, precisions):
+def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(
+    script, workplace, monkeypatch, flags, precisions, weights
+):
     monkeypatch.setattr("support.devices.convolution_ms", lambda device: {"fp32": 2.0, "bf16": 1.0})
     used = []
 
@@ -206,7 +202,6 @@ def test_own_images_are_enlarged_in_bf16_where_the_hardware_has_it(script, workp
     monkeypatch.setattr(InPrecision, "forward", forward)
     write_png(workplace / "in" / "shallow.png", COLOUR)
     write_png(workplace / "in" / "deep.png", COLOUR.astype(np.uint16) * 257)
-    weights = small_checkpoint(workplace / "best.pth")
     clean_run(script, "--weights", weights, "--input", "in", "--output", "out", *flags)
     assert used == precisions
 
@@ -286,12 +281,11 @@ def test_memory_for_enlarging_does_not_grow_with_the_height_of_the_photo(monkeyp
     assert max(sizes) < 1.1 * min(sizes)
 
 
-def test_full_disk_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it(script, workplace):
+def test_full_disk_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it(script, workplace, weights):
     """A limit on the size of a file stands for the end of the disk: the first result fits, the second does not."""
     (workplace / "in").mkdir()
     Image.fromarray(COLOUR).save(workplace / "in" / "a.png")
     Image.fromarray(np.tile(NOISE.astype(np.uint8), (20, 20, 1))).save(workplace / "in" / "b.png")
-    weights = small_checkpoint(workplace / "best.pth")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
@@ -302,7 +296,7 @@ def test_full_disk_ends_in_one_line_that_names_the_file_and_leaves_no_part_of_it
     assert [path.name for path in (workplace / "out").iterdir()] == ["a_x4.png"]
 
 
-def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monkeypatch):
+def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monkeypatch, weights):
     Image.fromarray(PHOTOGRAPH).save(workplace / "a.png")
     calls, forward = [], VDSR.forward
 
@@ -315,7 +309,6 @@ def test_interrupted_enlarging_leaves_no_part_of_a_file(script, workplace, monke
     kept, writer = [], enlarging.png_writer  # kept: not closed by chance because nobody holds it any more
     monkeypatch.setattr(enlarging, "png_writer", lambda *arguments: kept.append(writer(*arguments)) or kept[-1])
     monkeypatch.setattr(VDSR, "forward", interrupted)
-    weights = small_checkpoint(workplace / "best.pth")
     result = script("test", "--weights", weights, "--input", "a.png", "--output", "out", "--tile", 32)
     assert (result.status, result.err) == (130, "test.py: error: interrupted\n")
     assert list((workplace / "out").iterdir()) == []
@@ -357,8 +350,7 @@ def test_what_is_no_image_in_memory_is_refused(workplace, image, error):
         network.enlarge(image)
 
 
-def test_unknown_precision_in_memory_is_refused(workplace):
-    weights = small_checkpoint(workplace / "best.pth")
+def test_unknown_precision_in_memory_is_refused(workplace, weights):
     assert "allowed are auto, fp32, bf16" in refusal(lambda: enlarging.load_network(weights, precision="half"))
 
 
@@ -374,9 +366,8 @@ def test_torch_hub_offers_the_networks_of_weights():
 # ---------------------------------------------------------------- what is refused
 
 
-def test_output_that_would_replace_an_input_is_refused_and_nothing_written(script, workplace):
+def test_output_that_would_replace_an_input_is_refused_and_nothing_written(script, workplace, shots):
     small_checkpoint(workplace / "best.pth")
-    small_set(workplace / "shots")
     first = min((workplace / "shots").glob("*.png"))
     for scale in (2, 3, 4, 8):  # whatever the checkpoint's scale
         (workplace / "shots" / f"{first.stem}_x{scale}.png").write_bytes(first.read_bytes())

@@ -120,11 +120,10 @@ def test_shipped_network_exports_with_operators_that_every_runtime_has(
 
 
 def test_exported_file_says_what_the_checkpoint_says_and_nothing_of_where_it_was_made(
-    onnx_packages, script, workplace, safetensors
+    onnx_packages, script, workplace, safetensors, weights
 ):
     import onnx
 
-    weights = small_checkpoint(workplace / "best.pth")
     out = exported(script, "--weights", weights)
     stem = "vdsr_depth3_num_features8_x4"
     assert sorted(path.name for path in (workplace / "exported").iterdir()) == [f"{stem}.onnx", f"{stem}.safetensors"]
@@ -169,9 +168,8 @@ def test_graph_that_differs_from_test_py_is_refused_with_how_much_and_nothing_is
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime", "safetensors.torch"])
-def test_missing_package_is_named_with_the_file_that_lists_it(script, workplace, monkeypatch, name):
+def test_missing_package_is_named_with_the_file_that_lists_it(script, workplace, monkeypatch, name, weights):
     monkeypatch.setitem(sys.modules, name, None)
-    weights = small_checkpoint(workplace / "best.pth")
     words = (name.partition(".")[0], "pip install -r requirements-export.txt")
     assert refused(script, "export", ["--weights", weights], *words, unchanged=workplace)
 
@@ -192,7 +190,6 @@ def test_what_cannot_be_exported_is_refused(script, workplace, flags, words):
     assert refused(script, "export", ["--weights", "best.pth", *flags], *words, unchanged=workplace)
 
 
-def test_network_that_torch_cannot_convert_is_refused(onnx_packages, script, workplace, monkeypatch):
+def test_network_that_torch_cannot_convert_is_refused(onnx_packages, script, workplace, monkeypatch, weights):
     monkeypatch.setattr("models.vdsr.VDSR.forward", lambda self, lr: torch.from_numpy(lr.detach().numpy()))
-    weights = small_checkpoint(workplace / "best.pth")
     assert refused(script, "export", ["--weights", weights], "VDSR", "cannot be converted", unchanged=workplace)

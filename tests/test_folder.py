@@ -14,11 +14,6 @@ from support.files import held_by_one
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-@pytest.fixture
-def resume(tiny):
-    return ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
-
-
 def test_second_run_gets_a_numbered_folder_and_the_first_stays_as_it_was(workplace, finished, tiny):
     place = shutil.copytree(finished.place, workplace / "place")
     before = contents(place / "runs")

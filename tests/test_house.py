@@ -7,7 +7,8 @@ import sys
 from functools import cache
 
 import pytest
-from helpers import read_json
+from helpers import PHOTOGRAPH, read_json
+from PIL import Image
 
 from support.command_line import ROOT
 
@@ -32,6 +33,7 @@ def sources():
     return {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in paths}
 
 
+@cache
 def scripts():
     """The files that are run: those with a line of `if __name__ == "__main__"`."""
     return [path for path in sources() if 'if __name__ == "__main__":' in (ROOT / path).read_text(encoding="utf-8")]
@@ -165,11 +167,13 @@ def test_network_of_one_file_is_listed_trained_scored_drawn_and_reported(tree):
     run_in_tree(tree, "prepare.py", "--dataset", "sample", "--copies", 1, "--stride", 256)
     train = ("--model", "toy", "--dataset", "sample", "--epochs", 1, "--device", "cpu")
     assert "toy x4: 10 parameters" in run_in_tree(tree, "train.py", *train)
-    scored = run_in_tree(tree, "test.py", "--weights", "best.pth", "--dataset", "sample", "--device", "cpu")
+    (tree / "shots").mkdir()
+    Image.fromarray(PHOTOGRAPH[:64, :64]).save(tree / "shots" / "face.png")
+    scored = run_in_tree(tree, "test.py", "--weights", "best.pth", "--dataset", "shots", "--device", "cpu")
     assert re.search(r"^mean +Bicubic .*\n +Toy ", scored, re.MULTILINE)
-    result = read_json(tree / "report" / "results" / "sample_x4_toy.json")
+    result = read_json(tree / "report" / "results" / "shots_x4_toy.json")
     assert (result["model"], result["parameters"]) == ("toy", 10)
-    figures = [path.name for path in (tree / "report" / "figures").glob("sample_x4_*toy*.png")]
+    figures = [path.name for path in (tree / "report" / "figures").glob("shots_x4_*toy*.png")]
     assert figures, "no figure is named for it"
     run_in_tree(tree, "report/build.py")
     assert "Toy" in (tree / "report" / "report.md").read_text(encoding="utf-8")

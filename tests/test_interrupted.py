@@ -65,11 +65,6 @@ def short_straight(tmp_path_factory, tiny):
     return state_of(place / "run")
 
 
-@pytest.fixture
-def resume(tiny):
-    return ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
-
-
 def work(folder, arguments, ready, limit=None):
     """Be train.py, in a process of its own, that saves every epoch; what it says goes to files.
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import edited, read_json, refused, run_in, scored, small_checkpoint, small_set
+from helpers import edited, read_json, refused, run_in, scored, small_checkpoint
 
 import test
 from engine.checkpoint import load_checkpoint
@@ -77,8 +77,7 @@ def test_mixtures_are_rows_of_their_own_with_their_parts_on_record(script, workp
     assert documents[between]["parameters"] == documents[alone[0]]["parameters"]
 
 
-def test_mixtures_are_handed_on_to_be_drawn(workplace, two, handed_over):
-    small_set(workplace / "shots")
+def test_mixtures_are_handed_on_to_be_drawn(workplace, two, handed_over, shots):
     flags = ["--dataset", "shots", "--out", "out", "--device", "cpu", "--interpolate", *two, 0.3]
     run_in(workplace, flags, test)
     names = [f"{workplace.name}-{name}" for name in "ab"]
@@ -89,8 +88,7 @@ def test_mixtures_are_handed_on_to_be_drawn(workplace, two, handed_over):
 @pytest.mark.parametrize(
     "flags", [["--interpolate", "a.pth", "b.pth", "0.3"], ["--weights", "a.pth", "b.pth", "--fuse"]]
 )
-def test_mixture_enlarges_photographs(workplace, two, flags):
-    small_set(workplace / "shots")
+def test_mixture_enlarges_photographs(workplace, two, flags, shots):
     run_in(workplace, ["--input", "shots", "--output", "large", "--device", "cpu", *flags], test)
     assert len(list((workplace / "large").iterdir())) == 2
 

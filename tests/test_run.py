@@ -25,11 +25,6 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL_CUT = {"patch_size": 32, "stride": 16}
 
 
-@pytest.fixture
-def resume(tiny):
-    return ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
-
-
 # ---------------------------------------------------------------- resumed
 
 

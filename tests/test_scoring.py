@@ -148,9 +148,8 @@ def test_grey_image_enters_a_network_of_luma_as_luma_and_is_scored_on_its_own_va
         ((4,), ("--scale", 3), "x4.pth is of scale 4, asked for is 3"),
     ],
 )
-def test_scales_that_differ_are_refused(script, workplace, scales, flags, said):
+def test_scales_that_differ_are_refused(script, workplace, scales, flags, said, shots):
     paths = [small_checkpoint(workplace / f"x{scale}.pth", scale=scale) for scale in scales]
-    small_set(workplace / "shots")
     arguments = ["--weights", *paths, "--dataset", "shots", "--out", "out", *flags]
     assert refused(script, "test", arguments, said, unchanged=workplace)
 

@@ -129,9 +129,8 @@ def test_bicubic_on_set5_gives_the_numbers_of_the_literature(script, workplace, 
         assert round(document["mean"][f"{prefix}ssim"], 4) == ssim
 
 
-def test_figures_show_hr_and_every_network_as_it_was_scored(script, workplace, handed_over):
+def test_figures_show_hr_and_every_network_as_it_was_scored(script, workplace, handed_over, shots):
     paths = [small_checkpoint(workplace / name, channels=channels) for name, channels in (("y.pth", 1), ("c.pth", 3))]
-    small_set(workplace / "shots")
     clean_run(script, "--weights", *paths, "--dataset", "shots", "--out", "out")
     for (_, documents, name, hr, panels, zoom), file in zip(handed_over, ("coat.bmp", "face.png"), strict=True):
         assert zoom is None and list(documents) == [KEY, f"{KEY}_rgb"]
@@ -154,8 +153,9 @@ def test_figures_show_hr_and_every_network_as_it_was_scored(script, workplace, h
         (["8,4,32", "--zoom", "face:30,20,24"], {"coat": (8, 4, 32), "face": (30, 20, 24)}),
     ],
 )
-def test_zoom_is_the_window_of_every_image_or_of_the_one_it_names(script, workplace, handed_over, flags, windows):
-    small_set(workplace / "shots")
+def test_zoom_is_the_window_of_every_image_or_of_the_one_it_names(
+    script, workplace, handed_over, flags, windows, shots
+):
     clean_run(script, "--dataset", "shots", "--out", "out", "--zoom", *flags)
     assert {name: zoom for _, _, name, _, _, zoom in handed_over} == windows
     (document,) = read_results(workplace / "out" / "results")
@@ -170,16 +170,14 @@ def test_zoom_is_the_window_of_every_image_or_of_the_one_it_names(script, workpl
         ("boat:1,2,8", "no image boat; the images are coat, face"),
     ],
 )
-def test_zoom_that_is_no_window_of_its_image_is_refused(script, workplace, zoom, word):
-    small_set(workplace / "shots")
+def test_zoom_that_is_no_window_of_its_image_is_refused(script, workplace, zoom, word, shots):
     arguments = ["--dataset", "shots", "--out", "out", f"--zoom={zoom}"]
     assert refused(script, "test", arguments, "--zoom", word, unchanged=workplace)
 
 
-def test_scores_lie_beside_the_run_too_with_its_log_and_never_beside_shipped_weights(script, workplace):
+def test_scores_lie_beside_the_run_too_with_its_log_and_never_beside_shipped_weights(script, workplace, shots):
     """In a run folder, known by its log.csv; weights/ has its logs under other names."""
     runs, weights = workplace / "runs" / "vdsr_x4", workplace / "weights"
-    small_set(workplace / "shots")
     for path in (runs / "best.pth", weights / "vdsr_x4.pth"):
         small_checkpoint(path)  # of epoch 3, 30.0 dB
         log = path.parent / "log.csv" if path.stem == "best" else path.with_suffix(".csv")
@@ -200,10 +198,9 @@ def test_scores_lie_beside_the_run_too_with_its_log_and_never_beside_shipped_wei
     assert document["history"] == [] and not (runs / "scores_shots.json").exists()
 
 
-def test_copy_of_a_best_checkpoint_finds_its_log_and_leaves_its_scores_in_the_run_folder(script, workplace):
+def test_copy_of_a_best_checkpoint_finds_its_log_and_leaves_its_scores_in_the_run_folder(script, workplace, shots):
     """./best.pth is what the course's command scores."""
     run = workplace / "runs" / "vdsr_x4"
-    small_set(workplace / "shots")
     small_checkpoint(run / "best.pth")
     with edited(run / "best.pth") as checkpoint:
         checkpoint["run"] = "runs/vdsr_x4"
@@ -259,9 +256,8 @@ def test_what_a_reader_must_know_of_a_checkpoint_is_noted_under_the_table(script
 # ---------------------------------------------------------------- names, and what is refused
 
 
-def test_weights_may_be_named_by_a_pattern_that_no_shell_has_expanded(script, workplace):
+def test_weights_may_be_named_by_a_pattern_that_no_shell_has_expanded(script, workplace, shots):
     paths = [small_checkpoint(workplace / "w" / f"{seed}.pth", seed=seed) for seed in range(2)]
-    small_set(workplace / "shots")
     common = ("--dataset", "shots", "--no-figures", "--out", "out", "--weights")
     patterns, names = (clean_run(script, *common, *given).out for given in (["w/*.pth"], paths))
     assert [row[:4] for row in table(patterns)] == [row[:4] for row in table(names)]
@@ -280,11 +276,12 @@ def test_images_whose_figures_would_have_one_name_are_refused(script, workplace)
 
 @pytest.mark.parametrize("flags", [("--dataset", "in", "--out", "out"), ("--input", "in", "--output", "out")])
 @pytest.mark.usefixtures("handed_over")
-def test_name_that_is_too_long_for_what_is_made_of_it_stops_before_anything_is_written(script, workplace, flags):
+def test_name_that_is_too_long_for_what_is_made_of_it_stops_before_anything_is_written(
+    script, workplace, flags, weights
+):
     (workplace / "in").mkdir()
     for name in ("a", "鹦" * 83):
         Image.fromarray(PHOTOGRAPH[:64, :64]).save(workplace / "in" / f"{name}.png")
-    weights = small_checkpoint(workplace / "best.pth")
     arguments = ["--weights", weights, *flags, "--device", "cpu"]
     assert refused(script, "test", arguments, ": the name is too long", "shorten it", unchanged=workplace)
     (workplace / "in" / f"{'鹦' * 83}.png").rename(workplace / "in" / f"{'鹦' * 60}.png")
@@ -331,18 +328,16 @@ def test_image_that_cannot_be_scored_stops_before_anything_is_written(script, wo
     ],
     ids=" ".join,
 )
-def test_bad_command_line_is_refused_in_one_line(script, workplace, flags, words):
+def test_bad_command_line_is_refused_in_one_line(script, workplace, flags, words, shots):
     small_checkpoint(workplace / "best.pth")
-    small_set(workplace / "shots")
     (workplace / "nothing").mkdir()
     (workplace / "file").write_text("")
     out = [] if {"--out", "--input"} & set(flags) else ["--out", "out"]
     assert refused(script, "test", [*flags, *out], *words, unchanged=workplace)
 
 
-def test_figure_that_fails_is_one_note_and_the_scores_are_written(script, workplace, monkeypatch):
+def test_figure_that_fails_is_one_note_and_the_scores_are_written(script, workplace, monkeypatch, shots):
     monkeypatch.setattr(test, "draw_figures", Mock(side_effect=RuntimeError("no LaTeX\nfound here")))
-    small_set(workplace / "shots")
     out = clean_run(script, "--dataset", "shots", "--out", "out").out
     assert "note: a figure of face could not be made (RuntimeError: no LaTeX found here); all else goes on\n" in out
     assert [path.name for path in (workplace / "out").rglob("*.*")] == ["shots_x4_bicubic.json"]
