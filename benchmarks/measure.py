@@ -37,15 +37,17 @@ def seconds_of(action, device):
     return time.perf_counter() - started
 
 
-def in_turn(actions, device, seconds, at_least=3):
+def in_turn(actions, device, seconds, at_least=3, pause=0):
     """Time each of {name: action} in turn, A B C A B C ..., so that a drifting clock meets all: {name: [seconds]}.
 
-    Rounds are begun until `seconds` have passed and there are `at_least` of them. Nothing is warmed up here.
+    Rounds are begun until `seconds` have passed and there are `at_least` of them, each action after a pause of so many
+    seconds. Nothing is warmed up here.
     """
     times = {name: [] for name in actions}
     started, rounds = time.perf_counter(), 0
     while rounds < at_least or time.perf_counter() - started < seconds:
         for name, action in actions.items():
+            time.sleep(pause)
             times[name].append(seconds_of(action, device))
         rounds += 1
     return times

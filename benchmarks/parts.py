@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 import train
 from benchmarks import measure
-from benchmarks.reference import BATCH, SCALE, plain, write_pairs
+from benchmarks.peers import measure_busy, measure_peers
+from benchmarks.reference import BATCH, SCALE, write_pairs
 from benchmarks.watch import last_line, watch
 from data.batches import WINDOW_BYTES, Batches
 from data.catalog import TEST_SETS, TRAIN_SETS, load_images
@@ -26,16 +27,18 @@ from data.images import list_images, read_image, write_png
 from data.patch_file import patch_path, prepare_patches, read_patches
 from data.patches import DEFAULT_PATCH
 from data.streaming import WINDOWS_HELD
+from engine.exporting import with_plain_layers
 from engine.inference import InPrecision, Tiled
 from engine.recipe import Recipe
 from engine.run import Run
 from engine.step import TrainingStep, for_this_machine
 from models import build_model
 from support.command_line import ROOT, UserError
-from support.devices import choose_precision
+from support.devices import choose_precision, has_bf16
 
 EPOCH_SECONDS = 1.5  # that one pass of the reference loop should take at least
 MAX_STEPS = 64
+LOOPS = ("reference", "ours", "other")  # of training: the plain one, ours, and ours in the other precision
 MEMORY_STEPS = 2  # the second has the optimiser's moments beside the activations
 GROWTH_STEPS = (8, 16, 32)
 GROWTH_MEGAPIXELS = (0.25, 1, 4)
@@ -120,10 +123,10 @@ class Bench:
     def network(self, name):
         return build_model(name, SCALE, **self.options[name])
 
-    def run(self, name, steps):
+    def run(self, name, steps, precision=None):
         """A training run over random patches, and the step that train.py would train it with."""
         patches = self.patches(steps)
-        recipe = Recipe(precision=self.precision, batch_size=BATCH)
+        recipe = Recipe(precision=precision or self.precision, batch_size=BATCH)
         parts = [(patches.lr, patches.hr)]
         batches = Batches(parts, BATCH, self.device, augmented=recipe.augment, seed=recipe.seed)
         run = Run(self.network(name), recipe, {"scale": SCALE, "channels": 1}, batches, patches.val)
@@ -180,27 +183,31 @@ def compare_training(bench, name):
         seconds = measure.seconds_of(epoch, device)
     steps = min(max(round(EPOCH_SECONDS / seconds), 1), MAX_STEPS)
     run, step = bench.run(name, steps)
+    other = {"fp32": "bf16", "bf16": "fp32"}[bench.precision] if has_bf16(device) else None
     product_flop, product = measure.matrix_product(device, measure.TYPES[bench.precision])
     with reference_process(bench, name, steps) as epoch:
         actions = {"reference": epoch, "ours": lambda: train_epoch(run, step), "product": product}
+        if other:
+            other_run = bench.run(name, steps, other)
+            actions["other"] = lambda: train_epoch(*other_run)
         measure.in_turn(actions, device, seconds=0, at_least=1)  # warm-up
         times = measure.in_turn(actions, device, args.seconds, args.rounds)
 
     lr = torch.empty(BATCH, 1, DEFAULT_PATCH // SCALE, DEFAULT_PATCH // SCALE, device="meta")
-    multiply_adds = measure.multiply_adds(plain(bench.network(name)).to("meta"), lr)
+    multiply_adds = measure.multiply_adds(with_plain_layers(bench.network(name)).to("meta"), lr)
     # Two per multiply-add; forward, and two gradients of the same cost. The first layer's gradient to its image, which
     # nobody takes, is counted with them: 3 % of SRCNN's number, 0.1 % or less of the others'.
     flop = 2 * 3 * multiply_adds * steps
     rates = [flop / seconds for seconds in times["ours"]]
     product_rates = [product_flop / seconds for seconds in times["product"]]
-    return {
+    row = {
         "precision": bench.precision,
         "steps": steps,
         "multiply_adds_forward": multiply_adds,
         "flop": {"ours": flop, "product": product_flop},
         "seconds": times,
         "patches_per_s": {
-            loop: measure.spread(BATCH * steps / seconds for seconds in times[loop]) for loop in ("reference", "ours")
+            loop: measure.spread(BATCH * steps / t for t in times[loop]) for loop in LOOPS if loop in times
         },
         "ratio": measure.ratios(times["reference"], times["ours"]),
         "flop_per_s": measure.spread(rates),
@@ -208,11 +215,14 @@ def compare_training(bench, name):
         "share": measure.ratios(rates, product_rates),
         "costliest": measure.costliest(lambda: train_epoch(run, step), device),
     }
+    if other:
+        row |= {"other_precision": other, "other_ratio": measure.ratios(times["reference"], times["other"])}
+    return row
 
 
 def measure_growth(bench):
-    """How the cost of the first network grows with patches, image size and processes."""
-    growth = {"model": bench.first, "patches": [], "image": [], "processes": []}
+    """How the cost of the first network grows with patches and image size, and falls with threads and processes."""
+    growth = {"model": bench.first, "patches": [], "image": [], "threads": [], "processes": []}
     runs = {steps: bench.run(bench.first, steps) for steps in said(GROWTH_STEPS, "growth, steps an epoch")}
     train_epoch(*runs[GROWTH_STEPS[0]])  # warm-up
     actions = {steps: lambda run=run: train_epoch(*run) for steps, run in runs.items()}
@@ -227,6 +237,16 @@ def measure_growth(bench):
         measure.seconds_of(action["image"], bench.device)  # warm-up
         times = measure.in_turn(action, bench.device, bench.args.seconds / 4)["image"]
         growth["image"].append({"megapixels": (SCALE * side) ** 2 / 1e6, "seconds": times} | measure.spread(times))
+
+    threads = torch.get_num_threads()
+    for count in said(range(1, threads + 1) if bench.device.type == "cpu" else (), "growth, threads"):
+        torch.set_num_threads(count)
+        action = {"epoch": lambda: train_epoch(*runs[GROWTH_STEPS[0]])}
+        measure.in_turn(action, bench.device, 0, at_least=1)  # warm-up
+        times = measure.in_turn(action, bench.device, bench.args.seconds / 4)["epoch"]
+        speeds = measure.spread(GROWTH_STEPS[0] * BATCH / seconds for seconds in times)
+        growth["threads"].append({"threads": count, "seconds": times, "patches_per_s": speeds})
+    torch.set_num_threads(threads)
 
     for count in said(GROWTH_PROCESSES, "growth, processes"):
         try:
@@ -412,5 +432,7 @@ PARTS = {
     "streaming": measure_streaming,
     "growth": measure_growth,
     "epochs": measure_epochs,
+    "peers": measure_peers,
+    "busy": measure_busy,
 }
-ON_DEMAND = {"epochs", "streaming"}  # measured only when named: hours where there is no GPU, a large file
+ON_DEMAND = {"epochs", "streaming", "peers", "busy"}  # measured only when named: hours without a GPU, a large file

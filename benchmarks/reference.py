@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.exporting import with_plain_layers
 from models import TRAINABLE, build_model, parse_options
-from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
 from support.command_line import Parser, add_device_argument, run_script
 from support.devices import choose_device
 from support.files import written_whole
@@ -48,40 +48,12 @@ class PatchPairs(Dataset):
             return len(file["lr"])
 
 
-def plain(model):
-    """The network with torch's own layers in place of those of models/layers.py; they share their parameters."""
-    for name, layer in model.named_children():
-        setattr(model, name, plain_layer(layer))
-    return model
-
-
-def plain_layer(layer):
-    """One layer, or a part of a network, made plain."""
-    if isinstance(layer, FewMapsConv2d):
-        return conv_like(layer)
-    if isinstance(layer, SubPixelConv2d):
-        return nn.Sequential(conv_like(layer), nn.PixelShuffle(layer.factor))
-    if isinstance(layer, PReLU):
-        prelu = nn.PReLU()
-        prelu.weight = layer.weight
-        return prelu
-    return plain(layer)
-
-
-def conv_like(layer):
-    """An nn.Conv2d with the shape and the parameters of another one."""
-    shape = (layer.in_channels, layer.out_channels, layer.kernel_size)
-    conv = nn.Conv2d(*shape, padding=layer.padding, bias=layer.bias is not None)
-    conv.weight, conv.bias = layer.weight, layer.bias
-    return conv
-
-
 class ReferenceLoop:
     """A network, its data, loss and optimiser; epoch() trains it on every pair once."""
 
     def __init__(self, name, path, device, options):
         self.device = device
-        self.model = plain(build_model(name, SCALE, **options)).to(device)
+        self.model = with_plain_layers(build_model(name, SCALE, **options)).to(device)
         self.criterion = nn.MSELoss()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.loader = DataLoader(PatchPairs(path), batch_size=BATCH, shuffle=True)

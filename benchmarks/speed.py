@@ -14,9 +14,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
+from benchmarks.figure import draw_summary
+from benchmarks.page import measured
 from benchmarks.parts import ON_DEMAND, PARTS, Bench
 from benchmarks.reference import BATCH, SCALE, add_options_argument
-from benchmarks.summary import draw_summary, print_summary
 from data.patches import DEFAULT_PATCH
 from models import TRAINABLE, parse_options
 from support.command_line import (
@@ -122,10 +123,11 @@ def main(argv=None):
                 print(f"{part} is skipped: {error}", flush=True)
     if len(document["skipped"]) == len(args.parts):
         raise UserError("nothing could be measured")
-    print_summary(document)
+    print("", *measured(document), sep="\n")
     whole = set(args.parts) >= set(PARTS) - ON_DEMAND and set(args.models) == set(USUAL)
     whole &= args.precision == "auto" and not args.assignments and not document["skipped"]
-    kind = f"{'_compiled' if args.compile else ''}{'' if whole else '_partial'}"
+    part = "_".join(args.parts) if set(args.parts) <= ON_DEMAND else "partial"
+    kind = f"{'_compiled' if args.compile else ''}{'' if whole else f'_{part}'}"
     path = args.out / f"{measure.slug(document['hardware'])}{kind}.json"
     write_json(path, document)
     drawn = draw_summary(path.with_suffix(".png"), document)

@@ -12,10 +12,12 @@ from helpers import read_json, refused
 from PIL import Image
 
 import train
-from benchmarks import measure, parts, reference, watch
+from benchmarks import measure, parts, peers, reference, watch
+from engine.exporting import with_plain_layers
 from models import TRAINABLE, build_model
 from models.layers import FewMapsConv2d, PReLU, SubPixelConv2d
 from support.command_line import ROOT, UserError
+from support.devices import has_bf16
 
 MIB = 2**20
 SMALL = {"depth": 3, "num_features": 4}
@@ -86,10 +88,9 @@ def test_pairs_are_stored_row_after_row_and_read_in_0_to_1(pairs):
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_plain_network_has_torchs_layers_and_the_same_results(name):
-    model, other = build_model(name).eval(), build_model(name).eval()
-    other.load_state_dict(model.state_dict())
+    model = build_model(name).eval()
     lr = torch.rand(1, 1, 9, 7)
-    plain = reference.plain(other)
+    plain = with_plain_layers(model)
     assert not any(isinstance(layer, FewMapsConv2d | SubPixelConv2d | PReLU) for layer in plain.modules())
     torch.testing.assert_close(plain(lr), model(lr), rtol=1e-4, atol=1e-5)
 
@@ -224,10 +225,13 @@ def test_small_run_writes_measurements_hardware_and_a_plot(speed, tmp_path, monk
         for ours, product in zip(times["ours"], times["product"], strict=True)
     ]
     assert (row["share"]["low"], row["share"]["high"]) == pytest.approx((min(shares), max(shares)))
+    assert (row["precision"], row.get("other_precision", "bf16")) == ("fp32", "bf16")
+    assert ("other_ratio" in row) == ("other" in times) == has_bf16(torch.device("cpu"))
     growth = result["growth"]
     assert [point["patches"] for point in growth["patches"]] == [16, 32]
     assert [point["megapixels"] for point in growth["image"]] == pytest.approx([0.01, 0.02], rel=0.05)
     assert [point["processes"] for point in growth["processes"]] == [1]
+    assert [point["threads"] for point in growth["threads"]] == list(range(1, torch.get_num_threads() + 1))
 
 
 def test_start_and_memory_are_those_of_processes_with_random_patches_where_t91_is_missing(
@@ -267,8 +271,8 @@ def test_streaming_trains_within_its_limit_on_a_file_of_the_size_asked_for(speed
     monkeypatch.setattr(parts, "MAX_STEPS", 2)
     streaming = ("--parts", "streaming", "--gigabytes", 0.5e-3, "--device", "cpu")
     ran = speed(*streaming)
-    assert (ran.status, ran.err) == (0, "") and "on 0.0005 GB of patches, at most 2 GB" in ran.out
-    (path,) = (tmp_path / "results").glob("*_partial.json")
+    assert (ran.status, ran.err) == (0, "") and "a file of 0.0005 GB with `--memory-limit 2` peak at" in ran.out
+    (path,) = (tmp_path / "results").glob("*_streaming.json")
     row = read_json(path)["streaming"]
     assert (row["model"], row["gigabytes"], row["limit"], row["steps"]) == ("vdsr", 0.0005, 2, 4)
     assert row["peak_bytes"] > 50 * MIB
@@ -294,7 +298,7 @@ def test_inference_and_preparation_are_measured_on_the_real_images(speed, tmp_pa
     assert result["preparation"]["ratio"]["median"] > 1
     (whole,), (without_copies,), (decoding,) = result["preparation"]["seconds"].values()
     assert decoding < without_copies < whole
-    assert "without copies of other sizes in " in ran.out
+    assert ", without copies in " in ran.out
     assert result["preparation"]["ratio"]["median"] == pytest.approx(whole / decoding)
 
 
@@ -303,7 +307,7 @@ def test_a_whole_training_is_reckoned_from_the_start_and_a_few_epochs(speed, tmp
     monkeypatch.setattr(parts, "EPOCHS_STRIDE", 150)  # few patches
     ran = speed("--parts", "epochs", "--device", "cpu", "--data-dir", tmp_path / "data", "--source", datasets)
     assert (ran.status, ran.err) == (0, "")
-    (path,) = (tmp_path / "results").glob("*_partial.json")
+    (path,) = (tmp_path / "results").glob("*_epochs.json")
     row = read_json(path)["epochs"]
     (times,) = row["networks"].values()
     first, *others = times["seconds"]
@@ -324,7 +328,7 @@ def test_epochs_are_compiled_when_asked_for_and_kept_in_a_file_of_their_own(
     flags = ("--compile",) if compiled else ()
     assert speed("--parts", "epochs", "--device", "cpu", "--source", datasets, *flags).status == 0
     (path,) = (tmp_path / "results").glob("*.json")
-    assert path.stem.endswith("_compiled_partial") == compiled
+    assert path.stem.endswith("_compiled_epochs") == compiled
     assert read_json(path)["compile"] == compiled
 
 
@@ -348,6 +352,71 @@ def test_bad_flags_end_in_one_line(script, workplace, arguments, words):
 def test_scripts_find_the_project_from_anywhere(name, tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / name, "--help"]
     assert "usage" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+
+# ---------------------------------------------------------------- other runtimes
+
+
+def test_every_runtime_enlarges_the_same_image_alike():
+    pytest.importorskip("onnxruntime", exc_type=ImportError)
+    pytest.importorskip("onnxscript", exc_type=ImportError)
+    model, image = build_model("vdsr", **SMALL).eval(), torch.rand(1, 1, 9, 11)
+    torch.nn.init.normal_(model.reconstruction.weight, std=0.05)
+    with torch.no_grad():
+        expected = model(image)
+    found = peers.ways(model, image)
+    assert {"ours fp32", "onnxruntime fp32"} <= found.keys()
+    for way, enlarge in found.items():
+        sr = enlarge()
+        sr = sr if isinstance(sr, torch.Tensor) else torch.from_numpy(sr[0])
+        torch.testing.assert_close(sr, expected, rtol=0, atol=1e-5 if way.endswith("fp32") else 2e-2)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Let each call of peers.timed() return the next of these times in place of measuring."""
+    idle = {"ours fp32": [2.0, 3.0], "onnxruntime fp32": [3.0, 3.0], "openvino fp32": [4.0, 2.4]}
+    times = iter([idle, {way: [2 * second for second in row] for way, row in idle.items()}])
+    monkeypatch.setattr(peers, "timed", lambda bench, name: next(times))
+    monkeypatch.setattr(peers, "require_packages", lambda suffixes: None)
+
+
+def test_ratio_to_the_faster_of_the_others_is_taken_round_by_round(speed, tmp_path, timed):
+    ran = speed("--parts", "peers", "--device", "cpu")
+    assert (ran.status, ran.err) == (0, "")
+    (path,) = (tmp_path / "results").glob("*_peers.json")
+    row = read_json(path)["peers"]["vdsr"]
+    assert row["ratio"] == {"fp32": pytest.approx({"median": 1.15, "low": 0.8, "high": 1.5, "n": 2})}
+    assert "| VDSR | 2500 / 3000 / 3200 | 1.15 (0.80..1.50) |" in ran.out
+
+
+def test_slow_down_beside_a_busy_process_is_held_against_the_idle_machine(speed, tmp_path, timed):
+    ran = speed("--parts", "busy", "--device", "cpu")
+    assert (ran.status, ran.err) == (0, "")
+    (path,) = (tmp_path / "results").glob("*_busy.json")
+    factor = read_json(path)["busy"]["vdsr"]["factor"]
+    assert factor["onnxruntime fp32"] == {"median": 2, "low": 2, "high": 2, "n": 2}
+    assert factor["ours fp32"] == {"median": 2, "low": 1.6, "high": 2.4, "n": 2}
+
+
+def test_runtimes_that_are_missing_are_named_and_the_part_is_skipped(speed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    ran = speed("--parts", "peers", "--device", "cpu")
+    assert ran.status == 2 and re.search(r"peers is skipped: missing: .*onnxruntime; pip install -r", ran.out)
+
+
+def test_openvino_that_is_missing_is_left_out_in_a_line(speed, timed, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    ran = speed("--parts", "peers", "--device", "cpu")
+    assert (
+        ran.status == 0 and "openvino is left out: it is not installed; pip install -r requirements-dev.txt" in ran.out
+    )
+
+
+def test_neighbour_keeps_a_core_busy_until_it_is_over():
+    with peers.neighbour() as process:
+        assert process.poll() is None
+    assert process.wait(timeout=10) != 0
 
 
 # ---------------------------------------------------------------- agreement.py
