@@ -112,15 +112,6 @@ def megapixels(image_set):
     return number(image_set and sum(image.width * image.height for image in image_set.images) / 1e6)
 
 
-def held_out_table(name, scores, say):
-    """Return the table of bicubic's scores on the held-out images. scores: [{"name", "psnr", "ssim"}]."""
-    sizes = {image.name: f"{image.width}×{image.height}" for image in TRAIN_SETS[name].images}
-    rows = [(row["name"], sizes[row["name"]], f"{row['psnr']:.2f}", f"{row['ssim']:.4f}") for row in scores]
-    psnr, ssim = (sum(row[key] for row in scores) / len(scores) for key in ("psnr", "ssim"))
-    rows.append((say.phrase("table.mean"), "", f"{psnr:.2f}", f"{ssim:.4f}"))
-    return made("held_out", say, None, rows, set=name)
-
-
 # ---------------------------------------------------------------- networks and training
 
 

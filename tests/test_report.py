@@ -456,7 +456,6 @@ def test_figures_are_drawn(tmp_path):
         one["trained"]["data"] |= {"dataset": "sample", "held_out": ["coins"]}
         write_json(tmp_path / "results" / f"{one['key']}.json", one)
     main(["--out", str(tmp_path), "--lang", "en"])
-    assert (tmp_path / "tables" / "held_out.csv").exists()
     names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert names == {"curves", "images", "map", "option_vdsr_depth", "network_srcnn", "network_vdsr", *DATA_FIGURES}
     assert all(path.with_suffix(".pdf").exists() for path in (tmp_path / "figures").glob("*.png"))
