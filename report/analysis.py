@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from report import charts
-from report.content import map_table, name_of, option_table, recipe_differences, recipes_compared_table, seeds_table
+from report.content import (
+    map_table,
+    name_of,
+    option_table,
+    paper_is_larger,
+    recipe_differences,
+    recipes_compared_table,
+    seeds_table,
+)
 from report.figures import Figure
 from report.sentences import common
 
@@ -34,7 +42,7 @@ def sections(facts, say):
         found.append(Section(say.text("analysis.seeds_title"), seeds_table(facts, say), text))
     if len({network.model for network in facts.shown}) > 1:
         draw = partial(charts.draw_map, networks=facts.placed, front=facts.front, **where)
-        text = say.text("analysis.map", **costs_of(facts, say))
+        text = say.text("analysis.map", **values | costs_of(facts, say))
         figure = Figure("map", say.phrase("figure.map"), draw) if facts.front else None
         found.append(Section(say.text("analysis.map_title"), map_table(facts, say), text, figure))
     names = {}
@@ -65,6 +73,7 @@ def costs_of(facts, say):
     """Return what the networks' accuracy is held against: the cheapest, the dearest, and those that none excels."""
     by_cost = sorted(facts.placed, key=lambda network: network.giga)
     costs = {"by_cost": by_cost, "front": [name_of(network, say) for network in facts.front]}
+    costs["larger"] = list(dict.fromkeys(network.name for network in facts.shown if paper_is_larger(network.model)))
     for name, kind in (("early", "pre-upsampling"), ("late", "post-upsampling")):
         costs[name] = [1e9 * network.giga / network.parameters for network in by_cost if network.kind[0] == kind]
     return costs

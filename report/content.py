@@ -34,7 +34,12 @@ def paper_of(network, dataset, scale):
     """Return the PSNR in dB that the paper states for a network on a test set; None where that is not known."""
     key = {"Set5": "psnr", "Set14": "second_psnr"}.get(dataset)
     known = LITERATURE["networks"].get(network.model, {})
-    return known.get(key) if scale == 4 and network.has_default_options and "parameters" not in known else None
+    return known.get(key) if scale == 4 and network.has_default_options and not paper_is_larger(network.model) else None
+
+
+def paper_is_larger(model):
+    """Return whether the paper's value is of a larger network than is built by default, whose size then is known."""
+    return "parameters" in LITERATURE["networks"].get(model, {})
 
 
 def published(model):
@@ -45,7 +50,7 @@ def published(model):
     known = LITERATURE["networks"].get(model)
     if not known:
         return ""
-    size = f" ({known['parameters'] / 1e6:.1f} M)" if "parameters" in known else ""
+    size = f" ({known['parameters'] / 1e6:.1f} M)" if paper_is_larger(model) else ""
     return f"{known['psnr']:.2f}{size}, {known['training_set']}"
 
 
