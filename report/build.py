@@ -78,11 +78,10 @@ def front_matter(about, say):
     return title, f"# {title}\n\n{who}\n\n"
 
 
-def all_tables(facts, training, sections, say):
+def all_tables(facts, sections, say):
     """Return {name: Table} of all tables that the results allow."""
     makers = (content.data_table, content.networks_table, content.recipe_table, content.training_table)
     tables = [make(facts, say) for make in makers]
-    tables += [content.held_out_table(training.name, training.held_out, say)] if training.held_out else []
     tables += [content.results_table(facts, say)]
     tables += [content.further_table(facts, name, say) for name in facts.other_sets]
     tables += [content.images_table(facts, quantity, say) for quantity in ("psnr", "ssim")]
@@ -100,7 +99,7 @@ def all_texts(facts, sections, examples, folder, say):
         "further": lambda: "\n\n".join(f"{{{{ table further_{name} }}}}" for name in facts.other_sets),
         "examples": lambda: examples_text(facts, examples, say),
         "analysis": lambda: "\n\n".join(section.markdown() for section in sections) or nothing,
-        "conclusion": partial(analysis.conclusion, facts, sections, say),
+        "conclusion": partial(analysis.conclusion, facts, say),
     }
 
 
@@ -133,13 +132,14 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     about, say = read_about(out / "about.toml", language)
     facts = load(results, shipped)
     training = training_of(facts, data_dir, source)
-    rated, rating_figures = opinions.for_report(results / "mos.csv", f"{facts.dataset}_x{facts.scale}", say)
-    sections = [*analysis.sections(facts, say), *rated]
-    tables = all_tables(facts, training, sections, say)
+    sections = analysis.sections(facts, say) + opinions.for_report(
+        results / "mos.csv", f"{facts.dataset}_x{facts.scale}", say
+    )
+    tables = all_tables(facts, sections, say)
     every = load_examples(facts, out / "figures")
     shown = dict.fromkeys([facts.by_gain[0]["name"], facts.by_gain[-1]["name"]])  # the largest gain, and the smallest
     examples = {name: every[name] for name in shown if name in every}
-    figures = all_figures(facts, sections, training, every, say) | rating_figures
+    figures = all_figures(facts, sections, training, every, say)
 
     files = text_files(out / "text", facts, say)
     document = Document(facts, say, tables, figures, all_texts(facts, sections, examples, out / "text", say))

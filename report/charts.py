@@ -12,13 +12,6 @@ from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, p
 ANGLES = [degrees * np.pi / 180 for degrees in (0, 90, 180, 270, 30, 60, 120, 150, 210, 240, 300, 330)]
 
 
-def plain_log(axis):
-    """Set the ticks of a logarithmic axis in plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 3)))
-    axis.set_major_formatter(lambda value, _: f"{value:,g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
 def network_styles(networks):
     """Return {key: Style} of networks; shipped ones look like the user's own of the same key."""
     keys = {network.key: network for network in networks}
@@ -39,7 +32,7 @@ def draw_training(path, networks, bicubic, say):
 
 def draw_map(path, networks, front, dataset, scale, say):
     """Draw PSNR over multiply-adds, each network named beside its marker. front: those of them on the Pareto front."""
-    networks, styles = [network for network in networks if network.giga], network_styles(networks)
+    styles = network_styles(networks)
     with figure_file(path, PAGE_WIDTH, min(2.6 + 0.1 * len(networks), 4.6), "constrained", pdf=True) as figure:
         axes = figure.subplots()
         steps = [(one.giga, one.psnr) for one in front[:1]]
@@ -56,7 +49,9 @@ def draw_map(path, networks, front, dataset, scale, say):
             axes.plot([], [], "o", color="0.3", markerfacecolor="white", label=label)
         axes.set(xlabel=say("乘加次数 (multiply-adds, G)", "multiply-adds (G)"), xscale="log")
         axes.set_ylabel(f"{dataset} ×{scale} PSNR (dB)")
-        plain_log(axes.xaxis)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(0.1)
         axes.grid()
         axes.legend(loc="lower right")

@@ -14,12 +14,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from report.results import Network, check_comparable, check_runs, read_result
-from report.significance import over_images, over_seeds
-from support.command_line import Parser, UserError, run_script
-from support.files import write_json
-from support.provenance import describe_command, library_versions
+from support.command_line import Parser, run_script
 
-PSNR_TIE, SSIM_TIE = 0.0005, 0.00005  # what is nearer prints as 0.000 dB or 0.0000 and counts as equal
+TIE = 0.0005  # dB: what is nearer prints as 0.000 and counts as equal
+EXACT_IMAGES = 16  # up to here all 2^n choices of signs are tried, for more images 2^16 random ones
 
 
 def parse_args(argv=None):
@@ -31,7 +29,6 @@ def parse_args(argv=None):
     parser.add_argument(
         "--with", type=Path, nargs="+", dest="b", required=True, metavar="B.json", help="what A is compared with"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file too")
     return parser.parse_args(argv)
 
 
@@ -42,143 +39,130 @@ def side_of(paths):
     return Network(runs, label.partition(" [")[0] if len(runs) > 1 else label)
 
 
-def summary(network):
-    """Return what the JSON file says of a side."""
-    return {
-        "label": network.label,
-        "files": [str(run.path) for run in network.runs],
-        "seeds": [run.seed for run in network.runs],
-        "psnr": [finite(psnr) for psnr in network.psnrs],
-        "mean": finite(network.psnr),
-        "std": network.std,
-    }
+def psnr_differences(a, b):
+    """Return A - B in dB of each image; infinite where one side is HR to the last pixel, 0 where both are."""
+    alike = a.image_psnr == b.image_psnr
+    return np.where(alike, 0, a.image_psnr - np.where(alike, 0, b.image_psnr))
 
 
-def finite(value):
-    """Return a float, or None for an infinite one, which JSON does not have."""
-    return float(value) if math.isfinite(value) else None
+def better(difference):
+    """Return which side is better by a difference A - B in dB."""
+    return "equal" if abs(difference) < TIE else "A" if difference > 0 else "B"
 
 
-def compare(a, b):
-    """Return the comparison of two Networks as a JSON document: per image, on average, over images, over seeds."""
-    scores = zip(a.runs[0].names, a.image_psnr, b.image_psnr, a.image_ssim, b.image_ssim, strict=True)
-    images = [row(*one) for one in scores]
-    known = np.isfinite([*a.image_psnr, *b.image_psnr]).all()
-    mean = row("mean", a.image_psnr.mean(), b.image_psnr.mean(), a.ssim, b.ssim)
-    document = {
-        **{key: a.document[key] for key in ("dataset", "scale", "protocol")},
-        "a": summary(a),
-        "b": summary(b),
-        "images": images,
-        "mean": mean if known else mean | {"psnr_difference": None, "better": "unknown"},
-        "better": {side: sum(image["better"] == side for image in images) for side in ("A", "B", "equal")},
-        "over_images": over_images([image["psnr_difference"] for image in images]) if known else None,
-        "over_seeds": seeds_of(a, b) if known and max(len(a.runs), len(b.runs)) > 1 else None,
-    }
-    return document | {"verdict": verdict(document, a, b), "notes": notes(a, b)}
+def print_table(a, b, differences):
+    """Print PSNR and SSIM of both sides for each image, and on average."""
+    print(f"{a.document['dataset']} x{a.document['scale']}: PSNR in dB and SSIM; a difference is A - B")
+    for letter, side in (("A", a), ("B", b)):
+        print(f"{letter}: {side.label} ({', '.join(str(run.path) for run in side.runs)})")
+    names = [*a.runs[0].names, "mean"]
+    width = max(map(len, names))
+    columns = [(*values, values.mean()) for values in (a.image_psnr, b.image_psnr, differences)]
+    ssims = a.image_ssim - b.image_ssim
+    print(f"\n{'image':<{width}}{'PSNR A':>9}{'PSNR B':>9}{'PSNR A-B':>10}{'SSIM A-B':>10}  better")
+    for name, psnr_a, psnr_b, psnr, ssim in zip(names, *columns, (*ssims, ssims.mean()), strict=True):
+        side = better(psnr) if name != "mean" or math.isfinite(psnr) else "unknown"
+        print(f"{name:<{width}}{psnr_a:>9.2f}{psnr_b:>9.2f}{psnr:>+10.3f}{ssim:>+10.4f}  {side}")
 
 
-def row(name, psnr_a, psnr_b, ssim_a, ssim_b):
-    """Return one line of the table; a PSNR or difference that is infinite is None, equal ones differ by 0."""
-    psnr, ssim = 0.0 if psnr_a == psnr_b else float(psnr_a - psnr_b), float(ssim_a - ssim_b)
-    return {
-        "name": name,
-        "psnr_a": finite(psnr_a),
-        "psnr_b": finite(psnr_b),
-        "psnr_difference": finite(psnr),
-        "ssim_difference": ssim,
-        "better": better(psnr, PSNR_TIE),
-        "better_ssim": better(ssim, SSIM_TIE),
-    }
+# ---------------------------------------------------------------- is it chance
 
 
-def better(difference, tie):
-    """Return which side is better by a difference A - B."""
-    return "equal" if abs(difference) < tie else "A" if difference > 0 else "B"
+def sign_flip_p(differences):
+    """Two-sided p-value of the paired permutation test that the mean is 0 (R. A. Fisher, 1935).
+
+    Were the two networks alike, each difference could as well have had the other sign: p is the share of the choices
+    of signs whose mean lies at least as far from 0 as that of `differences` (n finite numbers of any unit).
+    """
+    from scipy.stats import permutation_test  # scipy comes with scikit-image; its import takes a second
+
+    how = {"permutation_type": "samples", "n_resamples": 2**EXACT_IMAGES, "random_state": 0}
+    return float(permutation_test((differences,), np.mean, **how).pvalue)
 
 
-def share_weights(a, b):
-    """Return whether both sides hold scores of the same weights, computed in two ways."""
-    weights = [sorted(str(run.weights) for run in side.runs) for side in (a, b)]
-    return bool(a.trained and b.trained) and weights[0] == weights[1]
+def over_seeds(a, b, varies=(True, True)):
+    """Return the 95 % interval of the difference of means a - b, from the spread between runs (B. L. Welch, 1947).
 
+    a, b: dB, one finite number per run, on one side at least two. A side with one run is taken to vary as the other
+    does; one that does not vary by nature, bicubic, has no spread.
+    """
+    from scipy.stats import t
 
-def seeds_of(a, b):
-    """Return over_seeds() of two sides; of the differences within each run where both hold the same weights."""
-    if not share_weights(a, b):
-        return over_seeds(a.psnrs, b.psnrs, bool(a.trained), bool(b.trained))
-    runs = [dict(zip((run.weights for run in side.runs), side.psnrs, strict=True)) for side in (a, b)]
-    return over_seeds([runs[0][weights] - runs[1][weights] for weights in runs[0]], [0.0], b_varies=False)
+    sides = [np.asarray(a, float), np.asarray(b, float)]
+    spreads = [side.var(ddof=1) for side in sides if len(side) > 1]
+    shares = []  # of each side in the variance of the difference
+    for side, own in zip(sides, varies, strict=True):
+        variance = side.var(ddof=1) if len(side) > 1 else spreads[0] if own else 0.0
+        shares.append(variance / len(side))
+    freedom = max(map(len, sides)) - 1
+    if len(spreads) == 2 and sum(shares) > 0:
+        parts = [share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)]
+        freedom = sum(shares) ** 2 / sum(parts)
+    margin = t.ppf(0.975, freedom) * math.sqrt(sum(shares))
+    difference = sides[0].mean() - sides[1].mean()
+    return float(difference - margin), float(difference + margin)
 
 
 # ---------------------------------------------------------------- in words
 
 
-def verdict(document, a, b):
+def verdict(a, b, differences):
     """Return what the numbers say, and what they do not, as a list of sentences."""
-    counts, images, seeds = document["better"], document["over_images"], document["over_seeds"]
-    n = sum(counts.values())
-    tally = f"of {n} image{'s' * (n > 1)} A is better in {counts['A']}, B in {counts['B']}"
-    tally += f", {counts['equal']} equal" if counts["equal"] else ""
-    if images is None:
+    n, found = len(differences), [better(difference) for difference in differences]
+    tally = f"of {n} image{'s' * (n > 1)} A is better in {found.count('A')}, B in {found.count('B')}"
+    tally += f", {found.count('equal')} equal" if "equal" in found else ""
+    if not np.isfinite([*a.image_psnr, *b.image_psnr]).all():
         return [f"No verdict on the mean: a PSNR is infinite, SR being HR to the last pixel; {tally}."]
-    winner, where = document["mean"]["better"], "on average" if n > 1 else "on the one image"
+    mean, where = differences.mean(), "on average" if n > 1 else "on the one image"
+    winner = better(mean)
     if winner == "equal":
-        first = f"A and B are equal {where}, less than {PSNR_TIE} dB apart; {tally}."
+        first = f"A and B are equal {where}, less than {TIE} dB apart; {tally}."
     else:
         label = (a if winner == "A" else b).label
-        first = f"{winner} ({label}) is better by {abs(images['mean']):.3f} dB {where}; {tally}."
-    return [first, image_sentence(images), *(seed_sentences(winner, seeds, a, b) if seeds else single_runs(a, b))]
+        first = f"{winner} ({label}) is better by {abs(mean):.3f} dB {where}; {tally}."
+    return [first, image_sentence(differences), *seed_sentences(winner, a, b)]
 
 
-def image_sentence(images):
+def image_sentence(differences):
     """Return whether the difference stands out from its variation between images."""
-    n, p, smallest = images["n"], images["p"], images["smallest_p"]
+    n = len(differences)
     if n == 1:
         return "Over images: one image has no spread and allows no test."
-    text = f"Over images: the difference has a standard deviation of {images['std']:.3f} dB; sign-flip test p = {p:.3g}"
+    p, smallest = sign_flip_p(differences), 2.0 ** (1 - min(n, EXACT_IMAGES))
+    std = differences.std(ddof=1)
+    text = f"Over images: the difference has a standard deviation of {std:.3f} dB; sign-flip test p = {p:.3g}"
     if smallest > 0.05:
         return f"{text}, and with {n} images it cannot fall below {smallest:.4g}: too few to show anything by it."
     return f"{text}: {'more' if p < 0.05 else 'not more'} than the chance of which images are in the set."
 
 
-def single_runs(a, b):
-    """Return what one run on each side leaves open."""
-    if share_weights(a, b):
+def seed_sentences(winner, a, b):
+    """Return whether the difference is larger than the spread between seeds, or why that is not known."""
+    sides = {"A": a, "B": b}
+    if a.trained and b.trained and {run.weights for run in a.runs} == {run.weights for run in b.runs}:
         return ["Both are scores of the same weights: the seed of their training has no part in the difference."]
-    single = [letter for letter, side in (("A", a), ("B", b)) if side.trained]
-    text = (
-        f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several --seed, "
-        "score each, name all files of a side."
-    )
-    return [text] if single else []
-
-
-def seed_sentences(winner, seeds, a, b):
-    """Return whether the difference is larger than the spread between seeds."""
-    low, high = seeds["interval_95"]
+    single = [letter for letter, side in sides.items() if side.trained and len(side.runs) == 1]
+    if max(len(a.runs), len(b.runs)) == 1:
+        text = f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several "
+        return [f"{text}--seed, score each, name all files of a side."] if single else []
+    low, high = over_seeds(a.psnrs, b.psnrs, (bool(a.trained), bool(b.trained)))
     means = []
-    for letter, side in (("A", a), ("B", b)):
-        count = len(side.runs)
-        spread = f" ± {side.std:.3f}" if count > 1 else ""
+    for letter, side in sides.items():
+        spread, count = f" ± {side.std:.3f}" if side.std is not None else "", len(side.runs)
         means.append(f"{letter} {side.psnr:.3f}{spread} dB ({count} run{'s' * (count > 1)})")
-    within = ", taken within each run, both sides being of the same weights" if share_weights(a, b) else ""
+    difference = a.psnr - b.psnr
     sentences = [
-        f"Over seeds: {means[0]}, {means[1]}; difference {seeds['difference']:+.3f} dB{within}, standard error "
-        f"{seeds['standard_error']:.3f}, 95 % interval {low:+.3f} to {high:+.3f}."
+        f"Over seeds: {means[0]}, {means[1]}; difference {difference:+.3f} dB, 95 % interval {low:+.3f} to {high:+.3f}."
     ]
-    if not seeds["larger_than_spread"]:
+    if low <= 0 <= high:
         sentences.append("Not larger than the spread between seeds: these runs do not show which is better.")
     elif winner == "equal":
         sentences.append("Larger than the spread between seeds, but too small to count.")
     else:
         sentences.append(f"Larger than the spread between seeds: {winner} is better on these images.")
-    for letter, side, other in (("A", a, "B"), ("B", b, "A")):
-        if len(side.runs) == 1 and side.trained:
-            sentences.append(
-                f"{letter} has one run: its own spread is unknown and taken to be {other}'s; add runs of {letter} with "
-                "other seeds."
-            )
+    for letter in single:
+        other = "B" if letter == "A" else "A"
+        sentences.append(f"{letter} has one run: its own spread is unknown and taken to be {other}'s; train more.")
     return sentences
 
 
@@ -203,38 +187,16 @@ def notes(a, b):
     return found
 
 
-def print_comparison(document):
-    """Print the table, the verdict and the notes."""
-    width = max(len(image["name"]) for image in [*document["images"], {"name": "image"}])
-    print(f"{document['dataset']} x{document['scale']}: PSNR in dB and SSIM; a difference is A - B")
-    for letter in ("a", "b"):
-        side = document[letter]
-        print(f"{letter.upper()}: {side['label']} ({', '.join(side['files'])})")
-    print(f"\n{'image':<{width}}{'PSNR A':>9}{'PSNR B':>9}{'PSNR A-B':>10}{'SSIM A-B':>10}  better")
-    for image in [*document["images"], document["mean"]]:
-        psnr = [math.inf if image[key] is None else image[key] for key in ("psnr_a", "psnr_b")]
-        difference = "infinite" if image["psnr_difference"] is None else f"{image['psnr_difference']:+.3f}"
-        ssim = f", SSIM: {image['better_ssim']}" if image["better_ssim"] not in (image["better"], "equal") else ""
-        print(
-            f"{image['name']:<{width}}{psnr[0]:>9.2f}{psnr[1]:>9.2f}{difference:>10}"
-            f"{image['ssim_difference']:>+10.4f}  {image['better']}{ssim}"
-        )
-    print("", *document["verdict"], *(f"note: {note}" for note in document["notes"]), sep="\n")
-
-
 def main(argv=None):
-    """Read, check, compare, print, and write the JSON file."""
+    """Read, check, compare, print."""
     args = parse_args(argv)
     a, b = side_of(args.a), side_of(args.b)
-    if args.json and args.json.exists() and any(args.json.samefile(path) for path in [*args.a, *args.b]):
-        raise UserError(f"--json {args.json} would replace a result that is compared; choose another file")
     check_comparable([*a.runs, *b.runs])
     for side in (a, b):
         check_runs(side.runs)
-    document = compare(a, b) | {"versions": library_versions(), "command": describe_command()}
-    print_comparison(document)
-    if args.json:
-        write_json(args.json, document)
+    differences = psnr_differences(a, b)
+    print_table(a, b, differences)
+    print("", *verdict(a, b, differences), *(f"note: {note}" for note in notes(a, b)), sep="\n")
 
 
 if __name__ == "__main__":

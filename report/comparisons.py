@@ -136,13 +136,9 @@ def default_zoom(height, width):
 
 
 def wrapped(text, width):
-    """The lines of a text within so many inches, in bold; a Chinese character takes half as much room again."""
-    room = width / CHARACTER
-    widths = [1.5 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
-    length = max(int(room), 1)
-    while length > 1 and max(sum(widths[start : start + length]) for start in range(len(text))) > room:
-        length -= 1
-    return textwrap.wrap(text, length)
+    """The lines of a text within so many inches, in bold; Chinese characters take half as much room again."""
+    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return textwrap.wrap(text, max(1, int(width / CHARACTER / (1.5 if wide else 1))))
 
 
 def draw_comparison(path, title, hr, panels, zoom):

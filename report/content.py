@@ -34,7 +34,12 @@ def paper_of(network, dataset, scale):
     """Return the PSNR in dB that the paper states for a network on a test set; None where that is not known."""
     key = {"Set5": "psnr", "Set14": "second_psnr"}.get(dataset)
     known = LITERATURE["networks"].get(network.model, {})
-    return known.get(key) if scale == 4 and network.has_default_options and "parameters" not in known else None
+    return known.get(key) if scale == 4 and network.has_default_options and not paper_is_larger(network.model) else None
+
+
+def paper_is_larger(model):
+    """Return whether the paper's value is of a larger network than is built by default, whose size then is known."""
+    return "parameters" in LITERATURE["networks"].get(model, {})
 
 
 def published(model):
@@ -45,7 +50,7 @@ def published(model):
     known = LITERATURE["networks"].get(model)
     if not known:
         return ""
-    size = f" ({known['parameters'] / 1e6:.1f} M)" if "parameters" in known else ""
+    size = f" ({known['parameters'] / 1e6:.1f} M)" if paper_is_larger(model) else ""
     return f"{known['psnr']:.2f}{size}, {known['training_set']}"
 
 
@@ -110,15 +115,6 @@ def data_table(facts, say):
 def megapixels(image_set):
     """Return a catalogued set's size as text."""
     return number(image_set and sum(image.width * image.height for image in image_set.images) / 1e6)
-
-
-def held_out_table(name, scores, say):
-    """Return the table of bicubic's scores on the held-out images. scores: [{"name", "psnr", "ssim"}]."""
-    sizes = {image.name: f"{image.width}×{image.height}" for image in TRAIN_SETS[name].images}
-    rows = [(row["name"], sizes[row["name"]], f"{row['psnr']:.2f}", f"{row['ssim']:.4f}") for row in scores]
-    psnr, ssim = (sum(row[key] for row in scores) / len(scores) for key in ("psnr", "ssim"))
-    rows.append((say.phrase("table.mean"), "", f"{psnr:.2f}", f"{ssim:.4f}"))
-    return made("held_out", say, None, rows, set=name)
 
 
 # ---------------------------------------------------------------- networks and training

@@ -13,8 +13,8 @@ from support.command_line import UserError
 from support.files import written_whole
 
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
-BLOCKS = ("table", "figure", "text", "references")  # on a line of their own
-VALUES = ("cite", "psnr", "ssim", "gain", "scale", "test_set")
+# of placeholders; all but the last three have a name behind them, and the first three a line of their own
+KINDS = ("table", "figure", "text", "cite", "psnr", "ssim", "gain", "scale", "test_set", "references")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 HEADING = re.compile(r"(#{2,3}) (.*)")
 SLIDERS = "<!-- sliders -->"
@@ -67,8 +67,15 @@ class Document:
     """The report while it is made: it numbers headings, tables, figures and references, and knows what it shows."""
 
     def __init__(self, facts, say, tables, figures, texts):
-        self.facts, self.say = facts, say
-        self.known = {"table": tables, "figure": figures, "text": texts}  # {name: Table, Figure, function}
+        self.say = say
+        known = {"table": tables, "figure": figures, "text": texts}  # {name: Table, Figure, function}
+        self.blocks = {f"{kind} {name}": made for kind, named in known.items() for name, made in named.items()}
+        self.values = {"scale": str(facts.scale), "test_set": facts.dataset}
+        for network in facts.shown:
+            gain = network.psnr - facts.bicubic["psnr"]
+            self.values[f"psnr {network.key}"] = f"{network.psnr:.2f}"
+            self.values[f"ssim {network.key}"] = f"{network.ssim:.4f}"
+            self.values[f"gain {network.key}"] = f"{gain:.2f}"
         self.shown = {"table": [], "figure": []}  # names, in the order of the text
         self.cited = []  # keys of LITERATURE["references"]
         self.chapter = self.section = 0
@@ -107,23 +114,28 @@ class Document:
 
     def fill(self, found, alone, numbered):
         """Return what a placeholder stands for. found: its match. alone: whether it has a line of its own."""
-        kind, _, name = found[1].strip().partition(" ")
-        name = name.strip()
-        if kind not in BLOCKS + VALUES and found[1] == found[1].strip():
+        placeholder = " ".join(found[1].split())
+        kind, _, name = placeholder.partition(" ")
+        if kind not in KINDS and found[1] == placeholder:
             return found[0]  # a formula's braces
         if kind == "references":
             return "{{references}}"
-        if alone and name in self.known.get(kind, ()):
-            made = self.known[kind][name]
+        if kind == "cite" and name in LITERATURE["references"]:
+            self.cited += [name] * (name not in self.cited)
+            return f"[{self.cited.index(name) + 1}]"
+        if placeholder in self.values:
+            return self.values[placeholder]
+        if alone and placeholder in self.blocks:
+            made = self.blocks[placeholder]
             if kind == "text":
                 return "\n".join(self.line(line, numbered) for line in made().splitlines())
             self.shown[kind].append(name)
             return self.captioned(kind, made)
-        if alone and kind in self.known and self.may_come(kind, name):
+        if alone and self.may_come(kind, name):
             return ""
-        if kind in VALUES:
-            return self.value(kind, name, found[0])
-        return self.refuse(found[1].strip(), kind)
+        allowed = [one for one in (*self.blocks, *self.values) if one.startswith(f"{kind} ")]
+        allowed = allowed or [f"{one} NAME" for one in KINDS[:-3]] + [*KINDS[-3:]]
+        raise UserError(f"{self.place}: unknown placeholder {{{{ {placeholder} }}}}; allowed are {', '.join(allowed)}")
 
     def captioned(self, kind, made):
         """Return a table below its caption, or a figure above it."""
@@ -134,27 +146,5 @@ class Document:
 
     def may_come(self, kind, name):
         """Return whether a table, figure or text is one that other results would have: then nothing is shown."""
-        known = ["network"] if kind == "text" else phrases(self.say.name)[kind]
+        known = {"text": ["network"]}.get(kind) or phrases(self.say.name).get(kind, ())
         return any(name == key or name.startswith(f"{key}_") for key in known)
-
-    def value(self, kind, name, placeholder):
-        """Return a value in a sentence: {{ psnr carn }}, {{ scale }}, {{ cite vdsr }}."""
-        if kind in ("scale", "test_set") and not name:
-            return {"scale": str(self.facts.scale), "test_set": self.facts.dataset}[kind]
-        if kind == "cite" and name in LITERATURE["references"]:
-            self.cited += [name] * (name not in self.cited)
-            return f"[{self.cited.index(name) + 1}]"
-        network = next((network for network in self.facts.shown if network.key == name), None)
-        if kind in ("cite", "scale", "test_set"):
-            return self.refuse(f"{kind} {name}", kind)
-        if network is None:
-            keys = ", ".join(f"{kind} {network.key}" for network in self.facts.shown)
-            raise UserError(f"{self.place}: {placeholder} names no result; there are {keys}")
-        gain = network.psnr - self.facts.bicubic["psnr"]
-        return {"psnr": f"{network.psnr:.2f}", "ssim": f"{network.ssim:.4f}", "gain": f"{gain:.2f}"}[kind]
-
-    def refuse(self, placeholder, kind):
-        """Raise UserError for a placeholder that is none, naming file, line, and what is allowed."""
-        allowed = [f"{kind} {name}" for name in self.known.get(kind, ())]
-        allowed = allowed or [f"{kind} NAME" for kind in (*BLOCKS[:3], *VALUES[:4])] + ["references", *VALUES[4:]]
-        raise UserError(f"{self.place}: unknown placeholder {{{{ {placeholder} }}}}; allowed are {', '.join(allowed)}")

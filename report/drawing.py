@@ -1,8 +1,5 @@
 """How the project's figures look and are written, how a network looks in them, and the curves that train.py draws."""
 
-import math
-import re
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +34,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "*")  # likewise: 7
 LINES = ("-", "--", ":", "-.")
 PAGE_WIDTH = 7.2  # inches: the text width of an A4 page
 FAR = 5  # times its own span that a curve may lie above bicubic for both to be shown
-NOTED = set()  # letters that were said to be in no font
 
 
 @cache
@@ -97,30 +93,13 @@ def figure_file(path, width, height, layout=None, pdf=False, math=True):
         figure = plt.figure(figsize=(width, height), layout=layout)
         try:
             yield figure
-            with noting_missing_letters():
-                if pdf:
-                    with written_whole(path.with_suffix(".pdf")) as temporary:
-                        figure.savefig(temporary, metadata={"CreationDate": None})
-                with written_whole(path) as temporary:
-                    figure.savefig(temporary)
+            if pdf:
+                with written_whole(path.with_suffix(".pdf")) as temporary:
+                    figure.savefig(temporary, metadata={"CreationDate": None})
+            with written_whole(path) as temporary:
+                figure.savefig(temporary)
         finally:
             plt.close(figure)
-
-
-@contextmanager
-def noting_missing_letters():
-    """A context in which the letters that no font has are named in one line, once, not in a warning for each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    missing = [re.match(r"Glyph (\d+) ", str(warning.message)) for warning in caught]
-    letters = "".join(sorted({chr(int(glyph[1])) for glyph in missing if glyph} - NOTED))
-    if letters:
-        NOTED.update(letters)
-        print(f"note: no font here has {letters}: boxes in the figures; install one, such as Noto Sans CJK")
-    for warning, glyph in zip(caught, missing, strict=True):
-        if not glyph:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def place_axes(figure, left, top, width, height):
@@ -166,7 +145,7 @@ def draw_curves(path, runs, bicubic, words):
 
     runs: (label, history: dicts with epoch, loss and val_psnr, chosen epoch, Style) of each. bicubic: PSNR in dB on the
     same images, None where it is not known; left out of sight where it would flatten the curves. words: epoch, loss,
-    PSNR. A loss that exploded would leave no room for the others: its epoch is marked instead.
+    PSNR. A loss that exploded would leave no room for the others: the line runs out of sight.
     """
     longest = max(len(history) for _, history, *_ in runs)
     with figure_file(path, PAGE_WIDTH, 3.0, "constrained", pdf=len(runs) > 1) as figure:
@@ -174,17 +153,7 @@ def draw_curves(path, runs, bicubic, words):
         for label, history, chosen, style in runs:
             epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
             look = {"color": style.colour, "linestyle": style.line, "linewidth": 1.1, "marker": style.marker}
-            left.plot(epochs, [loss if loss <= EXPLODED_LOSS else math.nan for loss in losses], **look,
-                      markevery=[] if len(history) > 9 else None)  # fmt: skip
-            exploded = [epoch for epoch, loss in zip(epochs, losses, strict=True) if loss > EXPLODED_LOSS]
-            if exploded:
-                top = {
-                    "transform": left.get_xaxis_transform(),
-                    "clip_on": False,
-                    "label": "loss exploded, out of sight",
-                }
-                left.plot(exploded, [1] * len(exploded), "^", color=style.colour, **top)
-                left.legend(frameon=True, edgecolor="none")
+            left.plot(epochs, losses, **look, markevery=[] if len(history) > 9 else None)
             marked = [number for number, epoch in enumerate(epochs) if epoch == chosen]
             best = "".join(f", {psnrs[number]:.2f} dB at epoch {chosen}" for number in marked if len(runs) == 1)
             right.plot(epochs, psnrs, **look, markevery=marked, label=f"{label}{best}")
@@ -199,6 +168,8 @@ def draw_curves(path, runs, bicubic, words):
                 right.plot([], [], **line)
         sound = [row["loss"] for _, history, *_ in runs for row in history if row["loss"] <= EXPLODED_LOSS]
         steep = max(sound, default=0) > 2 * min(sound, default=1)
+        if 0 < len(sound) < len(psnrs):
+            left.set_ylim(0.98 * min(sound), 1.02 * max(sound))
         left.set(xlabel=words[0], ylabel=words[1], yscale="log" if steep else "linear")
         right.set(xlabel=words[0], ylabel=words[2])
         for axes in (left, right):

@@ -62,11 +62,15 @@ class Facts:
         return sorted(named, key=lambda image: image["gain"], reverse=True)
 
     @cached_property
+    def placed(self):
+        """Return the networks that have a place on the map of PSNR over multiply-adds."""
+        return [network for network in self.shown if network.giga and math.isfinite(network.psnr)]
+
+    @cached_property
     def front(self):
         """Return the Pareto front: networks than which none has more PSNR with as few multiply-adds, cheapest first."""
         front = []
-        known = [network for network in self.shown if network.giga]
-        for network in sorted(known, key=lambda network: (network.giga, -network.psnr)):
+        for network in sorted(self.placed, key=lambda network: (network.giga, -network.psnr)):
             if not front or network.psnr > front[-1].psnr:
                 front.append(network)
         return front

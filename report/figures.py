@@ -33,7 +33,7 @@ class Figure:
 
 def all_figures(facts, sections, training, examples, say):
     """Return {name: Figure} of all figures that the results allow. examples: {image: Example}."""
-    made = []
+    made = [section.figure for section in sections if section.figure]
 
     def add(name, key, draw, caption, /, **options):
         made.append(Figure(name, say.phrase(f"figure.{key}", **caption), partial(draw, **options)))
@@ -44,12 +44,6 @@ def all_figures(facts, sections, training, examples, say):
     if replays := replays_of(facts.by_psnr):
         add("replay", "replay", draw_replays, {}, replays=replays)
     add("images", "images", charts.draw_images, {}, networks=networks, images=facts.images, **where)
-    for section in sections:
-        if section.option:
-            option = {"option": section.option}
-            add(section.chart, "option", charts.draw_option, option, members=section.members, **option, **where)
-        elif section.chart:
-            add(section.chart, "map", charts.draw_map, {}, networks=facts.shown, front=facts.front, **where)
     for model, network in {network.model: network for network in reversed(networks)}.items():
         if has_diagram(model, network.options, say, facts.scale):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
@@ -77,12 +71,7 @@ class Training:
     name: str = ""
     images: dict = field(default_factory=dict)  # {name: pixels}, {} where they are not at hand
     data: dict = field(default_factory=dict)  # what a result says of its patches
-    held_out: list = field(default_factory=list)  # bicubic's scores on the held-out images: [{"name", "psnr", "ssim"}]
-
-    @property
-    def bicubic(self):
-        """Return bicubic's mean PSNR on the held-out images in dB, None where that is not known."""
-        return sum(row["psnr"] for row in self.held_out) / len(self.held_out) if self.held_out else None
+    bicubic: float | None = None  # bicubic's mean PSNR in dB on the held-out images
 
     def figures(self, scale):
         """Return [(kind, function, its options)] of the figures that the images allow."""
@@ -107,18 +96,18 @@ def training_of(facts, data_dir, source):
         images = load_images(known, data_dir, source, say=lambda line: None)
     except (KeyError, UserError):
         return Training(name, {}, data)
-    return Training(name, images, data, score_held_out(name, images, facts.scale))
+    return Training(name, images, data, bicubic_on_held_out(name, images, facts.scale))
 
 
-def score_held_out(name, images, scale):
-    """Return bicubic's scores on the held-out images of a training set: [{"name", "psnr", "ssim"}]."""
-    bicubic, rows = build_model("bicubic", scale), []
+def bicubic_on_held_out(name, images, scale):
+    """Return bicubic's mean PSNR in dB on the held-out images of a training set."""
+    bicubic, psnrs = build_model("bicubic", scale), []
     for image in TRAIN_SETS[name].held_out:
         lr, hr = degrade(images[image], scale, "y")
         with torch.no_grad():
             sr = to_uint8(bicubic(torch.from_numpy(lr)[None] / 255))[0].numpy()
-        rows.append({"name": image, **dict(zip(("psnr", "ssim"), score(sr, hr, border=scale), strict=True))})
-    return rows
+        psnrs.append(score(sr, hr, border=scale, ssim=False)[0])
+    return float(np.mean(psnrs))
 
 
 # ---------------------------------------------------------------- of the test images
@@ -128,7 +117,6 @@ def score_held_out(name, images, scale):
 class Example:
     """A test image with the pictures that test.py wrote of it."""
 
-    name: str
     hr: np.ndarray
     panels: list  # bicubic first
     networks: list  # of the other panels
@@ -142,21 +130,20 @@ class Example:
 
 def load_examples(facts, folder):
     """Return {image: Example} of the test images whose pictures are there."""
-    found = {image["name"]: load_example(facts, folder, image["name"]) for image in facts.images}
+    found = {image["name"]: load_example(facts, folder, number) for number, image in enumerate(facts.images)}
     return {name: example for name, example in found.items() if example}
 
 
-def load_example(facts, folder, name):
+def load_example(facts, folder, index):
     """Return the Example of a test image with all networks whose pictures are there and fit their results, or None."""
-    index = next(number for number, image in enumerate(facts.images) if image["name"] == name)
-    place = partial(picture_file, folder, facts.dataset, facts.scale, name)
-    hr, base = read_picture(place("hr")), facts.images[index]
+    base = facts.images[index]
+    place = partial(picture_file, folder, facts.dataset, facts.scale, base["name"])
+    hr = read_picture(place("hr"))
     if hr is None:
         return None
     colours = {network.colour for network in facts.networks}
     found = [("Bicubic", "bicubic" if "y" in colours else "bicubic_rgb", base["psnr"], base["ssim"], None)]
-    for network in facts.networks:
-        found.append((network.label, network.key, network.runs[0].psnr[index], network.runs[0].ssim[index], network))
+    found += [(n.label, n.key, n.runs[0].psnr[index], n.runs[0].ssim[index], n) for n in facts.networks]
     panels, networks, sides = [], [], []
     for label, key, psnr, ssim, network in found:
         shown = read_picture(place(key))
@@ -167,7 +154,7 @@ def load_example(facts, folder, name):
     if not networks or not panels[0].baseline:
         return None
     sides.append({"label": "HR", "path": place("hr"), "psnr": None, "ssim": None})
-    return Example(name, hr, panels, networks, sides)
+    return Example(hr, panels, networks, sides)
 
 
 def read_picture(path):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from report.document import write
 from report.opinions import draw_mos, load_scores, sentences, tables_of
 from report.words import Language
 from support.command_line import ROOT, Parser, run_script
-from support.files import check_writable, write_json, written_whole
+from support.files import check_writable
 
 FEW = 5  # raters below which BT.500's screening, by two standard deviations, can reject nobody
 
@@ -27,20 +28,6 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def document(scores):
-    """Return the numbers of Scores as a JSON document."""
-    return {
-        "set": scores.group,
-        "raters": len(scores.raters),
-        "rejected": sorted(scores.rejected),
-        "networks": {name: vars(one) for name, one in scores.networks.items()},
-        "pictures": [
-            {"image": image, "network": network, **vars(one)} for (image, network), one in scores.pictures.items()
-        ],
-        "correlation": scores.correlations(),
-    }
-
-
 def main(argv=None):
     """Print the scores, write tables and figure."""
     args = parse_args(argv)
@@ -50,11 +37,9 @@ def main(argv=None):
         networks, images = tables_of(scores, say)
         for table, name in ((networks, f"mos_{scores.group}"), (images, f"mos_{scores.group}_images")):
             for suffix, text in table.files().items():
-                with written_whole(args.out / "tables" / f"{name}{suffix}") as path:
-                    path.write_text(text, encoding="utf-8")
+                write(args.out / "tables" / f"{name}{suffix}", text)
         figure = args.out / "figures" / f"mos_{scores.group}.png"
         draw_mos(figure, scores, say)
-        write_json(args.out / "tables" / f"mos_{scores.group}.json", document(scores))
         print(f"{networks.caption}\n{networks.markdown()}{sentences(scores, say)}")
         if len(scores.raters) <= FEW:
             print(f"note: with {FEW} raters or fewer BT.500's screening can reject nobody")

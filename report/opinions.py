@@ -216,18 +216,15 @@ def draw_mos(path, scores, say):
 
 
 def for_report(path, group, say):
-    """Return ([Section], {name: Figure}) for the report of a test set and scale ("Set5_x4"), empty without ratings."""
+    """Return the Sections for the report of a test set and scale ("Set5_x4"), [] without ratings of it."""
     found = [scores for scores in (load_scores(path) if Path(path).exists() else ()) if scores.group == group]
     if not found:
-        return [], {}
+        return []
     (scores,) = found
     networks, images = tables_of(scores, say)
     caption = say(
         "MOS 及其 95% 置信区间；每幅图的 MOS 与 PSNR", "MOS with 95 % intervals; MOS and PSNR of each picture"
     )
+    figure = Figure("mos", caption, partial(draw_mos, scores=scores, say=say))
     title = say("主观评分 (MOS)", "Mean opinion scores (MOS)")
-    sections = [
-        Section(title, networks, sentences(scores, say) + "\n\n{{ figure mos }}"),
-        Section(images.caption, images, ""),
-    ]
-    return sections, {"mos": Figure("mos", caption, partial(draw_mos, scores=scores, say=say))}
+    return [Section(title, networks, sentences(scores, say), figure), Section(images.caption, images, "")]

@@ -108,47 +108,34 @@ def in_any_language(request, drawn):
 # ---------------------------------------------------------------- legible
 
 
-def test_text_is_large_enough_and_lies_inside_the_figure(in_any_language):
-    assert min(in_any_language.sizes) >= 6.5
-    for text, place in in_any_language.texts:
-        assert in_any_language.page.x0 <= place.x0 and place.x1 <= in_any_language.page.x1, text
-        assert in_any_language.page.y0 <= place.y0 and place.y1 <= in_any_language.page.y1, text
-
-
-def test_no_two_texts_overlap(in_any_language):
-    for (text, place), (other, its_place) in itertools.combinations(in_any_language.texts, 2):
+def test_text_is_large_enough_and_lies_inside_the_figure_on_no_other_and_inside_its_box_or_outside_of_all(
+    in_any_language,
+):
+    drawn = in_any_language
+    assert min(drawn.sizes) >= 6.5 and [str(warning.message) for warning in drawn.caught] == []  # of missing letters
+    for text, place in drawn.texts:
+        assert drawn.page.x0 <= place.x0 and place.x1 <= drawn.page.x1, text
+        assert drawn.page.y0 <= place.y0 and place.y1 <= drawn.page.y1, text
+        for box in (box for box in drawn.boxes if box.overlaps(place)):
+            assert box.x0 < place.x0 and place.x1 < box.x1 and box.y0 < place.y0 and place.y1 < box.y1, text
+    for (text, place), (other, its_place) in itertools.combinations(drawn.texts, 2):
         assert not shrunk(place).overlaps(shrunk(its_place)), (text, other)
 
 
-def test_text_lies_inside_its_box_or_outside_of_all(in_any_language):
-    for text, place in in_any_language.texts:
-        for box in in_any_language.boxes:
-            if box.overlaps(place):
-                assert box.x0 < place.x0 and place.x1 < box.x1 and box.y0 < place.y0 and place.y1 < box.y1, text
-
-
-def test_boxes_stand_apart(in_any_language):
-    assert len(in_any_language.boxes) > 5
-    assert not any(box.overlaps(other) for box, other in itertools.combinations(in_any_language.boxes, 2))
-
-
-def test_lines_are_level_or_upright_and_cross_neither_text_nor_box(in_any_language):
-    obstacles = [(text, shrunk(place)) for text, place in in_any_language.texts]
-    obstacles += [("a box", shrunk(box)) for box in in_any_language.boxes]
-    assert len(in_any_language.lines) > 5
-    for start, end in in_any_language.lines:
+def test_boxes_stand_apart_and_lines_are_level_or_upright_and_cross_neither_text_nor_box(in_any_language):
+    drawn = in_any_language
+    assert len(drawn.boxes) > 5 and len(drawn.lines) > 5
+    assert not any(box.overlaps(other) for box, other in itertools.combinations(drawn.boxes, 2))
+    obstacles = [*drawn.texts, *(("a box", box) for box in drawn.boxes)]
+    for start, end in drawn.lines:
         assert np.isclose(start, end, atol=1e-6).any()
         along = Bbox([np.minimum(start, end), np.maximum(start, end)])
-        assert [what for what, place in obstacles if along.overlaps(place)] == []
+        assert [what for what, place in obstacles if along.overlaps(shrunk(place))] == []
 
 
 def test_diagram_in_english_has_no_chinese(drawn):
     for name in ("srcnn", "carn", "srdensenet", "rcan"):
         assert not any(re.search("[\u4e00-\u9fff]", text) for text, _ in drawn(name, {}, "en").texts)
-
-
-def test_every_character_is_in_a_font_that_ships(in_any_language):
-    assert [str(warning.message) for warning in in_any_language.caught] == []
 
 
 # ---------------------------------------------------------------- true

@@ -6,12 +6,11 @@ import shutil
 from itertools import product
 
 import pytest
-from helpers import assert_fits_a_page, assert_legible, read_json, refusal, refused
+from helpers import assert_fits_a_page, assert_legible, refusal, refused
 
 from engine.rating import FIELDS
-from report import opinions
 from report.build import build
-from report.opinions import Opinion, Scores, load_scores, opinion, screened_out
+from report.opinions import Opinion, Scores, draw_mos, for_report, load_scores, opinion, screened_out
 from report.words import Language
 from support.command_line import ROOT
 
@@ -159,10 +158,9 @@ def test_script_prints_and_writes_the_scores(workplace, script):
     write_ratings(workplace / "out" / "results" / "mos.csv", simulated())
     result = script("report.mos", "--out", "out", "--lang", "en")
     assert (result.status, result.err) == (0, "")
-    document = read_json(workplace / "out" / "tables" / "mos_Set5_x4.json")
-    assert [*document["networks"]] == ["HR", "carn", "srcnn", "bicubic"] and document["raters"] == 6
-    carn = document["networks"]["carn"]
-    assert f"**{carn['mean']:.2f} ± {carn['half']:.2f}**" in result.out
+    (scores,) = load_scores(workplace / "out" / "results" / "mos.csv")
+    assert [*scores.networks] == ["HR", "carn", "srcnn", "bicubic"] and "6 sessions count" in result.out
+    assert f"**{scores.networks['carn']}**" in result.out
     assert result.out.count("| Bicubic |") == 1 and "Spearman" in result.out and "BT.500 asks for 15" in result.out
     names = {path.name for path in (workplace / "out" / "tables").iterdir()}
     assert names >= {"mos_Set5_x4.md", "mos_Set5_x4.csv", "mos_Set5_x4.tex", "mos_Set5_x4_images.md"}
@@ -172,7 +170,7 @@ def test_script_prints_and_writes_the_scores(workplace, script):
 def test_figure_is_legible(workplace, drawn, language):
     write_ratings(workplace / "mos.csv", simulated())
     (scores,) = load_scores(workplace / "mos.csv")
-    opinions.draw_mos(workplace / "figures" / "mos.png", scores, Language(language))
+    draw_mos(workplace / "figures" / "mos.png", scores, Language(language))
     (figure,) = drawn
     assert_legible(figure)
     assert_fits_a_page(workplace / "figures" / "mos.png", pdf=True)
@@ -184,11 +182,11 @@ def test_nothing_is_written_without_ratings(workplace, script):
 
 def test_report_has_them_where_they_are_of_its_set_and_scale(tmp_path):
     say = Language("en")
-    assert opinions.for_report(tmp_path / "mos.csv", "Set5_x4", say) == ([], {})
+    assert for_report(tmp_path / "mos.csv", "Set5_x4", say) == []
     write_ratings(tmp_path / "mos.csv", simulated())
-    assert opinions.for_report(tmp_path / "mos.csv", "Set14_x4", say) == ([], {})
-    sections, figures = opinions.for_report(tmp_path / "mos.csv", "Set5_x4", say)
-    assert [section.table.name for section in sections] == ["mos", "mos_images"] and [*figures] == ["mos"]
+    assert for_report(tmp_path / "mos.csv", "Set14_x4", say) == []
+    sections = for_report(tmp_path / "mos.csv", "Set5_x4", say)
+    assert [section.table.name for section in sections] == ["mos", "mos_images"]
     assert "{{ figure mos }}" in sections[0].markdown()
 
 
