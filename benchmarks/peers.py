@@ -29,7 +29,8 @@ from engine.exporting import require_packages, to_onnx, with_plain_layers
 from engine.inference import InPrecision
 from models import TRAINABLE, build_model, parse_options
 from support.command_line import Parser, UserError, positive_float, run_script
-from support.devices import has_bf16, keep_freed_memory
+from support.devices import has_bf16
+from support.start import keep_freed_memory
 
 SIDE = 64  # LR pixels of the square image
 PAUSE = 0.02  # seconds before each image, in which threads of the one before stop turning

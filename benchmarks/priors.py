@@ -22,6 +22,7 @@ from models.skip import Skip
 from support.command_line import ROOT, Parser, add_device_argument, positive_float, positive_int, run_script
 from support.devices import choose_device, prepare_for_training
 from support.files import check_writable, write_json
+from support.start import keep_freed_memory
 
 SCALE = 4
 LOOPS = ("ours", "plain")
@@ -50,6 +51,7 @@ def observed(size, device):
 def our_step(size, device):
     """Return (step, precision): the step of restore.py."""
     prepare_for_training(deterministic=False)
+    keep_freed_memory()
     prior = DeepPrior(SETTINGS["sr"], (3, size, size), fits_shrunk(*observed(size, device)), device)
     return prior.step, prior.precision
 

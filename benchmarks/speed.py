@@ -32,6 +32,7 @@ from support.command_line import (
 )
 from support.devices import choose_device, choose_precision, prepare_for_training
 from support.files import check_writable, write_json
+from support.start import keep_freed_memory
 
 TARGETS = {
     "ratio": {"srcnn": 2.4, "vdsr": 2.4, "carn": 2.2, "srresnet": 2.2},
@@ -113,6 +114,7 @@ def main(argv=None):
     }
     torch.manual_seed(0)
     prepare_for_training(deterministic=False)  # as train.py does
+    keep_freed_memory()
     with TemporaryDirectory() as folder:
         bench = Bench(args, device, precision, options, Path(folder))
         for part in args.parts:

@@ -1,10 +1,8 @@
 """Devices: which one computes, in which precision, and how it is set up."""
 
-import ctypes
 import math
 import os
 import time
-from contextlib import suppress
 from functools import cache
 
 import torch
@@ -88,17 +86,3 @@ def prepare_for_training(deterministic):
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
-    keep_freed_memory()
-
-
-def keep_freed_memory():
-    """Tell the C library (glibc) to keep freed memory for the next tensors, not to give it back page by page.
-
-    Every step, and every layer of an image, frees tensors of the same sizes as it allocates: getting their pages anew
-    takes a tenth of its time.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
-    with suppress(OSError, TypeError, AttributeError):  # no C library, or another one
-        library = ctypes.CDLL(None)
-        library.mallopt(trim_threshold, 2**31 - 1)
-        library.mallopt(mmap_threshold, 2**31 - 1) or library.mallopt(mmap_threshold, 32 << 20)  # old glibc's most

@@ -15,7 +15,8 @@ WORDS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
 @pytest.mark.parametrize("busy", [True, False])
 @pytest.mark.parametrize("theirs", [{}, *({word: "2"} for word in WORDS)])
 def test_threads_turn_shortly_on_a_busy_machine_where_the_environment_does_not_say_how(monkeypatch, busy, theirs):
-    monkeypatch.setattr(start, "die_quietly", lambda: None)
+    for function in ("die_quietly", "keep_freed_memory"):
+        monkeypatch.setattr(start, function, lambda: None)
     monkeypatch.setattr(start, "is_busy", lambda: busy)
     monkeypatch.setattr(os, "environ", dict(theirs))
     start.start_script()
