@@ -206,6 +206,10 @@ def scored(name, facts, networks, results, bicubic, say, key, **values):
     psnrs = mark_best([psnr for psnr, _, _ in results], [text for _, text, _ in results])
     ssims = mark_best([ssim for *_, ssim in results], [f"{ssim:.4f}" for *_, ssim in results])
     rows = [["Bicubic", NONE, f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", NONE, NONE, NONE]]
+    for one in facts.untrained if key == "results" else ():
+        label, psnr = say.phrase("table.untrained", label=one.document["label"]), one.psnr.mean()
+        scores = (f"{psnr:.2f}", f"{one.ssim.mean():.4f}", signed(psnr - bicubic["psnr"]))
+        rows.append([label, number(one.document["parameters"], "{:,}"), *scores, NONE, NONE])
     for network, (psnr, *_), *marked in zip(networks, results, psnrs, ssims, strict=True):
         ensemble = ensemble_scores(network) if key == "results" else NONE
         paper = number(paper_of(network, values["set"], facts.scale))

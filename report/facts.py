@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from report.results import networks_of, order_of, trained_results
+from report.results import networks_of, order_of, results_with
 from support.command_line import ROOT, UserError
 
 ANCHORS = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}  # bicubic on Set5, as the literature has it
@@ -23,6 +23,7 @@ class Facts:
     networks: list  # of the results table, in order of publication
     references: list  # of them that ship with the project
     experiments: list  # further ones, of report/run_experiments.py
+    untrained: list  # Results of methods that learn from each test image's LR
 
     def __post_init__(self):
         self.shown = [*self.networks, *self.references]
@@ -125,14 +126,14 @@ def load(folder, shipped=False):
 
     Raises UserError where there is none of a network, or where they are not of the same images.
     """
-    results = trained_results(folder)
+    results = results_with("weights", folder)
     if not results:
         raise UserError(
             f"{folder} holds no result of a network; train one (python train.py --model srcnn), then score it: "
             "python test.py --weights best.pth"
         )
     dataset, scale = main_set(results)
-    ours = trained_results(ROOT / "weights") if shipped else []
+    ours = results_with("weights", ROOT / "weights") if shipped else []
     results, ours = ([one for one in some if one.document["scale"] == scale] for some in (results, ours))
     references = networks_of(ours, dataset, is_reference=True)
     networks = networks_of([result for result in results if not result.document.get("experiment")], dataset)
@@ -140,7 +141,9 @@ def load(folder, shipped=False):
     if not networks:
         networks, experiments = experiments, []
     check_images([*networks, *references, *experiments])
-    return Facts(dataset, scale, networks, references, experiments)
+    same = {key: networks[0].document[key] for key in ("dataset", "scale", "dataset_manifest")}
+    untrained = [one for one in results_with("saw", folder) if same.items() <= one.document.items()]
+    return Facts(dataset, scale, networks, references, experiments, untrained)
 
 
 def main_set(results):

@@ -147,10 +147,13 @@ def read_result(path):
     return Result(path, documents[0])
 
 
-def trained_results(folder):
-    """Return the Results of networks in a folder of result documents, without bicubic's own."""
+def results_with(field, folder):
+    """Return the Results in a folder of result documents that have a field: "weights" have those of trained networks.
+
+    "saw" have those of methods that learn from each test image's LR instead.
+    """
     named = ((f"{one['dataset']}_x{one['scale']}_{one['key']}.json", one) for one in read_results(folder))
-    return [Result(folder / name, document) for name, document in named if document.get("weights")]
+    return [Result(folder / name, document) for name, document in named if document.get(field)]
 
 
 def networks_of(results, dataset, is_reference=False):

@@ -37,6 +37,7 @@ def common(facts, say):
         "gain": facts.best.psnr - facts.bicubic["psnr"],
         "scores": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
         "papers": [f"{network.label} {signed(network.psnr - paper)} dB" for network, paper in known],
+        "untrained": [one.document["label"] for one in facts.untrained],
         "paper_sets": [f"{n.label}: {LITERATURE['networks'][n.model]['training_set']}" for n, _ in known],
         "cite": cite,
         "verdict": lambda first, second: verdict(facts, first, second, say),

@@ -118,9 +118,9 @@ def test_what_cannot_be_mixed_is_refused(script, workplace, two, norms, flags, w
 def test_report_is_of_networks_that_were_trained(script, workplace, two):
     """A mixture is no row of its tables."""
     scored(script, workplace, two[0], flags=("--interpolate", *two, 0.3))
-    from report.facts import trained_results
+    from report.results import results_with
 
-    results = trained_results(workplace / "out" / "results")
+    results = results_with("weights", workplace / "out" / "results")
     assert [result.document["key"] for result in results] == [KEY]
     assert len(list((workplace / "out" / "results").iterdir())) == 2
     assert read_json(workplace / "out" / "results" / f"shots_x4_{KEY}.json")["parameters"] > 0
