@@ -29,7 +29,7 @@ from engine.exporting import require_packages, to_onnx, with_plain_layers
 from engine.inference import InPrecision
 from models import TRAINABLE, build_model, parse_options
 from support.command_line import Parser, UserError, positive_float, run_script
-from support.devices import has_bf16, keep_freed_memory
+from support.devices import has_bf16, prepare_for_training
 
 SIDE = 64  # LR pixels of the square image
 PAUSE = 0.02  # seconds before each image, in which threads of the one before stop turning
@@ -133,7 +133,7 @@ def main(argv=None):
     parser.add_argument("--seconds", type=positive_float, default=10.0, help="in which rounds are begun")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
-    keep_freed_memory()  # as test.py does
+    prepare_for_training(deterministic=None)  # as test.py does
     actions = ways(
         build_model(args.model, SCALE, **parse_options(args.model, args.assignments)).eval(),
         torch.rand(1, 1, SIDE, SIDE),

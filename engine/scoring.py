@@ -20,7 +20,7 @@ from engine.inference import InPrecision, OfGrey, SelfEnsemble, Tiled
 from engine.results import read_history
 from models import build_model, count_parameters, model_label, non_default_options
 from support.command_line import UserError
-from support.devices import keep_freed_memory
+from support.devices import prepare_for_training
 from support.files import check_names, sha256_of_file
 from support.progress import progress
 from utils import COLOURS, calc_psnr, imresize, luma_planes, rgb_to_ycbcr, score, shave, to_uint8, to_unit, ycbcr_to_rgb
@@ -114,7 +114,7 @@ def load_networks(paths, scale, device, *, self_ensemble=False, tile=None, preci
     precision: "fp32" or "bf16". Raises UserError for a file that is no checkpoint and for scales that differ.
     """
     check_names([*paths, *(path.resolve().parent for path in paths)])
-    keep_freed_memory()
+    prepare_for_training(deterministic=None)
     networks = [read_network(path, device, self_ensemble, tile, precision) for path in paths]
     check_scales(networks, scale)
     make_distinct(networks)

@@ -82,23 +82,18 @@ def has_bf16(device):
 
 
 def prepare_for_training(deterministic):
-    """Choose the kernels that are fastest for these sizes, or only such as give the same bits in every run."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA when it is first used
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
-    keep_freed_memory()
+    """Choose the kernels that are fastest for these sizes, or only such as give the same bits in every run.
 
-
-def keep_freed_memory():
-    """Tell the C library (glibc) to keep freed memory for the next tensors, not to give it back page by page.
-
-    Every step, and every layer of an image, frees tensors of the same sizes as it allocates: getting their pages anew
-    takes a tenth of its time.
+    The C library (glibc) is told to keep freed memory: getting the pages of the same tensors anew, layer by layer,
+    takes up to a tenth of the time. With None, before enlarging, where sizes differ, that is all that is done.
     """
-    trim_threshold, mmap_threshold = -1, -3  # names of mallopt(3)
+    if deterministic is not None:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA when it is first used
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+        torch.backends.cudnn.deterministic = deterministic
+        torch.backends.cudnn.benchmark = not deterministic
     with suppress(OSError, TypeError, AttributeError):  # no C library, or another one
-        library = ctypes.CDLL(None)
+        library, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # names of mallopt(3)
         library.mallopt(trim_threshold, 2**31 - 1)
         library.mallopt(mmap_threshold, 2**31 - 1) or library.mallopt(mmap_threshold, 32 << 20)  # old glibc's most
