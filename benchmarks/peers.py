@@ -134,7 +134,7 @@ def main(argv=None):
     parser.add_argument("--seconds", type=positive_float, default=10.0, help="in which rounds are begun")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
-    keep_freed_memory()  # as test.py does
+    keep_freed_memory()  # as scripts do
     actions = ways(
         build_model(args.model, SCALE, **parse_options(args.model, args.assignments)).eval(),
         torch.rand(1, 1, SIDE, SIDE),

@@ -1,8 +1,5 @@
 """What networks are wrapped in at test time: self-ensemble, tiles, precision."""
 
-import platform
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 
@@ -190,22 +187,3 @@ def test_without_a_tile_only_an_image_above_the_limit_is_cut():
     torch.testing.assert_close(Tiled(model, 2)(larger), model.model(larger), rtol=0, atol=1e-6)
     assert sum(model.batches) == 4
     assert max(map(max, model.sizes)) <= AUTO_TILE + 2 * TILE_OVERLAP
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
-def test_maps_of_a_loaded_network_take_the_pages_of_those_that_were_freed():
-    """In a process of its own: what is said to the C library holds for the whole process."""
-    lines = [
-        "import resource, torch",
-        "from support.command_line import ROOT",
-        "from engine.scoring import load_networks",
-        "load_networks([ROOT / 'weights' / 'espcn_x4.pth'], None, torch.device('cpu'))",
-        "sizes = [torch.ones(2**24).numel() for _ in range(5)]",  # of 64 MiB each
-        "faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt",
-        "sizes = [torch.ones(2**24).numel() for _ in range(5)]",
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 400  # anew each takes 16,384 pages

@@ -2,12 +2,15 @@
 
 import multiprocessing
 import os
+import platform
+import subprocess
 import sys
 import time
 
 import pytest
 
 from support import start
+from support.command_line import ROOT
 
 WORDS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
 
@@ -38,3 +41,21 @@ def test_machine_with_work_for_every_core_is_busy():
 def burn():
     while True:
         pass
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
+def test_tensors_take_the_pages_of_those_that_were_freed():
+    """In a process of its own: what is said to the C library holds for the whole process."""
+    lines = [
+        "import resource, torch",
+        "from support.start import start_script",
+        "start_script()",
+        "sizes = [torch.ones(2**24).numel() for _ in range(5)]",  # of 64 MiB each
+        "faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt",
+        "sizes = [torch.ones(2**24).numel() for _ in range(5)]",
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 400  # anew each takes 16,384 pages
