@@ -33,7 +33,7 @@ from support.devices import has_bf16
 from support.start import keep_freed_memory
 
 SIDE = 64  # LR pixels of the square image
-PAUSE = 0.02  # seconds before each image, in which threads of the one before stop turning
+PAUSE = 0.1  # seconds before each image, in which threads of the one before stop turning: OnnxRuntime's take 50 ms
 PEERS = ("onnxruntime", "openvino")
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # and what OpenVINO calls them
 
