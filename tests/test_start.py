@@ -50,7 +50,7 @@ def test_tensors_take_the_pages_of_those_that_were_freed():
         "import resource, torch",
         "from support.start import start_script",
         "start_script()",
-        "sizes = [torch.ones(2**24).numel() for _ in range(5)]",  # of 64 MiB each
+        "sizes = [torch.ones(2**24).numel() for _ in range(20)]",  # of 64 MiB each
         "faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt",
         "sizes = [torch.ones(2**24).numel() for _ in range(5)]",
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)",
