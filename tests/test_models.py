@@ -25,7 +25,7 @@ from models.listing import by_kind, kind_of
 from utils import calc_psnr
 
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
-WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int]
+WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int and option != "scales"]
 WITH_SKIP = [name for name, option, _ in OPTIONS if option == "bicubic_skip"]
 
 
