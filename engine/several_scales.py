@@ -2,6 +2,7 @@
 
 import torch
 
+from data.batches import plan_epoch
 from data.patch_file import Patches
 
 
@@ -43,8 +44,8 @@ class MixedBatches:
     def epoch(self, number, first=0):
         """Yield (lr, hr) of each batch of an epoch, beginning with batch `first`; all of a batch are of one scale."""
         whose = torch.arange(len(self.parts)).repeat_interleave(torch.tensor([part.count for part in self.parts]))
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
-        whose = whose[torch.randperm(self.count, generator=generator)].tolist()
+        order, *_ = plan_epoch(self.count, self.count, False, self.seed, number)
+        whose = whose[order].tolist()
         epochs = [part.epoch(number, whose[:first].count(index)) for index, part in enumerate(self.parts)]
         for index in whose[first:]:
             yield next(epochs[index])

@@ -1,7 +1,6 @@
 """The training step: forward, backward, clipping, Adam, averaged weights."""
 
 import math
-import os
 from copy import deepcopy
 
 import torch
@@ -12,6 +11,7 @@ from engine.graph import accelerate
 from engine.losses import LOSSES, composed
 from engine.outputs import supervise_outputs
 from engine.several_scales import EachScale
+from support.processes import process_count
 
 
 class WeightAverage:
@@ -101,13 +101,14 @@ def centralize_gradients(model):
 def for_this_machine(step, folder, compiled):
     """Return step and folder, adapted to loss, CUDA or several processes; both are called as the plain ones are.
 
-    On CUDA the step is recorded as a graph; where torchrun started several processes, each takes its part of a batch.
+    On CUDA the step is recorded as a graph; where torchrun started several processes, each takes its part of a batch;
+    a network of several scales is told that of each batch.
     compiled: have torch.compile fuse the network's operations. Raises UserError where that cannot be had.
     """
     run = step.run
     if "gan" in run.recipe.loss:
         return AdversarialStep(step, compiled), folder
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # torchrun's
+    if process_count() > 1:
         from engine.together import share  # not loaded where nothing is shared
 
         step, folder = share(step, folder, compiled)
