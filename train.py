@@ -23,7 +23,6 @@ from models import TRAINABLE, add_network_arguments, build_model, count_paramete
 from models.listing import print_registry
 from support.command_line import (
     Parser,
-    UserError,
     add_data_arguments,
     add_device_argument,
     positive_float,
@@ -35,7 +34,6 @@ from support.processes import process_rank
 from support.progress import tell
 
 LOOK_EVERY = 25  # steps between looks at the loss: each look waits for the device
-LOST_STEPS = 10  # so many steps in a row may have no finite loss before training ends; they change nothing
 MAX_PSNR = 100.0  # dB that an image counts at most in choosing an epoch: that of a flat one may be infinite
 STALL_EPOCHS = 3  # after so many epochs at bicubic's PSNR the user is told that the network is not learning
 STALL_DB = 0.01  # a PSNR so near to bicubic's counts as the same
@@ -135,7 +133,7 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
     """Pass over the patches once, or over the rest of an epoch; returns (mean loss, patches per second).
 
     after_step(run) is called between steps: what it raises leaves a run that can be saved and resumed.
-    Raises UserError naming the step when the loss stays not finite.
+    Raises UserError naming the step whose loss is not finite.
     """
     losses, earlier_steps = run.losses, run.epoch * run.steps_per_epoch
     started = spoken = time.perf_counter()
@@ -152,27 +150,12 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
 
         # now and then it is: has the training gone astray, and how fast is it?
         if run.steps % LOOK_EVERY == 0 or run.steps == len(losses):
-            check_finite(losses[: run.steps], earlier_steps)
+            run.check_finite()
             patches_per_s = patches / (time.perf_counter() - started)
             text = f"epoch {run.epoch + 1}, loss {losses[run.steps - 1].item():.6f}, {patches_per_s:.0f} patches/s"
             spoken = tell(bar, text, f"step {run.steps}/{len(losses)}", spoken)
         after_step(run)
-    return losses[losses.isfinite()].mean().item(), patches_per_s
-
-
-def check_finite(losses, earlier_steps):
-    """Raise UserError when more than LOST_STEPS steps at the end of `losses`, or all of them, had no finite loss.
-
-    losses: of the epoch's steps so far. earlier_steps: how many there were before, to name the step.
-    """
-    finite = losses.isfinite().nonzero()
-    step = int(finite[-1]) + 1 if len(finite) else 0
-    lost = len(losses) - step
-    if lost > LOST_STEPS or lost == len(losses):
-        raise UserError(
-            f"loss or gradient are not finite at step {earlier_steps + step + 1}; the checkpoints are from before it; "
-            "try a lower --learning-rate, or --clip above 0"
-        )
+    return losses.mean().item(), patches_per_s
 
 
 def validate(model, run):
@@ -195,11 +178,6 @@ def describe_epoch(run, bicubic):
         f"epoch {run.epoch}/{run.recipe.epochs}  loss {row['loss']:.6f}  val {row['val_psnr']:.3f} dB (bicubic "
         f"{bicubic:.2f})  best {row['best_psnr']:.3f}  {row['patches_per_s']:.0f} patches/s  left {left}"
     ]
-    if lost := int((~run.losses.isfinite()).sum()):
-        lines.append(
-            f"warning: loss or gradient were not finite in {lost} step{'s' if lost > 1 else ''} of this epoch, left "
-            "out of the training; if it happens often, try a lower --learning-rate"
-        )
     if row["loss"] > EXPLODED_LOSS:
         lines.append(
             "warning: the loss exploded in this epoch; if it does again, or does not come down, try a lower "

@@ -47,7 +47,9 @@ class AdversarialStep:
         loss = self.step(lr, hr)
         self.discriminator.requires_grad_(True)
         real, fake = (self.judge(images) for images in self.step.criterion.seen)
-        self.learn(opposition(real, fake, self.step.criterion.relativistic))
+        self.optimizer.zero_grad(set_to_none=True)
+        opposition(real, fake, self.step.criterion.relativistic).backward()
+        self.optimizer.step()
         self.taken.append(torch.stack([(logits.detach() > 0).float().mean() for logits in (real, fake)]))
         if self.run.steps + 1 == self.run.steps_per_epoch:
             real, fake = torch.stack(self.taken).mean(0).tolist()
@@ -59,16 +61,6 @@ class AdversarialStep:
         """Return the discriminator's logits (N, 1) of images (N, C, p, p), in the precision of the recipe."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.run.recipe.precision == "bf16"):
             return self.discriminator(images.contiguous(memory_format=torch.channels_last)).float()
-
-    def learn(self, loss):
-        """Take the discriminator's step; where the gradient is not finite it changes nothing, as in the plain step."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in self.discriminator.parameters()])
-        lost = ~norm.isfinite()
-        self.optimizer.found_inf = lost.float()
-        if self.run.device.type != "mps" or not lost:  # Apple's kernel does not look at found_inf
-            self.optimizer.step()
 
     def state_dict(self):
         """Return what last.pth keeps of it."""

@@ -146,6 +146,7 @@ class RunFolder(ExitStack):
         """Write last.pth if it is due or a signal has come, and raise Interrupted in the latter case."""
         received = self.received  # read once: what comes while this is going on waits for the next step
         if due or received:
+            run.check_finite()  # what is written can be gone on with
             save_checkpoint(self.path / "last.pth", self.checkpoint(run) | {"training": run.state()})
             self.saved = time.perf_counter()
         if received:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from data.batches import Batches
 from data.catalog import TEST_SETS, load_images
@@ -67,6 +68,16 @@ class Run:
         self.last_epoch = recipe.epochs  # lowered by --stop-after
         self.started = time.perf_counter()  # when this epoch would have begun without any interruption
         self.best_psnr, self.best_epoch = -math.inf, 0
+
+    def check_finite(self):
+        """Raise UserError, naming the step, where a loss of the current epoch, or a weight, is not finite."""
+        finite = [*self.losses[: self.steps].isfinite().tolist(), bool(get_total_norm(self.average.current).isfinite())]
+        if not all(finite):
+            step = self.epoch * self.steps_per_epoch + min(finite.index(False) + 1, self.steps)
+            raise UserError(
+                f"the loss is not finite at step {step}, or its gradient; the checkpoints are from before it; "
+                "try a lower --learning-rate, or --clip above 0"
+            )
 
     def end_epoch(self, loss, patches_per_s, psnr):
         """Add an epoch to the history. loss: its mean; psnr: in dB on the validation images."""

@@ -1,6 +1,5 @@
 """The training step: forward, backward, clipping, Adam, averaged weights."""
 
-import math
 from copy import deepcopy
 
 import torch
@@ -57,8 +56,6 @@ class TrainingStep:
         """Take a step and return its loss, on the device; nothing here waits for the device.
 
         lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p), as Batches.epoch gives them.
-        Where the gradient is not finite, weights and moments stay as they are and the loss is NaN: DRRN multiplies some
-        patches, once in thousands of steps, by its 25 recursions beyond all numbers, and is sound again with the next.
         """
         run, recipe = self.run, self.run.recipe
         # convolutions in bf16 where the recipe says so; weights, loss and everything below stay float32
@@ -70,18 +67,11 @@ class TrainingStep:
 
         if recipe.centralize:
             centralize_gradients(run.model)
-        # one exploding patch must not throw the weights far: the gradient's norm over all weights is bounded
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in run.model.parameters()])
-        if recipe.clip:
-            nn.utils.clip_grads_with_norm_(run.model.parameters(), recipe.clip, norm)
-
-        # found_inf is how torch's GradScaler tells fused Adam to do nothing, without waiting for the device
-        lost = ~norm.isfinite()
-        run.optimizer.found_inf = lost.float()
-        if lr.device.type != "mps" or not lost:  # Apple's kernel does not look at found_inf
-            run.optimizer.step()
+        if recipe.clip:  # one patch with a large error must not throw the weights far
+            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
+        run.optimizer.step()
         run.average.update()
-        return loss.detach().masked_fill(lost, math.nan)
+        return loss.detach()
 
 
 def centralize_gradients(model):

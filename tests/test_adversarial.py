@@ -1,6 +1,5 @@
 """Adversarial training: its losses by formula, its two steps, and a run of it that is stopped and resumed."""
 
-import math
 import shutil
 from copy import deepcopy
 
@@ -91,7 +90,7 @@ def test_network_learns_from_the_discriminator_and_not_the_other_way_round():
     lr = torch.rand(4, 1, 8, 8)
     hr = step.run.model(lr).detach()
     before, judge = deepcopy(step.run.model.state_dict()), deepcopy(step.discriminator.state_dict())
-    step.learn = lambda loss: None
+    step.optimizer.step = lambda: None
     step(lr, hr)
     assert not equal(step.run.model.state_dict(), before)
     assert all(torch.equal(value, judge[name]) for name, value in step.discriminator.named_parameters())
@@ -104,19 +103,6 @@ def test_of_several_outputs_the_discriminator_sees_the_last():
     one = WithAdversary(nn.MSELoss(), 1, judge, False)
     torch.testing.assert_close(several(((0.5, small), (0.5, sr)), hr), one(sr, hr))
     assert torch.equal(several.seen[1], sr)
-
-
-def test_batch_that_is_not_finite_changes_neither():
-    step = adversarial()
-    lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
-    step(lr, hr)
-    parts = (step.run.model, step.discriminator)
-    before = [[value.clone() for value in part.parameters()] for part in parts]
-    moments = deepcopy(step.optimizer.state_dict()["state"])
-    assert math.isnan(step(lr, hr * math.inf))
-    assert equal([[*part.parameters()] for part in parts], before)
-    assert equal(step.optimizer.state_dict()["state"], moments)
-    assert step(lr, hr).isfinite()
 
 
 # ---------------------------------------------------------------- runs

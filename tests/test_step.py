@@ -1,11 +1,8 @@
-"""The training step: averaged weights by formula, centralised gradients, and steps that are lost."""
-
-import math
-from copy import deepcopy
+"""The training step: averaged weights by formula, and centralised gradients."""
 
 import pytest
 import torch
-from helpers import equal, random_run, small_options
+from helpers import random_run, small_options
 
 from engine.step import TrainingStep, WeightAverage, centralize_gradients, for_this_machine
 from models import build_model
@@ -52,25 +49,6 @@ def test_centralized_gradient_of_each_filter_has_no_mean_and_the_rest_is_as_it_w
         new, old = (gradient.transpose(0, filters[parameter]).flatten(1) for gradient in (parameter.grad, old))
         torch.testing.assert_close(new, old - old.mean(1, keepdim=True))
     assert filters
-
-
-@pytest.mark.parametrize("clip", [0.0, 0.01])
-@pytest.mark.parametrize("loss_too", [True, False])
-def test_step_whose_gradient_is_not_finite_changes_nothing(clip, loss_too):
-    """Also where its loss is finite; the next step is taken as if it had not been."""
-    run = random_run("vdsr", clip=clip)
-    step = TrainingStep(run)
-    run.learning_rate.fill_(1e-3)
-    lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
-    step(lr, hr)
-    before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))
-    layer = run.model.reconstruction
-    spoilt = layer.register_full_backward_hook(lambda *_: (torch.full((4, 8, 32, 32), math.inf),))
-    assert math.isnan(step(lr, hr * math.inf if loss_too else hr))
-    spoilt.remove()
-    assert equal((run.model.state_dict(), run.optimizer.state_dict()["state"]), before)
-    assert step(lr, hr).isfinite()
-    assert not equal(run.model.state_dict(), before[0])
 
 
 def test_step_in_one_process_on_a_cpu_is_wrapped_in_nothing(monkeypatch):
