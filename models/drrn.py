@@ -5,13 +5,14 @@ https://openaccess.thecvf.com/content_cvpr_2017/papers/Tai_Image_Super-Resolutio
 
 Differences from the paper: no batch normalisation, which the paper has before each activation, and no biases (the
 paper's number of parameters, 297 K, is that of the weights: 297,216); no activation before a block's first convolution;
-the last layer starts near zero.
+what a residual unit adds is scaled down; the last layer starts near zero.
 """
 
-import torch
 from torch import nn
 
 from models.layers import BicubicUpsample, conv, initialise
+
+RESIDUAL_SCALING = 0.25  # a step moves the unit's gain by so much less: 25 times in a row, it must not grow beyond 1
 
 
 class RecursiveBlock(nn.Module):
@@ -22,14 +23,14 @@ class RecursiveBlock(nn.Module):
         self.num_recursions = num_recursions
         self.relu = nn.ReLU()
         self.entry = conv(in_channels, num_features, 3, bias=False)
-        self.unit_conv1 = conv(num_features, num_features, 3, bias=False)
-        self.unit_conv2 = conv(num_features, num_features, 3, bias=False)
+        self.conv1 = conv(num_features, num_features, 3, bias=False)
+        self.conv2 = conv(num_features, num_features, 3, bias=False)
 
     def forward(self, x):
         entry = self.entry(x)
         features = entry
         for _ in range(self.num_recursions):
-            features = entry + self.unit_conv2(self.relu(self.unit_conv1(self.relu(features))))
+            features = entry + self.conv2(self.relu(self.conv1(self.relu(features)))) * RESIDUAL_SCALING
         return features
 
 
@@ -53,9 +54,6 @@ class DRRN(nn.Module):
         self.relu = nn.ReLU()
         self.reconstruction = conv(num_features, channels, 3, bias=False)
         initialise(self, last=self.reconstruction)
-        with torch.no_grad():
-            for block in self.recursive_blocks:
-                block.unit_conv2.weight.mul_(0.5)  # a gain below 1: repeated 25 times, it must not grow
 
     def forward(self, lr):
         enlarged = self.upsample(lr)  # (N, C, h*scale, w*scale)

@@ -277,6 +277,17 @@ def test_drcn_supervises_its_recursions_less_and_less():
         assert weights == pytest.approx([(1 - progress) / 4] * 4 + [progress])
 
 
+def test_drrn_bears_steps_at_the_full_rate_that_make_its_25_recursions_grow_as_fast_as_they_can():
+    """Five such steps of the recipe's 4e-4; with units that are not scaled down three of them multiply it by 400."""
+    torch.manual_seed(0)
+    (block,) = build_model("drrn").recursive_blocks
+    image, weights = torch.rand(1, 1, 8, 8), [block.conv1.weight, block.conv2.weight]
+    for _ in range(5):
+        for weight, gradient in zip(weights, torch.autograd.grad(block(image).norm(), weights), strict=True):
+            weight.data += 4e-4 * gradient.sign()
+    assert block(image).norm() < 2 * block.entry(image).norm()
+
+
 def test_memnet_gate_reads_each_recursion_and_all_memories_before():
     model = build_model("memnet", 2, num_blocks=3, num_recursions=2, num_features=4).eval()
     assert [block.gate[2].in_channels // 4 for block in model.blocks] == [2 + 1, 2 + 2, 2 + 3]
