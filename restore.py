@@ -105,7 +105,7 @@ def restoration_of(observed, task, method, device, *, scale, setting, start, ear
     if method == "zssr":
         return ZeroShot(observed.pixels, scale, device, **options)
     if start:
-        start = planes(load_network(start, device=device).enlarge(pixels_of(observed.pixels)))
+        start = planes(load_network(start, scale=scale, device=device).enlarge(pixels_of(observed.pixels)))
     options |= {"setting": setting, "start": start, "early_stop": early_stop, "layer": layer or 3}
     return deep_prior_of(task, observed, device, scale=scale, **options)
 
@@ -147,7 +147,8 @@ def explain(observed, fit, path):
         if not signal:
             curves[name], signal = follow(fit(target), name)
     shown = {name: pixels_of(target.pixels) for name, target in targets.items()}
-    draw_explanation(beside(path, "curve"), curves, shown)
+    with only_noted("the figure"):
+        draw_explanation(beside(path, "curve"), curves, shown)
     return {"curves": curves}, signal
 
 

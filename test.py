@@ -106,8 +106,8 @@ def parse_args(argv=None):
     args.weights = [file for path in args.weights for file in matching(path)]
     args.zoom = dict(map(parse_zoom, args.zoom))
     if args.input:
-        allowed = ("--output", "--weights", "--interpolate", "--fuse", "--self-ensemble", "--tile", "--precision")
-        parser.refuse_beside("--input", argv, (*allowed, "--device"))
+        allowed = ("--output", "--weights", "--scale", "--interpolate", "--fuse", "--self-ensemble", "--tile")
+        parser.refuse_beside("--input", argv, (*allowed, "--precision", "--device"))
         if (1 if args.fuse else len(args.weights)) + bool(args.interpolate) != 1:
             parser.error(
                 f"--input takes one checkpoint in --weights, found {len(args.weights)}; or --interpolate, --fuse"

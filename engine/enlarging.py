@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from data.degradation import network_planes
@@ -23,17 +24,18 @@ from utils import imresize, rgb_to_ycbcr, ycbcr_to_rgb
 PIXELS_AT_ONCE = 2**19  # pixels of enlarged rows whose colours are computed at a time
 BICUBIC_REACH = 2  # rows above and below that a bicubic row depends on
 PRECISIONS = ("auto", "fp32", "bf16")
+PIL_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")  # whose values are what they show; a palette's are not
 
 
-def load_network(path, *, device="auto", tile=None, self_ensemble=False, precision="auto"):
+def load_network(path, *, scale=None, device="auto", tile=None, self_ensemble=False, precision="auto"):
     """Return the Enlarger of a checkpoint, which does in memory what `test.py --input` does with files.
 
-    path: of a .pth that train.py wrote. device, tile, self_ensemble, precision: as the flags of test.py.
+    path: of a .pth that train.py wrote. scale, device, tile, self_ensemble, precision: as the flags of test.py.
     Raises UserError for what is no checkpoint, a device that is not there and an unknown precision.
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r:.100}; allowed are {', '.join(PRECISIONS)}")
-    (network,) = load_networks([Path(path)], None, choose_device(device), self_ensemble=self_ensemble, tile=tile)
+    (network,) = load_networks([Path(path)], scale, choose_device(device), self_ensemble=self_ensemble, tile=tile)
     return Enlarger(network, precision)
 
 
@@ -54,8 +56,11 @@ class Enlarger:
         """Return an image enlarged by network.scale, of the same dtype and channels; the image itself stays as it is.
 
         image: uint8 or uint16, (H, W) or (H, W, C) with 1 to 4 channels: grey, grey + alpha, RGB, RGBA.
-        Large ones go through the network in tiles. Raises TypeError for another dtype, ValueError for another shape.
+        Large ones go through the network in tiles. Raises TypeError for another dtype, or a PIL image of another mode,
+        and ValueError for another shape.
         """
+        if isinstance(image, Image.Image) and image.mode not in PIL_MODES:
+            raise TypeError(f"enlarge takes PIL images of mode {', '.join(PIL_MODES)}, not {image.mode}; convert it")
         image = np.asarray(image)
         if image.dtype.name not in self.precisions:
             raise TypeError(f"enlarge takes uint8 or uint16 images, not {image.dtype}; scale to 0..255 and round first")

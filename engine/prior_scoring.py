@@ -22,7 +22,7 @@ from engine.zero_shot import ZeroShot
 from models import count_parameters
 from models.skip import Skip
 from models.zssr import ZSSR
-from support.command_line import natural_int, positive_int
+from support.command_line import UserError, natural_int, positive_int
 from support.devices import prepare_for_training
 from support.files import write_json, written_whole
 from support.provenance import provenance
@@ -117,7 +117,12 @@ class PriorNetwork(Network):
 
 
 def prior_networks(methods, scale, device, folder, **options):
-    """Return a PriorNetwork for "dip" and "zssr" among `methods`; the rest is as Fitted takes it."""
+    """Return a PriorNetwork for "dip" and "zssr" among `methods`; the rest is as Fitted takes it.
+
+    Raises UserError for a scale that a method does not allow.
+    """
+    if "dip-paper" in methods and MULTIPLE % scale:
+        raise UserError(f"--method dip-paper is for scales that divide {MULTIPLE}, found {scale}; see --method dip")
     return [prior_network(method, scale, device, folder, **options) for method in methods if method != "dip-paper"]
 
 
@@ -147,7 +152,11 @@ def paper_pair(pixels, scale):
     """Return (lr, hr), uint8 (h, w, 3) and (H, W, 3), as the paper makes them of an image file's pixels.
 
     HR is cropped at its centre to sides that 32 divides; LR is Pillow's Lanczos of it.
+    Raises UserError for an image that is smaller.
     """
+    if min(pixels.shape[:2]) < MULTIPLE:
+        height, width = pixels.shape[:2]
+        raise UserError(f"{width}x{height} is too small for dip-paper, which crops to multiples of {MULTIPLE}")
     hr = to_rgb(pixels)
     for axis in (0, 1):
         length = hr.shape[axis] // MULTIPLE * MULTIPLE

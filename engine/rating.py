@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from data.catalog import describe_image
+from engine.results import inert
 from engine.scoring import bicubic_network, check_sizes, load_test_images, score_images
 from support.command_line import UserError
 from support.files import fcntl
@@ -356,7 +357,7 @@ def read_ratings(path):
     Raises UserError, naming the line, for a file that is none.
     """
     try:
-        rows = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
+        rows = inert(path, list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines())))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: no file of ratings ({error}); app.py writes them") from error
     check_header(path, ",".join(rows[0]) if rows else "")
@@ -366,7 +367,9 @@ def read_ratings(path):
             answer = dict(zip(FIELDS, row, strict=True))
             answer |= {name: int(answer[name]) for name in ("score", "milliseconds")}
             answer |= {"psnr": float(answer["psnr"] or "inf"), "ssim": float(answer["ssim"])}
-            if not 1 <= answer["score"] <= 5 or datetime.fromisoformat(answer["time"]).tzinfo is None:
+            group = answer["image"].rpartition("/")[0]  # it stands in names of files
+            sound = 1 <= answer["score"] <= 5 and Path(group).name == group
+            if not sound or datetime.fromisoformat(answer["time"]).tzinfo is None:
                 raise ValueError
         except ValueError:
             raise UserError(f"{path}, line {number}: no answer with {', '.join(FIELDS)}; mend or remove it") from None

@@ -83,8 +83,9 @@ class Recipe:
 
     @classmethod
     def of(cls, args):
-        """Return the Recipe of a parsed command line."""
-        return cls(**{piece.name: getattr(args, piece.name) for piece in fields(cls)})
+        """Return the Recipe of a parsed command line; tabs in a loss, which no checkpoint may hold, become spaces."""
+        given = {piece.name: getattr(args, piece.name) for piece in fields(cls)}
+        return cls(**given | {"loss": " ".join(args.loss.split())})
 
     @classmethod
     def read(cls, document):

@@ -98,6 +98,7 @@ def write_documents(folder, networks, documents):
 def name_beside_run(path, document):
     """Return the name of the copy in the run folder: scores_Set5.json, scores_Set5_ensemble.json."""
     parts = ["scores", document["dataset"]]
+    parts += [f"x{document['scale']}"] * ("scales" in document["options"])  # which has several
     parts += [path.stem] * (path.stem != "best") + ["ensemble"] * document["self_ensemble"]
     parts += ["bf16"] * (document["precision"] == "bf16") + [f"tile{document['tile']}"] * bool(document["tile"])
     return "_".join(parts) + ".json"
@@ -132,7 +133,8 @@ def training_notes(trained, network):
         manifests = {run["data"].get("manifest") for run in runs if run["data"].get("dataset") == name}
         if manifests - {image_set.manifest}:
             yield f"it was trained on other images than those that {name} stands for here"
-    if trained.get("protocol") not in (None, protocol(network.colour, network.scale)):
+    scale = trained["data"].get("scale", network.scale)  # of a network of several scales, that of its largest
+    if trained.get("protocol") not in (None, protocol(network.colour, scale)):
         yield "it was trained under another protocol than it is scored by here"
 
 

@@ -238,7 +238,7 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
     if start:
         start = take_weights(model, network, *start)
     if others := getattr(model, "other_scales", ()):
-        storage = AllScales(storage, others)
+        storage = AllScales(storage, {other: {} for other in others})
     patches = storage.open(dataset, network.scale, network.colour)
     description = {
         "format": "sr-checkpoint",
@@ -305,17 +305,7 @@ def resume(path, storage, device, deterministic=False):
         choose_precision(recipe.precision, device)  # says so where the device computes slowly in it
         if (data["scale"], COLOURS[data["colour"]]) != (checkpoint["scale"], checkpoint["channels"]):
             raise ValueError("its data are of another scale or colour than its network")
-        cutting = {name: data[name] for name in ("patch_size", "stride", "copies")}
-        if others := getattr(model, "other_scales", ()):
-            storage = AllScales(storage, others)
-        patches = storage.open(data["dataset"], data["scale"], data["colour"], **cutting)
-        if patches.attributes != data:
-            changed = ", ".join(key for key in patches.attributes if patches.attributes[key] != data.get(key))
-            build = prepare_command(data["dataset"], data["scale"], data["colour"], **cutting)
-            raise UserError(
-                f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild "
-                f"that with: {build}"
-            )
+        storage, patches = open_again(path, storage, data)
         description["deterministic"] = deterministic and description["deterministic"]
         note_changes(description, provenance(device), len(state["history"]))
         run = Run(model, recipe, description, *storage.batches(patches, recipe, device))
@@ -328,6 +318,27 @@ def resume(path, storage, device, deterministic=False):
             f"{path}: its training state is damaged or of another version ({error}); start a new run"
         ) from error
     return run
+
+
+def open_again(path, storage, data):
+    """Return (storage, Patches) of what a run was trained on; its files are made again where they are missing.
+
+    path: of its last.pth. data: what that says of them. Raises UserError where there are others now.
+    """
+    files = [data, *data.get("other_scales", [])]
+    cuttings = [{name: file[name] for name in ("patch_size", "stride", "copies")} for file in files]
+    if len(files) > 1:
+        storage = AllScales(storage, {file["scale"]: cut for file, cut in zip(files[1:], cuttings[1:], strict=True)})
+    patches = storage.open(data["dataset"], data["scale"], data["colour"], **cuttings[0])
+    present = [patches.attributes, *patches.attributes.get("other_scales", [])]
+    for file, now, cutting in zip(files, present, cuttings, strict=True):
+        if changed := ", ".join(key for key in now if key != "other_scales" and now[key] != file.get(key)):
+            build = prepare_command(file["dataset"], file["scale"], file["colour"], **cutting)
+            raise UserError(
+                f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild "
+                f"that with: {build}"
+            )
+    return storage, patches
 
 
 def note_changes(description, here, epoch):

@@ -127,7 +127,9 @@ def check_scales(networks, scale):
     """Raise UserError unless the networks are of one scale, of `scale` where that is not None."""
     for network in networks:
         if scale and network.scale != scale:
-            raise UserError(f"{network.path} is of scale {network.scale}, asked for is {scale}; leave --scale out")
+            raise UserError(
+                f"{network.path} is of scale {network.scale}, asked for is {scale}; use --scale {network.scale}"
+            )
     scales = sorted({network.scale for network in networks})
     if len(scales) > 1:
         raise UserError(f"scales {', '.join(map(str, scales))} cannot share one table; test them one scale at a time")

@@ -1,26 +1,39 @@
 """One network trained for several scales at once, as MDSR is: batches of every scale in random order."""
 
+from dataclasses import replace
+
 import torch
 
 from data.batches import plan_epoch
-from data.patch_file import Patches
+from data.patch_file import Patches, prepare_command
+from support.command_line import UserError
 
 
 class AllScales:
-    """A Storage (engine.run) whose patches are those of the scale asked for and, beside them, of `others`."""
+    """A Storage (engine.run) whose patches are those of the scale asked for and, beside them, of `others`.
+
+    others: {scale: its cutting, as Storage.open() takes it}; a patch size fits one scale.
+    """
 
     def __init__(self, storage, others):
-        self.storage = storage
+        self.storage = replace(storage, memory_limit=storage.memory_limit / (1 + len(others)))
         self.others = others
         self.patches = []  # of the others, once they are open
 
     def open(self, dataset, scale, colour, **cutting):
         """Return the Patches of `scale`; their attributes hold those of the other scales too.
 
-        cutting: used for `scale` alone, since a patch size fits one scale.
+        Raises UserError where they were not made of the same images: one would train on what another one holds out.
         """
         patches = self.storage.open(dataset, scale, colour, **cutting)
-        self.patches = [self.storage.open(dataset, other, colour) for other in self.others]
+        self.patches = [self.storage.open(dataset, other, colour, **cut) for other, cut in self.others.items()]
+        for other in self.patches:
+            if other.attributes["manifest"] != patches.attributes["manifest"]:
+                build = prepare_command(dataset, other.attributes["scale"], colour)
+                raise UserError(
+                    f"the patches of {dataset} at x{other.attributes['scale']} and x{scale} are of different images; "
+                    f"build both of the same, with: {build}, and: {prepare_command(dataset, scale, colour)}"
+                )
         attributes = patches.attributes | {"other_scales": [other.attributes for other in self.patches]}
         return Patches(patches.lr, patches.hr, patches.val, attributes)
 

@@ -339,21 +339,23 @@ def commands_table(facts, kind, say):
     for network in [*facts.everything, *facts.references]:
         for run in network.every_run:
             source = run.trained if kind == "training" else run.document
-            commands = [prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]
+            commands = [*prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]
             versions = source.get("versions") or {}
             torch = [f"torch {versions['torch']}"] if "torch" in versions else []
             where = say("，", ", ").join([short_device(source.get("device")), *torch])
             commit = f"`{(source.get('commit') or NONE)[:10]}{'' if source.get('clean', True) else '*'}`"
-            row = ("<br>".join(f"`{command}`" for command in commands if command), where, commit)
+            row = ("<br>".join(f"`{command}`" for command in commands), where, commit)
             groups.setdefault(row, {})[name_of(network, say)] = None
     rows = [(say.listed(labels), *row) for row, labels in groups.items()]
     return made(f"commands_{kind}", say, say.phrase("table.commands_columns"), rows, (1, 2, 3))
 
 
 def prepared_by(run):
-    """Return the command that made a run's patches, "" where that is not known."""
+    """Yield the commands that made a run's patches, one for each of its scales; none where they are not known."""
     data = run.trained.get("data", {})
     if data.get("dataset") not in TRAIN_SETS or not {"patch_size", "stride"} <= {*data}:
-        return ""
-    how = (data["patch_size"], data["stride"], tuple(data.get("copies", (1.0,))))
-    return prepare_command(data["dataset"], run.document["scale"], data.get("colour", "y"), *how)
+        return
+    for one in (data, *data.get("other_scales", ())):
+        how = (one["patch_size"], one["stride"], tuple(one.get("copies", (1.0,))))
+        scale = one.get("scale", run.document["scale"])
+        yield prepare_command(data["dataset"], scale, data.get("colour", "y"), *how)

@@ -131,9 +131,12 @@ class Network:
         known = TRAIN_SETS.get(data.get("dataset"))
         if not known or not {"patch_size", "stride"} <= {*data}:
             return None
-        copies = tuple(data.get("copies", (1.0,)))
-        patches = count_patches(known, data["patch_size"], data["stride"], self.document["scale"], copies)
-        return math.ceil(patches / self.recipe.get("batch_size", 1))
+        steps = 0
+        for one in (data, *data.get("other_scales", ())):
+            cut = one["patch_size"], one["stride"], one.get("scale", self.document["scale"])
+            patches = count_patches(known, *cut, tuple(one.get("copies", (1.0,))))
+            steps += math.ceil(patches / self.recipe.get("batch_size", 1))
+        return steps
 
 
 # ---------------------------------------------------------------- from the files

@@ -342,6 +342,8 @@ def test_array_of_one_channel_keeps_its_axis_and_a_pil_image_is_taken(workplace)
         (COLOUR[None], ValueError),
         (COLOUR[:0], ValueError),
         (np.dstack([COLOUR, COLOUR]), ValueError),
+        (Image.fromarray(COLOUR).convert("P"), TypeError),  # whose array is numbers of colours
+        (Image.fromarray(COLOUR).convert("CMYK"), TypeError),
     ],
 )
 def test_what_is_no_image_in_memory_is_refused(workplace, image, error):

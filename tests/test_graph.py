@@ -53,6 +53,13 @@ def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_siz
     assert len({batch.sum().item() for batch in replayed}) == len(replayed)
 
 
+def test_batch_of_another_scale_runs_as_written_where_only_its_hr_has_another_size():
+    step = RecordedStep(lambda lr, hr: "written")
+    step.recordable, step.graph = False, "recorded"
+    step.lr, step.hr = torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 32, 32)
+    assert step(torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 16, 16)) == "written"
+
+
 def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(monkeypatch, capsys):
     def graph(graph):
         raise RuntimeError("operation not permitted\nmore of it")

@@ -107,6 +107,13 @@ def test_image_too_small_for_the_method_is_refused(script, workplace, photograph
     assert done.status == 2 and "too small" in done.err and not (workplace / "report" / "results").exists()
 
 
+@pytest.mark.parametrize(("scale", "size", "words"), [(3, (64, 64), "divide 32"), (4, (24, 40), "40x24 is too small")])
+def test_what_the_papers_protocol_cannot_score_is_one_line(script, workplace, photographs, scale, size, words):
+    photographs(workplace / "mine", count=1, size=size)
+    done = scored(script, "--scale", scale, methods=("dip-paper",))
+    assert (done.status, done.err.count("\n")) == (2, 1) and words in done.err
+
+
 def test_papers_pair_is_cropped_at_the_centre_to_multiples_of_32():
     lr, hr = paper_pair(PHOTOGRAPH[:70, :100], 4)
     assert hr.shape == (64, 96, 3) and lr.shape == (16, 24, 3) and lr.dtype == np.uint8

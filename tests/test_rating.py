@@ -290,12 +290,27 @@ def test_file_of_something_else_is_refused_and_stays(path, content):
 
 
 @pytest.mark.parametrize(
-    "line", ["2026-01-01T00:00:00Z,s,a,n,6,1,30,0.9", "x,s,a,n,5,1,30,0.9", "2026-01-01T00:00:00Z,s,a,n,5,1,30"]
+    "line",
+    [
+        "2026-01-01T00:00:00Z,s,a,n,6,1,30,0.9",
+        "x,s,a,n,5,1,30,0.9",
+        "2026-01-01T00:00:00Z,s,a,n,5,1,30",
+        "2026-01-01T00:00:00Z,s,../../x/a,n,5,1,30,0.9",  # a file is named after what stands before the image
+    ],
 )
 def test_reading_names_the_line_that_is_no_answer(path, line):
     path.parent.mkdir()
     path.write_text(",".join(FIELDS) + "\n2026-01-01T00:00:00Z,s,a,HR,5,1,,1\n" + line + "\n")
     assert "line 3" in refusal(rating.read_ratings, path)
+
+
+def test_names_in_a_file_of_ratings_are_no_markup_and_no_commands_of_a_terminal(path):
+    path.parent.mkdir()
+    start = ",".join(FIELDS) + "\n2026-01-01T00:00:00Z,s,Set5_x4/a,"
+    path.write_text(start + "<img>,5,1,30,0.9\n")
+    assert rating.read_ratings(path)[0]["network"] == "＜img>"
+    path.write_text(start + "\x1b[31mred,5,1,30,0.9\n")
+    assert "no plain line" in refusal(rating.read_ratings, path)
 
 
 # ---------------------------------------------------------------- the pictures

@@ -6,11 +6,13 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torchvision
-from helpers import PHOTOGRAPH, read_json, refused
+from helpers import PHOTOGRAPH, read_json, refused, vdsr_checkpoint
 from PIL import Image
 
 from engine import deep_prior
+from engine.checkpoint import save_checkpoint
 from engine.deep_prior import Setting
+from models import build_model
 from utils import calc_psnr, imresize
 
 WRITTEN = ("{}.json", "{}.png", "{}_curve.png", "{}_figure.png")
@@ -103,6 +105,25 @@ def test_trained_network_can_be_the_start(script, photo, finished):
     done = script("restore", "half.png", *flags, "--steps", 2, "--output", "out")
     assert done.status == 0, done.err
     assert read("out/half_sr_dip.png").shape == (80, 96, 3)
+
+
+@pytest.mark.usefixtures("sketched")
+@pytest.mark.parametrize(("scale", "status"), [(2, 0), (3, 2)])
+def test_start_that_has_several_scales_makes_the_one_asked_for_and_no_other(script, photo, scale, status):
+    options = {"num_blocks": 1, "num_features": 4, "scales": 24}
+    weights = {"model": "mdsr", "options": options, "weights": build_model("mdsr", 4, **options).state_dict()}
+    save_checkpoint(photo.parent / "mdsr.pth", vdsr_checkpoint() | weights)
+    flags = ("--task", "sr", "--start", "mdsr.pth", "--scale", scale, "--steps", 2, "--output", "out")
+    done = script("restore", "photo.png", *flags)
+    assert done.status == status and ("asked for is 3" in done.err) == (scale == 3)
+    assert scale == 3 or read("out/photo_sr_dip.png").shape == (80, 96, 3)
+
+
+def test_explanation_that_cannot_be_drawn_keeps_its_numbers(script, photo):
+    (photo.parent / "out" / "photo_explain_dip_curve.png").mkdir(parents=True)
+    done = script("restore", "photo.png", "--task", "explain", "--steps", 3, "--output", "out")
+    assert done.status == 0 and "note: the figure" in done.out
+    assert len(read_json(photo.parent / "out/photo_explain_dip.json")["curves"]) == 4
 
 
 def test_explanation_draws_four_curves(script, photo):

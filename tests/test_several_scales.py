@@ -1,16 +1,26 @@
 """engine/several_scales.py: MDSR trained for several scales at once, resumed exactly, and tested at each."""
 
-import json
+import shutil
+from math import ceil
 
 import pytest
 import torch
-from helpers import equal, refused, run_in, state_of, train_flags
+from helpers import PHOTOGRAPH, equal, read_json, refused, run_in, state_of, train_flags
+from PIL import Image
 
 from data.batches import Batches
+from data.catalog import TRAIN_SETS
 from data.patch_file import prepare_patches
+from data.patches import count_patches
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
-from engine.several_scales import MixedBatches
+from engine.recipe import Recipe
+from engine.results import read_result_file
+from engine.run import Storage
+from engine.several_scales import AllScales, MixedBatches
 from models import build_model
+from report.content import prepared_by
+from report.results import Network, Result
+from support.command_line import ROOT, UserError
 
 SMALL = ("--model", "mdsr", "--set", "num_blocks=1", "--set", "num_features=4", "--scale", 4, 2)
 
@@ -20,9 +30,14 @@ def both(tmp_path_factory, tiny):
     """A data folder with patch files of `tiny` for x2 and x4."""
     folder = tmp_path_factory.mktemp("both")
     for scale in (2, 4):
-        settings = {"patch_size": 32, "stride": 16, "copies": (1.0,), "say": lambda line: None}
-        prepare_patches("tiny", scale, "y", images=tiny / "images", data_dir=folder, **settings)
+        prepare(folder, tiny / "images", scale)
     return folder
+
+
+def prepare(folder, images, scale, stride=16):
+    """Build a patch file of the set `tiny`."""
+    settings = {"patch_size": 32, "stride": stride, "copies": (1.0,), "say": lambda line: None}
+    prepare_patches("tiny", scale, "y", images=images, data_dir=folder, **settings)
 
 
 def batches_of(scale, count):
@@ -63,13 +78,18 @@ def test_a_run_of_two_scales_trains_the_parts_of_both_and_is_resumed_bit_for_bit
     assert moved == {*begun.state_dict()}
 
 
-def test_each_scale_is_scored_from_the_one_checkpoint(script, workplace, both):
+def test_each_scale_is_scored_from_the_one_checkpoint_and_enlarges_photographs(script, workplace, both):
     run_in(workplace, train_flags(both, *SMALL, "--epochs", 1, "--out", "run"))
+    Image.fromarray(PHOTOGRAPH[:9, :11]).save("a.png")
     for scale in (2, 4):
         flags = ["--weights", "run/best.pth", "--dataset", "sample", "--scale", scale, "--out", "out"]
-        assert script("test", *flags, "--no-figures").status == 0
+        scored = script("test", *flags, "--no-figures")
+        assert scored.status == 0 and "another protocol" not in scored.out
         (found,) = (workplace / "out" / "results").glob(f"sample_x{scale}_mdsr*.json")
-        assert json.loads(found.read_text())["scale"] == scale
+        beside = workplace / "run" / f"scores_sample_x{scale}.json"
+        assert read_json(found)["scale"] == read_json(beside)["scale"] == scale
+        assert script("test", "--weights", "run/best.pth", "--scale", scale, "--input", "a.png").status == 0
+        assert Image.open(f"enlarged/a_x{scale}.png").size == (11 * scale, 9 * scale)
     assert refused(script, "test", ["--weights", "run/best.pth", "--scale", 3], "scale 4", "3", unchanged=workplace)
 
 
@@ -83,3 +103,44 @@ def test_each_scale_is_scored_from_the_one_checkpoint(script, workplace, both):
 )
 def test_what_cannot_be_trained_for_several_scales_is_refused(script, workplace, both, flags, words):
     assert refused(script, "train", train_flags(both, *flags), *words, unchanged=workplace)
+
+
+def test_patches_of_different_images_are_refused_since_one_file_may_hold_out_what_another_trains_on(
+    script, workplace, tiny, both
+):
+    shutil.copytree(both, workplace / "data")
+    shutil.copytree(tiny / "images", workplace / "images")
+    Image.fromarray(PHOTOGRAPH).save("images/another.png")
+    prepare(workplace / "data", workplace / "images", 2)
+    flags = train_flags(workplace / "data", *SMALL)
+    refused(script, "train", flags, "x2 and x4", "different images", "--name tiny --scale 2", unchanged=workplace)
+
+
+def test_run_whose_other_scale_has_new_patches_names_the_command_that_brings_back_the_old_ones(
+    script, workplace, tiny, both
+):
+    shutil.copytree(both, workplace / "data")
+    run_in(workplace, train_flags(workplace / "data", *SMALL, "--stop-after", 1, "--out", "run"))
+    prepare(workplace / "data", tiny / "images", 2, stride=32)
+    arguments = ["--resume", "run/last.pth", "--data-dir", "data"]
+    line = refused(script, "train", arguments, "stride differ)", unchanged=workplace)
+    assert line.strip().endswith("--name tiny --scale 2 --patch-size 32 --stride 16 --copies 1")
+
+
+def test_memory_limit_is_that_of_all_scales_together(both):
+    """18 patches take 23,040 bytes at x4 and 36,864 at x2, and streaming them more than 50,000."""
+    storage = AllScales(Storage(both, None, 50e-6), {2: {}})
+    with pytest.raises(UserError, match="memory limit"):
+        storage.batches(storage.open("tiny", 4, "y"), Recipe(), torch.device("cpu"))
+
+
+def test_report_counts_the_steps_of_all_scales_and_names_the_commands_of_all_patch_files():
+    cut = {"dataset": "sample", "stride": 76, "copies": [1.0]}
+    data = cut | {"scale": 4, "patch_size": 76, "other_scales": [cut | {"scale": 2, "patch_size": 38}]}
+    document = read_result_file(ROOT / "weights" / "srcnn_x4.json")[0] | {"scale": 2}  # scored at x2
+    run = Result(ROOT, document | {"trained": document["trained"] | {"data": data}})
+    counts = [count_patches(TRAIN_SETS["sample"], size, 76, scale, [1.0]) for size, scale in ((76, 4), (38, 2))]
+    assert Network([run], "MDSR").steps_per_epoch == sum(ceil(count / 16) for count in counts)
+    end = "--stride 76 --copies 1"
+    command = "python prepare.py --dataset sample --scale"
+    assert [*prepared_by(run)] == [f"{command} 4 --patch-size 76 {end}", f"{command} 2 --patch-size 38 {end}"]
