@@ -88,7 +88,7 @@ def cells(network, names):
 def sets_of(facts):
     """Return ({training set: what a result says of it}, {test set: a result document}) of the networks."""
     training, tests = {}, {facts.dataset: facts.networks[0].document}
-    for network in facts.everything:
+    for network in facts.networks:
         if "dataset" in network.trained.get("data", {}):
             training.setdefault(network.trained["data"]["dataset"], network.trained["data"])
     for network in facts.shown:
@@ -336,7 +336,7 @@ def commands_table(facts, kind, say):
     kind: "training" or "scoring".
     """
     groups = {}
-    for network in [*facts.everything, *facts.references]:
+    for network in facts.shown:
         for run in network.every_run:
             source = run.trained if kind == "training" else run.document
             commands = [prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from report.results import networks_of, order_of, results_with
+from report.results import networks_of, results_with
 from support.command_line import ROOT, UserError
 
 ANCHORS = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}  # bicubic on Set5, as the literature has it
@@ -22,16 +22,14 @@ class Facts:
     scale: int
     networks: list  # of the results table, in order of publication
     references: list  # of them that ship with the project
-    experiments: list  # further ones, of report/run_experiments.py
     untrained: list  # Results of methods that learn from each test image's LR
 
     def __post_init__(self):
         self.shown = [*self.networks, *self.references]
-        self.everything = sorted([*self.networks, *self.experiments], key=order_of)
         self.other_sets = list(dict.fromkeys(name for network in self.networks for name in network.elsewhere))
         self.by_psnr = sorted(self.networks, key=lambda network: network.psnr, reverse=True)
         self.best = self.by_psnr[0]
-        self.repeated = [network for network in self.everything if len(network.runs) > 1]
+        self.repeated = [network for network in self.networks if len(network.runs) > 1]
 
     @cached_property
     def images(self):
@@ -88,7 +86,7 @@ class Facts:
     def option_groups(self):
         """Return {(model, option, ...): networks} that were trained alike and differ in one option."""
         groups = {}
-        for network in self.everything:
+        for network in self.networks:
             for option in network.options:
                 others = {name: value for name, value in network.options.items() if name != option}
                 key = (network.model, option, json.dumps(others, sort_keys=True), network.training, network.computed)
@@ -100,7 +98,7 @@ class Facts:
     def recipe_groups(self):
         """Return {(model, options): networks} that are alike and were trained in different ways."""
         groups = {}
-        for network in self.everything:
+        for network in self.networks:
             key = (network.model, json.dumps(network.options, sort_keys=True), network.computed)
             groups.setdefault(key, []).append(network)
         return {key: members for key, members in groups.items() if len({n.training for n in members}) > 1}
@@ -136,14 +134,11 @@ def load(folder, shipped=False):
     ours = results_with("weights", ROOT / "weights") if shipped else []
     results, ours = ([one for one in some if one.document["scale"] == scale] for some in (results, ours))
     references = networks_of(ours, dataset, is_reference=True)
-    networks = networks_of([result for result in results if not result.document.get("experiment")], dataset)
-    experiments = networks_of([result for result in results if result.document.get("experiment")], dataset)
-    if not networks:
-        networks, experiments = experiments, []
-    check_images([*networks, *references, *experiments])
+    networks = networks_of(results, dataset)
+    check_images([*networks, *references])
     same = {key: networks[0].document[key] for key in ("dataset", "scale", "dataset_manifest")}
     untrained = [one for one in results_with("saw", folder) if same.items() <= one.document.items()]
-    return Facts(dataset, scale, networks, references, experiments, untrained)
+    return Facts(dataset, scale, networks, references, untrained)
 
 
 def main_set(results):

@@ -8,16 +8,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from helpers import read_json, refusal
+from helpers import refusal
 from matplotlib.text import Text
 from PIL import Image
 from skimage import data
 
 import models
-import train
 from engine.results import SCORES, read_results
 from models import MODELS, model_options
-from report import run_experiments
 from report.build import main
 from report.charts import name_points
 from report.comparisons import Panel, draw_image
@@ -305,7 +303,7 @@ def test_markup_in_a_result_is_shown_and_puts_nothing_into_the_page(folder, made
 
 
 def test_without_anything_to_compare_the_analysis_says_how_to_get_it(made):
-    assert "python report/run_experiments.py" in section(made(document()), "对比分析")
+    assert "--set depth=10" in section(made(document()), "对比分析")
 
 
 def test_networks_that_differ_in_one_option_are_a_group_and_those_that_differ_in_two_are_not(made):
@@ -387,16 +385,6 @@ def test_result_of_a_network_that_the_registry_has_no_more_is_shown_as_far_as_it
     text = made(document("srcnn"), again(document("carn", 31.0), model="gone", key="gone", label="Gone"))
     assert rows(text, "网络的规模")[1][:5] == ["Gone", "1,234", "—", "—", "—"]
     assert rows(text, "平均 PSNR")[-1][0] == "Gone"
-
-
-def test_experiments_are_in_the_analysis_and_not_among_the_results(made):
-    short = [
-        document("vdsr", 29 + n / 10, f"vdsr{n}", options={"depth": n}, recipe={"epochs": 1}, experiment="depth")
-        for n in (5, 10)
-    ]
-    text = made(document("srcnn", 30.0), *short)
-    assert [row[0] for row in rows(text, "平均 PSNR")] == ["Bicubic", "SRCNN"]
-    assert [row[0] for row in rows(text, "只改变 depth")] == ["5", "10"]
 
 
 def test_shipped_scores_are_marked_and_there_only_if_asked_for(made, tmp_path, monkeypatch):
@@ -484,53 +472,3 @@ def test_what_is_no_result_is_refused_naming_the_file(folder, made):
     made(document())
     (folder / "results" / "broken.json").write_text("[]", encoding="utf-8")
     assert "broken.json" in refusal(made)
-
-
-# ---------------------------------------------------------------- experiments
-
-
-def test_every_variant_has_a_name_of_its_own_and_flags_that_train_knows():
-    variants = {}
-    for variant in (variant for members in run_experiments.GROUPS.values() for variant in members):
-        variants.setdefault((variant.key(3), variant.label(3)), set()).add(
-            repr(model_options(variant.model) | variant.options)
-        )
-        assert train.parse_args(["--model", variant.model, "--epochs", "3", *variant.flags]).epochs == 3
-    assert all(len(same) == 1 for same in variants.values())
-    assert len({key for key, _ in variants}) == len({label for _, label in variants}) == len(variants)
-
-
-@pytest.mark.parametrize("group", run_experiments.GROUPS)
-def test_within_a_group_and_network_one_thing_differs(group):
-    members = run_experiments.GROUPS[group]
-    for name in {variant.model for variant in members}:
-        own = [variant for variant in members if variant.model == name]
-        settings = [model_options(name) | variant.options | {"flags": variant.flags} for variant in own]
-        assert len({key for key in settings[0] if len({str(setting[key]) for setting in settings}) > 1}) == 1
-
-
-def test_experiments_are_trained_scored_named_and_not_trained_again(script, datasets, workplace, tiny, monkeypatch):
-    small = run_experiments.Variant("srcnn", {"num_features": 2, "num_mapped": 2})
-    monkeypatch.setitem(run_experiments.GROUPS, "depth", [small])
-    flags = [
-        "--groups",
-        "depth",
-        "--dataset",
-        "tiny",
-        "--epochs",
-        1,
-        "--out",
-        workplace,
-        "--data-dir",
-        tiny,
-        "--source",
-        datasets,
-    ]
-    first = script("report.run_experiments", *flags, "--device", "cpu")
-    assert (first.status, first.err) == (0, "")
-    result = read_json(workplace / "results" / "Set5_x4_srcnn_num_features2_num_mapped2_1epochs.json")
-    assert (result["experiment"], len(result["images"])) == ("depth", 5)
-    assert result["label"] == "SRCNN (num_features=2, num_mapped=2, 1 epochs)"
-    assert script("report.run_experiments", *flags).out.startswith("0 trained, 1 were there")
-    none = script("report.run_experiments", *flags, "--models", "carn")
-    assert none.status == 2 and "there are those of srcnn" in none.err
