@@ -17,8 +17,7 @@ if __name__ == "__main__":  # before what takes seconds to import
     start_script()
 
 from report import analysis, content, opinions, sentences
-from report.comparisons import FIGURE_KINDS
-from report.document import SLIDERS, Document, text_files, write
+from report.document import SLIDERS, Document, text_files, write, write_tables
 from report.facts import load
 from report.figures import all_figures, load_examples, training_of
 from report.page import render_page, write_light
@@ -85,7 +84,7 @@ def all_tables(facts, sections, say):
     tables += [content.results_table(facts, say)]
     tables += [content.further_table(facts, name, say) for name in facts.other_sets]
     tables += [content.images_table(facts, quantity, say) for quantity in ("psnr", "ssim")]
-    tables += [section.table for section in sections]
+    tables += [section.table for section in sections if section.table]
     tables += [content.commands_table(facts, kind, say) for kind in ("training", "scoring")]
     return {table.name: table for table in tables}
 
@@ -111,7 +110,7 @@ def examples_text(facts, examples, say):
     for name, example in examples.items():
         missing = [network.label for network in facts.networks if network not in example.networks]
         parts.append(sentences.example(facts, name, missing, say))
-        parts += [f"{{{{ figure {kind}_{name} }}}}" for kind in FIGURE_KINDS]
+        parts += [f"{{{{ figure {kind}_{name} }}}}" for kind in ("comparison", "errors")]
     return "\n\n".join(parts)
 
 
@@ -147,9 +146,7 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     markdown = head + document.render(files)  # before anything is drawn: a misspelt placeholder ends here
     drawn = dict.fromkeys(document.shown["figure"])
     draw([figures[name] for name in drawn], out / "figures")
-    for name, table in tables.items():
-        for suffix, text in table.files().items():
-            write(out / "tables" / f"{name}{suffix}", text)
+    write_tables(out / "tables", tables.values())
     sliders = [{"name": f"{facts.dataset} {name}", "results": example.sides} for name, example in examples.items()]
     write(out / "report.md", markdown.replace(f"{SLIDERS}\n\n", ""))
     write(out / "report.html", render_page(markdown, out, sliders, title=title, say=say))

@@ -12,27 +12,16 @@ from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, p
 ANGLES = [degrees * np.pi / 180 for degrees in (0, 90, 180, 270, 30, 60, 120, 150, 210, 240, 300, 330)]
 
 
-def network_styles(networks):
-    """Return {key: Style} of networks; shipped ones look like the user's own of the same key."""
-    keys = {network.key: network for network in networks}
-    return styles_of((key, network.model, network.options) for key, network in keys.items())
-
-
 def draw_training(path, networks, bicubic, say):
     """Draw loss and validation PSNR of all runs that have a history. bicubic: PSNR in dB on those images, or None."""
-    styles = network_styles(networks)
+    styles = styles_of(networks)
     runs = [(n.label, n.history, n.trained.get("epoch"), styles[n.key]) for n in networks if n.history]
-    words = (
-        say("轮 (epoch)", "epoch"),
-        say("训练损失", "training loss"),
-        say("验证集上的 PSNR (dB)", "validation PSNR (dB)"),
-    )
-    draw_curves(path, runs, bicubic, words)
+    draw_curves(path, runs, bicubic, say.phrase("drawn.training"))
 
 
 def draw_map(path, networks, front, dataset, scale, say):
     """Draw PSNR over multiply-adds, each network named beside its marker. front: those of them on the Pareto front."""
-    styles = network_styles(networks)
+    styles = styles_of(networks)
     with figure_file(path, PAGE_WIDTH, min(2.6 + 0.1 * len(networks), 4.6), "constrained", pdf=True) as figure:
         axes = figure.subplots()
         steps = [(one.giga, one.psnr) for one in front[:1]]
@@ -97,7 +86,7 @@ def area(box, other):
 def draw_images(path, networks, images, dataset, scale, say):
     """Draw what each network gains over bicubic, image by image. images: [{"name", "psnr"}] of bicubic."""
     width = 0.8 / len(networks)
-    styles = network_styles(networks)
+    styles = styles_of(networks)
     with figure_file(path, PAGE_WIDTH, 2.7, "constrained", pdf=True) as figure:
         axes = figure.subplots()
         for number, network in enumerate(networks):
@@ -115,11 +104,12 @@ def draw_images(path, networks, images, dataset, scale, say):
         place_legend(figure, axes)
 
 
-def draw_option(path, members, option, dataset, scale, say):
-    """Draw PSNR on the test set and on the held-out images over the values of one option."""
-    names = [str(network.options[option]) for network in members]
-    places = range(len(names))
-    first = members[0]
+def draw_group(path, members, option, values, dataset, scale, say):
+    """Draw PSNR on the test set and on the held-out images of networks that differ in one option.
+
+    option: its name. values: of it in each member, as text.
+    """
+    places, first = range(len(members)), members[0]
     test = [network.psnr - first.psnr for network in members]
     errors = [network.std or 0 for network in members]
     with figure_file(path, PAGE_WIDTH * 0.62, 2.3, "constrained", pdf=True) as figure:
@@ -129,10 +119,9 @@ def draw_option(path, members, option, dataset, scale, say):
         if None not in held_out:
             gains = [value - held_out[0] for value in held_out]
             axes.plot(places, gains, color=ORANGE, marker="s", linestyle="--", label=say("验证集", "held-out images"))
-        axes.set_xticks(places, names)
-        axes.set(
-            xlabel=option, ylabel=say(f"比 {option}={names[0]} 提高的 PSNR (dB)", f"PSNR over {option}={names[0]} (dB)")
-        )
+        axes.set_xticks(places, values)
+        start = f"{option}={values[0]}"
+        axes.set(xlabel=option, ylabel=say(f"比 {start} 提高的 PSNR (dB)", f"PSNR over {start} (dB)"))
         axes.axhline(0, color="0.2", linewidth=0.8)
         axes.grid(axis="y")
         place_legend(figure, axes)

@@ -17,7 +17,6 @@ from report.results import Network, check_comparable, check_runs, read_result
 from support.command_line import Parser, run_script
 
 TIE = 0.0005  # dB: what is nearer prints as 0.000 and counts as equal
-EXACT_IMAGES = 16  # up to here all 2^n choices of signs are tried, for more images 2^16 random ones
 
 
 def parse_args(argv=None):
@@ -68,18 +67,6 @@ def print_table(a, b, differences):
 # ---------------------------------------------------------------- is it chance
 
 
-def sign_flip_p(differences):
-    """Two-sided p-value of the paired permutation test that the mean is 0 (R. A. Fisher, 1935).
-
-    Were the two networks alike, each difference could as well have had the other sign: p is the share of the choices
-    of signs whose mean lies at least as far from 0 as that of `differences` (n finite numbers of any unit).
-    """
-    from scipy.stats import permutation_test  # scipy comes with scikit-image; its import takes a second
-
-    how = {"permutation_type": "samples", "n_resamples": 2**EXACT_IMAGES, "random_state": 0}
-    return float(permutation_test((differences,), np.mean, **how).pvalue)
-
-
 def over_seeds(a, b, varies=(True, True)):
     """Return the 95 % interval of the difference of means a - b, from the spread between runs (B. L. Welch, 1947).
 
@@ -120,20 +107,7 @@ def verdict(a, b, differences):
     else:
         label = (a if winner == "A" else b).label
         first = f"{winner} ({label}) is better by {abs(mean):.3f} dB {where}; {tally}."
-    return [first, image_sentence(differences), *seed_sentences(winner, a, b)]
-
-
-def image_sentence(differences):
-    """Return whether the difference stands out from its variation between images."""
-    n = len(differences)
-    if n == 1:
-        return "Over images: one image has no spread and allows no test."
-    p, smallest = sign_flip_p(differences), 2.0 ** (1 - min(n, EXACT_IMAGES))
-    std = differences.std(ddof=1)
-    text = f"Over images: the difference has a standard deviation of {std:.3f} dB; sign-flip test p = {p:.3g}"
-    if smallest > 0.05:
-        return f"{text}, and with {n} images it cannot fall below {smallest:.4g}: too few to show anything by it."
-    return f"{text}: {'more' if p < 0.05 else 'not more'} than the chance of which images are in the set."
+    return [first, *seed_sentences(winner, a, b)]
 
 
 def seed_sentences(winner, a, b):
@@ -150,41 +124,30 @@ def seed_sentences(winner, a, b):
     for letter, side in sides.items():
         spread, count = f" ± {side.std:.3f}" if side.std is not None else "", len(side.runs)
         means.append(f"{letter} {side.psnr:.3f}{spread} dB ({count} run{'s' * (count > 1)})")
-    difference = a.psnr - b.psnr
-    sentences = [
-        f"Over seeds: {means[0]}, {means[1]}; difference {difference:+.3f} dB, 95 % interval {low:+.3f} to {high:+.3f}."
-    ]
     if low <= 0 <= high:
-        sentences.append("Not larger than the spread between seeds: these runs do not show which is better.")
+        said = "Not larger than the spread between seeds: these runs do not show which is better."
     elif winner == "equal":
-        sentences.append("Larger than the spread between seeds, but too small to count.")
+        said = "Larger than the spread between seeds, but too small to count."
     else:
-        sentences.append(f"Larger than the spread between seeds: {winner} is better on these images.")
-    for letter in single:
-        other = "B" if letter == "A" else "A"
-        sentences.append(f"{letter} has one run: its own spread is unknown and taken to be {other}'s; train more.")
-    return sentences
+        said = f"Larger than the spread between seeds: {winner} is better on these images."
+    numbers = f"difference {a.psnr - b.psnr:+.3f} dB, 95 % interval {low:+.3f} to {high:+.3f}."
+    unknown = [f"{letter} has one run: its spread is unknown and taken to be the other's." for letter in single]
+    return [f"Over seeds: {means[0]}, {means[1]}; {numbers}", said, *unknown]
 
 
 def notes(a, b):
     """Return what a reader must know before trusting the comparison, as a list of sentences."""
-    runs = [*a.runs, *b.runs]
-    varying = {
-        "devices": {run.document["device"] for run in runs},
-        "precisions": {run.document["precision"] for run in runs},
-        "precisions of the training": {str(run.recipe.get("precision", "unknown")) for run in runs if run.trained},
-    }
-    found = [f"different {what}: {', '.join(sorted(values))}" for what, values in varying.items() if len(values) > 1]
+    found, known = [], []
     for letter, side in (("A", a), ("B", b)):
         chosen = sorted({run.trained.get("val_set", "held-out") for run in side.runs} - {"held-out"})
-        if chosen:
-            found.append(f"{letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)")
-    ours, theirs = a.runs[0].training, b.runs[0].training
+        found += [f"{letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)"] if chosen else []
+        training = side.runs[0].training | {"recipe.precision": side.recipe.get("precision")}
+        scoring = {key: side.document[key] for key in ("device", "precision")}
+        known.append(scoring | (training if a.trained and b.trained else {}))
+    ours, theirs = known
     different = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-    if a.trained and b.trained and different:
-        values = [f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}" for key in different]
-        found.append(f"trained differently: {', '.join(values)}")
-    return found
+    values = [f"{key} {reprlib.repr(ours.get(key))} and {reprlib.repr(theirs.get(key))}" for key in different]
+    return found + ([f"different: {', '.join(values)}"] if values else [])
 
 
 def main(argv=None):

@@ -8,13 +8,14 @@ from functools import cache, partial
 
 from models import MODELS
 from report.content import LITERATURE
+from report.results import class_name
 from report.words import TEMPLATES, phrases
 from support.command_line import UserError
 from support.files import written_whole
 
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
-# of placeholders; all but the last three have a name behind them, and the first three a line of their own
-KINDS = ("table", "figure", "text", "cite", "psnr", "ssim", "gain", "scale", "test_set", "references")
+# of placeholders; all but the last two have a name behind them, and the first three a line of their own
+KINDS = ("table", "figure", "text", "cite", "scale", "references")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 HEADING = re.compile(r"(#{2,3}) (.*)")
 SLIDERS = "<!-- sliders -->"
@@ -24,6 +25,13 @@ def write(path, text):
     """Write a text file whole."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_tables(folder, tables):
+    """Write Tables to a folder, each as Markdown, CSV and LaTeX."""
+    for table in tables:
+        for suffix, text in table.files().items():
+            write(folder / f"{table.name}{suffix}", text)
 
 
 def text_files(folder, facts, say):
@@ -45,9 +53,8 @@ def initial_text(name, model, language):
     """Return what a text file begins with; for a network without a description, what its docstring says of it."""
     if not model:
         return (TEMPLATES / language / name).read_text(encoding="utf-8")
-    title = MODELS[model].__name__ if model in MODELS else model
     text = descriptions(language).get(model) or docstring_of(model)
-    return f"### {title}\n\n{text.strip()}\n\n{{{{ figure network_{model} }}}}\n"
+    return f"### {class_name(model)}\n\n{text.strip()}\n\n{{{{ figure network_{model} }}}}\n"
 
 
 @cache
@@ -70,12 +77,7 @@ class Document:
         self.say = say
         known = {"table": tables, "figure": figures, "text": texts}  # {name: Table, Figure, function}
         self.blocks = {f"{kind} {name}": made for kind, named in known.items() for name, made in named.items()}
-        self.values = {"scale": str(facts.scale), "test_set": facts.dataset}
-        for network in facts.shown:
-            gain = network.psnr - facts.bicubic["psnr"]
-            self.values[f"psnr {network.key}"] = f"{network.psnr:.2f}"
-            self.values[f"ssim {network.key}"] = f"{network.ssim:.4f}"
-            self.values[f"gain {network.key}"] = f"{gain:.2f}"
+        self.scale = str(facts.scale)
         self.shown = {"table": [], "figure": []}  # names, in the order of the text
         self.cited = []  # keys of LITERATURE["references"]
         self.chapter = self.section = 0
@@ -123,8 +125,8 @@ class Document:
         if kind == "cite" and name in LITERATURE["references"]:
             self.cited += [name] * (name not in self.cited)
             return f"[{self.cited.index(name) + 1}]"
-        if placeholder in self.values:
-            return self.values[placeholder]
+        if placeholder == "scale":
+            return self.scale
         if alone and placeholder in self.blocks:
             made = self.blocks[placeholder]
             if kind == "text":
@@ -133,8 +135,8 @@ class Document:
             return self.captioned(kind, made)
         if alone and self.may_come(kind, name):
             return ""
-        allowed = [one for one in (*self.blocks, *self.values) if one.startswith(f"{kind} ")]
-        allowed = allowed or [f"{one} NAME" for one in KINDS[:-3]] + [*KINDS[-3:]]
+        allowed = [one for one in self.blocks if one.startswith(f"{kind} ")]
+        allowed = allowed or [f"{one} NAME" for one in KINDS[:-2]] + [*KINDS[-2:]]
         raise UserError(f"{self.place}: unknown placeholder {{{{ {placeholder} }}}}; allowed are {', '.join(allowed)}")
 
     def captioned(self, kind, made):

@@ -14,7 +14,7 @@ from matplotlib import font_manager
 from matplotlib.colors import to_rgb as rgb_of
 
 from engine.recipe import EXPLODED_LOSS
-from models import MODELS, model_options
+from models import MODELS
 from support.files import written_whole
 from utils import to_rgb
 
@@ -69,15 +69,13 @@ def style_of(model, variant=0):
 
 
 def styles_of(networks):
-    """Return {key: Style} of networks that share a figure. networks: (key, model, options) of each."""
+    """Return {key: Style} of results.Networks that share a figure; shipped ones look like the user's of that key."""
     styles, used = {}, {}
-    for key, model, options in networks:
-        defaults = model_options(model) if model in MODELS else {}
-        is_default = all(options.get(name, value) == value for name, value in defaults.items())
-        taken = used.setdefault(model, set())
-        variant = next(number for number in count(int(not is_default)) if number not in taken)
+    for key, network in {network.key: network for network in networks}.items():
+        taken = used.setdefault(network.model, set())
+        variant = next(number for number in count(int(not network.has_default_options)) if number not in taken)
         taken.add(variant)
-        styles[key] = style_of(model, variant)
+        styles[key] = style_of(network.model, variant)
     return styles
 
 
@@ -100,12 +98,6 @@ def figure_file(path, width, height, layout=None, pdf=False, math=True):
                 figure.savefig(temporary)
         finally:
             plt.close(figure)
-
-
-def place_axes(figure, left, top, width, height):
-    """Axes at a place in inches from the figure's upper left corner."""
-    across, down = figure.get_size_inches()
-    return figure.add_axes([left / across, 1 - (top + height) / down, width / across, height / down])
 
 
 def interpolation(axes, image):

@@ -4,11 +4,11 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from report.results import networks_of, order_of, results_with
+from report.results import FOLLOWING, images_of, networks_of, require_equal, results_with
 from support.command_line import ROOT, UserError
 
 ANCHORS = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}  # bicubic on Set5, as the literature has it
@@ -22,16 +22,14 @@ class Facts:
     scale: int
     networks: list  # of the results table, in order of publication
     references: list  # of them that ship with the project
-    experiments: list  # further ones, of report/run_experiments.py
     untrained: list  # Results of methods that learn from each test image's LR
 
     def __post_init__(self):
         self.shown = [*self.networks, *self.references]
-        self.everything = sorted([*self.networks, *self.experiments], key=order_of)
         self.other_sets = list(dict.fromkeys(name for network in self.networks for name in network.elsewhere))
         self.by_psnr = sorted(self.networks, key=lambda network: network.psnr, reverse=True)
         self.best = self.by_psnr[0]
-        self.repeated = [network for network in self.everything if len(network.runs) > 1]
+        self.repeated = [network for network in self.networks if len(network.runs) > 1]
 
     @cached_property
     def images(self):
@@ -56,11 +54,10 @@ class Facts:
     @cached_property
     def by_gain(self):
         """Return [{"name", "gain": mean over the networks in dB}] of the test images, the largest gain first."""
-        gains = np.mean([network.image_psnr for network in self.networks], axis=0) - [
-            one["psnr"] for one in self.images
-        ]
-        named = [{"name": image["name"], "gain": float(gain)} for image, gain in zip(self.images, gains, strict=True)]
-        return sorted(named, key=lambda image: image["gain"], reverse=True)
+        means = np.mean([network.image_psnr for network in self.networks], axis=0)
+        pairs = zip(self.images, means, strict=True)
+        gains = [{"name": image["name"], "gain": float(mean - image["psnr"])} for image, mean in pairs]
+        return sorted(gains, key=lambda image: image["gain"], reverse=True)
 
     @cached_property
     def placed(self):
@@ -85,25 +82,17 @@ class Facts:
         return dict(sorted(groups.items(), key=lambda item: len(item[1]), reverse=True))
 
     @cached_property
-    def option_groups(self):
-        """Return {(model, option, ...): networks} that were trained alike and differ in one option."""
+    def groups(self):
+        """Return {(model, field, ...): networks} that are alike but for one option or one piece of their training."""
         groups = {}
-        for network in self.everything:
-            for option in network.options:
-                others = {name: value for name, value in network.options.items() if name != option}
-                key = (network.model, option, json.dumps(others, sort_keys=True), network.training, network.computed)
+        for network in self.networks:
+            known = network.options | network.runs[0].training
+            for field in network.fields:
+                others = {name: value for name, value in known.items() if name not in (field, *FOLLOWING)}
+                key = (network.model, field, json.dumps(others, sort_keys=True), network.computed)
                 groups.setdefault(key, []).append(network)
-        groups = {key: sorted(members, key=lambda network: network.options[key[1]]) for key, members in groups.items()}
-        return {key: some for key, some in groups.items() if some[0].options[key[1]] != some[-1].options[key[1]]}
-
-    @cached_property
-    def recipe_groups(self):
-        """Return {(model, options): networks} that are alike and were trained in different ways."""
-        groups = {}
-        for network in self.everything:
-            key = (network.model, json.dumps(network.options, sort_keys=True), network.computed)
-            groups.setdefault(key, []).append(network)
-        return {key: members for key, members in groups.items() if len({n.training for n in members}) > 1}
+        groups = {key: sorted(members, key=partial(place_of, key[1])) for key, members in groups.items()}
+        return {key: some for key, some in groups.items() if place_of(key[1], some[0]) != place_of(key[1], some[-1])}
 
     def spread(self, model):
         """Return the largest known standard deviation in dB between seeds, of this network's runs if it has several."""
@@ -121,6 +110,12 @@ class Facts:
         return 2 * math.sqrt(sum(spread**2 / runs for spread, runs in spreads))
 
 
+def place_of(field, network):
+    """Return what sorts networks by one of their fields: numbers first, then words."""
+    value = network.fields[field]
+    return (0, value) if isinstance(value, int | float) else (1, str(value))
+
+
 def load(folder, shipped=False):
     """Return the Facts in a folder of result documents. shipped: add the scores of weights/*.json as references.
 
@@ -136,14 +131,12 @@ def load(folder, shipped=False):
     ours = results_with("weights", ROOT / "weights") if shipped else []
     results, ours = ([one for one in some if one.document["scale"] == scale] for some in (results, ours))
     references = networks_of(ours, dataset, is_reference=True)
-    networks = networks_of([result for result in results if not result.document.get("experiment")], dataset)
-    experiments = networks_of([result for result in results if result.document.get("experiment")], dataset)
-    if not networks:
-        networks, experiments = experiments, []
-    check_images([*networks, *references, *experiments])
+    networks = networks_of(results, dataset)
+    why = "score all networks on the same images, or move one of the two files away"
+    require_equal([network.runs[0] for network in (*networks, *references)], images_of, why)
     same = {key: networks[0].document[key] for key in ("dataset", "scale", "dataset_manifest")}
     untrained = [one for one in results_with("saw", folder) if same.items() <= one.document.items()]
-    return Facts(dataset, scale, networks, references, experiments, untrained)
+    return Facts(dataset, scale, networks, references, untrained)
 
 
 def main_set(results):
@@ -152,14 +145,3 @@ def main_set(results):
     scale = max(scales, key=lambda value: (scales[value], value == 4))
     sets = Counter(result.document["dataset"] for result in results if result.document["scale"] == scale)
     return max(sets, key=lambda name: (name == "Set5", sets[name])), scale
-
-
-def check_images(networks):
-    """Raise UserError where networks were scored on different images under one name."""
-    for network in networks:
-        first, other = networks[0].runs[0], network.runs[0]
-        if (first.names, first.document["dataset_manifest"]) != (other.names, other.document["dataset_manifest"]):
-            raise UserError(
-                f"{first.path} and {other.path} are of different images, both called {first.document['dataset']}; "
-                "score all networks on the same ones, or move one of the two files away"
-            )

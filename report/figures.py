@@ -1,22 +1,20 @@
 """The report's figures: which there are, what each is called, and how it is drawn."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from data.catalog import TRAIN_SETS, load_images
 from data.degradation import degrade
 from data.images import read_image
-from models import build_model
 from report import charts, pictures
-from report.comparisons import FIGURE_KINDS, Panel, draw_figure, picture_file
+from report.comparisons import Panel, draw_comparison, draw_errors, picture_file
 from report.content import sets_of
 from report.diagrams import draw_diagram, has_diagram
 from report.replays import draw_replays, replays_of
 from support.command_line import UserError
-from utils import COLOURS, calc_psnr, score, shave, to_uint8, to_y
+from utils import COLOURS, calc_psnr, imresize, score, shave, to_uint8, to_y
 
 CLOSE_DB = 0.1  # that a picture's PSNR may lie from its result's: its RGB values are rounded, and cut at 0 and 255
 MOST = 7  # networks in a comparison of pictures
@@ -32,15 +30,20 @@ class Figure:
 
 
 def all_figures(facts, sections, training, examples, say):
-    """Return {name: Figure} of all figures that the results allow. examples: {image: Example}."""
+    """Return {name: Figure} of all figures that the results allow.
+
+    training: of training_of(). examples: {image: Example}.
+    """
     made = [section.figure for section in sections if section.figure]
+    training_set, data, pixels = training
 
     def add(name, key, draw, caption, /, **options):
         made.append(Figure(name, say.phrase(f"figure.{key}", **caption), partial(draw, **options)))
 
     networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
     if any(network.history for network in networks):
-        add("curves", "curves", charts.draw_training, {}, networks=networks, bicubic=training.bicubic, say=say)
+        bicubic = bicubic_on_held_out(training_set, pixels, facts.scale) if pixels else None
+        add("curves", "curves", charts.draw_training, {}, networks=networks, bicubic=bicubic, say=say)
     if replays := replays_of(facts.by_psnr):
         add("replay", "replay", draw_replays, {}, replays=replays)
     add("images", "images", charts.draw_images, {}, networks=networks, images=facts.images, **where)
@@ -49,64 +52,44 @@ def all_figures(facts, sections, training, examples, say):
             label = network.label if network.has_default_options else network.label.partition(" [")[0]
             form = {"scale": facts.scale, "image_channels": COLOURS[network.colour], **network.options}
             add(f"network_{model}", "network", draw_diagram, {"label": label}, name=model, say=say, **form)
-    for kind, draw, options in training.figures(facts.scale):
-        name = {"name": training.name}
-        add(kind, kind, draw, name, **name, images=training.images, say=say, **options)
+    if pixels and "patch_size" in data:
+        cut = {"patch_size": data["patch_size"], "stride": data["stride"], "scale": facts.scale}
+        shown = {"name": training_set, "images": pixels, "say": say}
+        add("degradation", "degradation", pictures.draw_degradation, {}, scale=facts.scale, **shown)
+        add("patches", "patches", pictures.draw_patch_pairs, {}, cut=cut, **shown)
+        add("held_out", "held_out", pictures.draw_held_out, {"name": training_set}, **shown)
     for name, example in examples.items():
         title = {"title": f"{facts.dataset} {name}, ×{facts.scale}"}
-        shown = {"hr": example.hr, "panels": example.best(), "zoom": zoom_of(facts, name), "scale": facts.scale}
-        styles = charts.network_styles(networks)
-        for kind in FIGURE_KINDS:
-            add(f"{kind}_{name}", kind, draw_figure, title, **title, kind=kind, styles=styles, **shown)
+        shown = title | {"hr": example.hr, "panels": example.best(), "scale": facts.scale}
+        add(f"comparison_{name}", "comparison", draw_comparison, title, **shown, zoom=zoom_of(facts, name))
+        add(f"errors_{name}", "errors", draw_errors, title, **shown)
     return {figure.name: figure for figure in made}
 
 
 # ---------------------------------------------------------------- of the training set
 
 
-@dataclass
-class Training:
-    """The training set of the results, as far as its images are at hand."""
-
-    name: str = ""
-    images: dict = field(default_factory=dict)  # {name: pixels}, {} where they are not at hand
-    data: dict = field(default_factory=dict)  # what a result says of its patches
-    bicubic: float | None = None  # bicubic's mean PSNR in dB on the held-out images
-
-    def figures(self, scale):
-        """Return [(kind, function, its options)] of the figures that the images allow."""
-        if not self.images or "patch_size" not in self.data:
-            return []
-        cut = {"patch_size": self.data["patch_size"], "stride": self.data["stride"], "scale": scale}
-        return [
-            ("degradation", pictures.draw_degradation, {"scale": scale}),
-            ("patches", pictures.draw_patch_pairs, {"cut": cut}),
-            ("held_out", pictures.draw_held_out, {}),
-        ]
-
-
 def training_of(facts, data_dir, source):
-    """Return the Training of the networks' first training set; its images are not downloaded."""
+    """Return (name, what a result says of its patches, {name: pixels}) of the networks' first training set.
+
+    There are no images where they are not at hand: they are not downloaded.
+    """
     sets, _ = sets_of(facts)
-    if not sets:
-        return Training()
-    name, data = next(iter(sets.items()))
+    name, data = next(iter(sets.items()), ("", {}))
     try:
         known = replace(TRAIN_SETS[name], mirrors=())
-        images = load_images(known, data_dir, source, say=lambda line: None)
+        return name, data, load_images(known, data_dir, source, say=lambda line: None)
     except (KeyError, UserError):
-        return Training(name, {}, data)
-    return Training(name, images, data, bicubic_on_held_out(name, images, facts.scale))
+        return name, data, {}
 
 
 def bicubic_on_held_out(name, images, scale):
     """Return bicubic's mean PSNR in dB on the held-out images of a training set."""
-    bicubic, psnrs = build_model("bicubic", scale), []
+    psnrs = []
     for image in TRAIN_SETS[name].held_out:
-        lr, hr = degrade(images[image], scale, "y")
-        with torch.no_grad():
-            sr = to_uint8(bicubic(torch.from_numpy(lr)[None] / 255))[0].numpy()
-        psnrs.append(score(sr, hr, border=scale, ssim=False)[0])
+        lr, hr = (planes[0] for planes in degrade(images[image], scale, "y"))
+        sr = to_uint8(imresize(lr, scale) / 255)
+        psnrs.append(score(sr[None], hr[None], border=scale, ssim=False)[0])
     return float(np.mean(psnrs))
 
 
@@ -144,15 +127,15 @@ def load_example(facts, folder, index):
     colours = {network.colour for network in facts.networks}
     found = [("Bicubic", "bicubic" if "y" in colours else "bicubic_rgb", base["psnr"], base["ssim"], None)]
     found += [(n.label, n.key, n.runs[0].psnr[index], n.runs[0].ssim[index], n) for n in facts.networks]
-    panels, networks, sides = [], [], []
+    panels, networks = [], []
     for label, key, psnr, ssim, network in found:
         shown = read_picture(place(key))
         if shown is not None and shown.shape == hr.shape and fits(shown, hr, facts.scale, psnr):
             panels.append(Panel(label, key, to_y(shown), shown, psnr, ssim, baseline=network is None))
             networks += [network] if network else []
-            sides.append({"label": label, "path": place(key), "psnr": psnr, "ssim": ssim})
     if not networks or not panels[0].baseline:
         return None
+    sides = [{"label": one.label, "path": place(one.key), "psnr": one.psnr, "ssim": one.ssim} for one in panels]
     sides.append({"label": "HR", "path": place("hr"), "psnr": None, "ssim": None})
     return Example(hr, panels, networks, sides)
 
@@ -173,6 +156,5 @@ def fits(picture, hr, scale, psnr):
 
 def zoom_of(facts, name):
     """Return the window of an image that test.py was told to magnify, (x, y, size), or None."""
-    zoom = facts.networks[0].document.get("zoom")
-    zoom = zoom.get(name) if isinstance(zoom, dict) else zoom
+    zoom = (facts.networks[0].document.get("zoom") or {}).get(name)
     return tuple(zoom) if zoom else None

@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import MathTextParser
+from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 
 from report.drawing import load_fonts
@@ -19,7 +20,6 @@ CHINESE_TEXT = re.compile(r"\\text(?=\{[^{}]*" + CHINESE + ")")
 LARGE_OPERATOR = re.compile(r"(?=\\(sum|prod)(?![a-zA-Z]))")  # mathtext leaves no space before it
 MISSING = 0xA4  # the sign that mathtext puts for a character that its fonts lack
 SEGMENTS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's path codes in SVG's letters
-VERTICES = {3: 2, 4: 3}  # of a curve; all other codes have one
 
 
 @cache
@@ -56,11 +56,8 @@ def formula_svg(tex, display=False):
 
 def svg_path(vertices, codes):
     """The d attribute of a matplotlib path, y downwards."""
-    parts, index = [], 0
-    while index < len(codes):
-        code = int(codes[index])
-        count = VERTICES.get(code, 1)
-        points = " ".join(f"{x.round(1):g} {-y.round(1):g}" for x, y in vertices[index : index + count])
-        parts.append(SEGMENTS[code] + ("" if SEGMENTS[code] == "Z" else points))
-        index += count
+    parts = []
+    for points, code in Path(vertices, codes).iter_segments(simplify=False):
+        corners = () if code == Path.CLOSEPOLY else points.reshape(-1, 2).round(1)
+        parts.append(SEGMENTS[code] + " ".join(f"{x:g} {-y:g}" for x, y in corners))
     return "".join(parts)

@@ -9,13 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from report.document import write
-from report.opinions import draw_mos, load_scores, sentences, tables_of
+from report.document import write_tables
+from report.opinions import load_scores, sections_of
 from report.words import Language
 from support.command_line import ROOT, Parser, run_script
 from support.files import check_writable
-
-FEW = 5  # raters below which BT.500's screening, by two standard deviations, can reject nobody
 
 
 def parse_args(argv=None):
@@ -31,19 +29,14 @@ def parse_args(argv=None):
 def main(argv=None):
     """Print the scores, write tables and figure."""
     args = parse_args(argv)
-    say = Language(args.lang)
     check_writable(args.out)
     for scores in load_scores(args.out / "results" / "mos.csv"):
-        networks, images = tables_of(scores, say)
-        for table, name in ((networks, f"mos_{scores.group}"), (images, f"mos_{scores.group}_images")):
-            for suffix, text in table.files().items():
-                write(args.out / "tables" / f"{name}{suffix}", text)
-        figure = args.out / "figures" / f"mos_{scores.group}.png"
-        draw_mos(figure, scores, say)
-        print(f"{networks.caption}\n{networks.markdown()}{sentences(scores, say)}")
-        if len(scores.raters) <= FEW:
-            print(f"note: with {FEW} raters or fewer BT.500's screening can reject nobody")
-        print(f"wrote {figure}, .pdf, and tables/mos_{scores.group}* in {args.out}")
+        networks, images = sections_of(scores, Language(args.lang))
+        write_tables(args.out / "tables", [networks.table, images.table])
+        figure = args.out / "figures" / f"{networks.figure.name}.png"
+        networks.figure.draw(path=figure)
+        print(f"{networks.table.caption}\n{networks.table.markdown()}{networks.text}")
+        print(f"wrote {figure}, .pdf, and tables/{networks.table.name}* in {args.out}")
 
 
 if __name__ == "__main__":

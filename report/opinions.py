@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from engine.rating import REFERENCE, read_ratings
-from models import MODELS
 from report.analysis import Section
 from report.drawing import PAGE_WIDTH, figure_file, style_of
 from report.figures import Figure
+from report.results import class_name
 from report.tables import Bold, Table
 from report.words import NONE, number
 from support.command_line import UserError
-
-ADVISED = 15  # raters that BT.500 asks for
-
 
 # ---------------------------------------------------------------- arithmetic
 
@@ -147,49 +144,24 @@ def load_scores(path):
 # ---------------------------------------------------------------- table, figure, words
 
 
-def label_of(network):
-    """Return what tables call a network, from its key: CARN of carn, Bicubic of bicubic."""
-    return MODELS[network].__name__ if network in MODELS else network
-
-
-def tables_of(scores, say):
-    """Return (the Table of the networks, the Table of the images) of Scores."""
+def sections_of(scores, say):
+    """Return the Sections of Scores: the networks with their figure, and each image."""
     opinions, rows = scores.networks, []
     best = max((one.mean for name, one in opinions.items() if name != REFERENCE), default=None)
     for name, one in opinions.items():
         psnr, ssim = scores.mean_objective(name)
         cell = Bold(one) if one.mean == best and name != REFERENCE else str(one)
-        rows.append((label_of(name), cell, f"{one.count}", number(psnr), number(ssim, "{:.4f}")))
-    columns = (say("网络", "network"), "MOS", say("评分者", "raters"), "PSNR (dB)", "SSIM")
-    caption = say("{}：主观评分 (MOS)，均值 ± 95% 置信区间", "{}: mean opinion scores (MOS), mean ± 95 % interval")
-    title = scores.group.replace("_x", " ×")
+        rows.append((class_name(name), cell, f"{one.count}", number(psnr), number(ssim, "{:.4f}")))
+    columns, title = tuple(say.phrase("mos.columns")), scores.group.replace("_x", " ×")
+    networks = Table(f"mos_{scores.group}", say.phrase("mos.networks", title=title), columns, tuple(rows))
     pictures, images = scores.pictures, sorted({image for image, _ in scores.pictures})
-    shown = [(label_of(name), *(str(pictures.get((image, name), NONE)) for image in images)) for name in opinions]
-    each = say("{}：每幅图像的 MOS", "{}: MOS of each image")
-    return (
-        Table("mos", caption.format(title), columns, tuple(rows)),
-        Table("mos_images", each.format(title), (columns[0], *images), tuple(shown)),
-    )
-
-
-def sentences(scores, say):
-    """Return in words who rated, who was left out, and how MOS goes with PSNR and SSIM."""
-    count, out = len(scores.raters), len(scores.rejected)
-    text = say(
-        f"按 ITU-R BT.500 的单刺激法盲评，{count} 次会话计入，筛选去掉 {out} 次；HR 为隐藏参考。",
-        f"Blind test by the single-stimulus method of ITU-R BT.500: {count} sessions count, screening left out {out}; "
-        "HR is the hidden reference.",
-    )
-    if count < ADVISED:
-        text += say(f"BT.500 要求至少 {ADVISED} 人。", f" BT.500 asks for {ADVISED} raters at least.")
-    for name, found in scores.correlations().items():
-        if found:
-            r, rho = found
-            text += say(
-                f"MOS 与 {name.upper()} 的相关：Pearson {r:.2f}，Spearman {rho:.2f}。",
-                f" MOS and {name.upper()} over the pictures: Pearson's r {r:.2f}, Spearman's rho {rho:.2f}.",
-            )
-    return text
+    shown = [(class_name(name), *(str(pictures.get((image, name), NONE)) for image in images)) for name in opinions]
+    caption = say.phrase("mos.images", title=title)
+    each = Table(f"mos_{scores.group}_images", caption, (columns[0], *images), tuple(shown))
+    known = {"count": len(scores.raters), "out": len(scores.rejected), "correlations": scores.correlations()}
+    figure = Figure(networks.name, say.phrase("mos.figure"), partial(draw_mos, scores=scores, say=say))
+    first = Section(say.phrase("mos.title"), networks, say.text("mos.text", **known), figure)
+    return [first, Section(caption, each, "")]
 
 
 def draw_mos(path, scores, say):
@@ -203,28 +175,15 @@ def draw_mos(path, scores, say):
             left.errorbar(one.mean, place, xerr=one.half or 0, fmt=style.marker, color=colour, capsize=3)
             seen = [picture for picture in scores.pictures if picture[1] == name and name != REFERENCE]
             psnr, mos = [scores.objective[each][0] for each in seen], [scores.pictures[each].mean for each in seen]
-            right.plot(psnr, mos, style.marker, color=colour, label=label_of(name), markersize=4)
-        left.set_yticks(range(len(opinions)), [label_of(name) for name in opinions])
-        left.set(
-            xlabel=say("MOS（1 劣 … 5 优）", "MOS (1 bad to 5 excellent)"),
-            xlim=(0.9, 5.1),
-            ylim=(-0.6, len(opinions) - 0.4),
-        )
+            right.plot(psnr, mos, style.marker, color=colour, markersize=4)
+        left.set_yticks(range(len(opinions)), [class_name(name) for name in opinions])
+        left.set(xlabel=say.phrase("mos.scale"), xlim=(0.9, 5.1), ylim=(-0.6, len(opinions) - 0.4))
         right.set(xlabel="PSNR (dB)", ylabel="MOS", ylim=(0.9, 5.1))
         for axes in (left, right):
-            axes.grid(alpha=0.3)
+            axes.grid()
 
 
 def for_report(path, group, say):
     """Return the Sections for the report of a test set and scale ("Set5_x4"), [] without ratings of it."""
-    found = [scores for scores in (load_scores(path) if Path(path).exists() else ()) if scores.group == group]
-    if not found:
-        return []
-    (scores,) = found
-    networks, images = tables_of(scores, say)
-    caption = say(
-        "MOS 及其 95% 置信区间；每幅图的 MOS 与 PSNR", "MOS with 95 % intervals; MOS and PSNR of each picture"
-    )
-    figure = Figure("mos", caption, partial(draw_mos, scores=scores, say=say))
-    title = say("主观评分 (MOS)", "Mean opinion scores (MOS)")
-    return [Section(title, networks, sentences(scores, say), figure), Section(images.caption, images, "")]
+    every = load_scores(path) if Path(path).exists() else []
+    return [section for scores in every if scores.group == group for section in sections_of(scores, say)]

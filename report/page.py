@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from PIL import Image
 
+from report.document import write
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
 from report.words import phrases
@@ -31,6 +32,7 @@ TAG = re.compile(r"<[^>]*>")
 FIGURE = re.compile(r"(<figure>.*?</figure>)", re.DOTALL)
 TABLE_CAPTION = re.compile(r"<strong>(表|Table) \d.*</strong>", re.DOTALL)
 SIGN = "[\u3000-\u303f\uff00-\uff65]"  # Chinese punctuation
+# a line end in Chinese or beside its punctuation, which browsers would show as a space
 BREAK_IN_CHINESE = re.compile(rf"(?<={CHINESE})\n(?={CHINESE})|(?<={SIGN})\n|\n(?={SIGN})")
 
 
@@ -65,8 +67,7 @@ def write_light(text, folder, target, sliders, *, title, say):
     light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text.replace(f"{MARKER}\n\n", ""))
     written = [target / "report.html", target / "report.md", *beside.written]
     for path, content in zip(written, (page, light), strict=False):
-        with written_whole(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write(path, content)
     return sum(path.stat().st_size for path in dict.fromkeys(written))
 
 
@@ -95,12 +96,12 @@ class PageRenderer(mistune.HTMLRenderer):
         """
         if TABLE_CAPTION.fullmatch(text):
             return f'<p class="caption">{text}</p>\n'
-        parts = (part.strip() for part in FIGURE.split(join_lines(text)))
+        parts = (part.strip() for part in FIGURE.split(BREAK_IN_CHINESE.sub("", text)))
         return "".join(f"{part}\n" if FIGURE.match(part) else f"<p>{part}</p>\n" for part in parts if part)
 
     def block_text(self, text):
         """The text of a list item."""
-        return join_lines(text)
+        return BREAK_IN_CHINESE.sub("", text)
 
     def codespan(self, text):
         """Code in a line; a line never ends between the dashes of a flag."""
@@ -151,11 +152,6 @@ class PageRenderer(mistune.HTMLRenderer):
 def plain(html):
     """Return the text of rendered HTML, unescaped; a formula counts with its TeX source."""
     return unescape(TAG.sub("", html))
-
-
-def join_lines(text):
-    """Return text without the line ends in Chinese and beside its punctuation, which browsers would show as spaces."""
-    return BREAK_IN_CHINESE.sub("", text)
 
 
 # ---------------------------------------------------------------- images
@@ -222,17 +218,12 @@ def slider_of(comparison, pictures):
 
     As it stands it is bicubic and the best result side by side, for print and for browsers without script.
     """
-    name, results = comparison["name"], comparison["results"]
-    images = [opened(result["path"])[0] for result in results]
-    sizes = {image.size for image in images}
-    if len(sizes) > 1:
-        folder = results[0]["path"].parent
-        raise UserError(f"{folder}: the results for {name} have several sizes, {sorted(sizes)}; make them anew")
-    ((width, height),) = sizes
-    addresses = [pictures.result(result["path"], image) for result, image in zip(results, images, strict=True)]
+    images = {result["path"]: opened(result["path"])[0] for result in comparison["results"]}
+    results = [one | {"address": pictures.result(one["path"], images[one["path"]])} for one in comparison["results"]]
+    width, height = next(iter(images.values())).size
     return {
-        "name": name,
-        "results": [result | {"address": address} for result, address in zip(results, addresses, strict=True)],
+        "name": comparison["name"],
+        "results": results,
         "best": max(range(1, len(results)), key=lambda number: results[number]["psnr"] or 0),
         "width": width,
         "height": height,

@@ -4,15 +4,15 @@ All are drawn from the images of a catalogued training set, which the functions 
 """
 
 import numpy as np
-from matplotlib.patches import ConnectionPatch, Rectangle
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from data.catalog import TRAIN_SETS
 from data.degradation import degrade
 from data.patches import cut_patches, patch_starts
-from report.comparisons import GAP, MARK, choose_region
-from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file, place_axes, put_caption, show_image
-from utils import contributions, cubic, imresize, score, to_uint8, to_y
+from report.comparisons import MARK, choose_region
+from report.drawing import ORANGE, PAGE_WIDTH, figure_file, put_caption, show_image
+from utils import imresize, score, to_uint8, to_y
 
 PAIRS = 8  # patch pairs that are shown
 CHOSEN = {  # of a set, the images that show most: stripes, an eye, petals, bars, letters, twigs
@@ -20,23 +20,8 @@ CHOSEN = {  # of a set, the images that show most: stripes, an eye, petals, bars
 }
 DEGRADED = {"T91": "tt17"}  # has letters and straight edges; neither side is a multiple of the scale
 DETAIL = 48  # HR pixels of the magnified window
-COLUMNS, DPI = 13, 200  # of thumbnails
-
-
-def chosen_images(name, images):
-    """Return the names of the training images whose patches are shown: for most sets some that lie far apart."""
-    trained = [image for image in images if image not in TRAIN_SETS[name].held_out]
-    step = max(1, len(trained) // PAIRS)
-    return CHOSEN.get(name, trained[::step][:PAIRS])
-
-
-def heading(figure, text):
-    """Put a title at the top of a figure."""
-    place = 1 - 0.06 / figure.get_figheight()
-    figure.text(0.5, place, text, ha="center", va="top", fontweight="bold")
-
-
-# ---------------------------------------------------------------- patch pairs
+COLUMNS, SIDE = 13, 110  # of thumbnails, and their longest side in pixels
+GREY = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "nearest"}
 
 
 def densest_pair(pixels, patch_size, stride, scale):
@@ -57,141 +42,77 @@ def draw_patch_pairs(path, name, images, cut, say):
 
     name, images: of the training set. cut: {"patch_size", "stride", "scale"}, how the patches were made.
     """
-    pairs = {image: densest_pair(images[image], **cut) for image in chosen_images(name, images)}
-    margin = 1.0  # inches for the names of the rows
-    cell = (PAGE_WIDTH - margin - PAIRS * GAP) / PAIRS
+    trained = [image for image in images if image not in TRAIN_SETS[name].held_out]
+    chosen = CHOSEN.get(name, trained[:: max(1, len(trained) // PAIRS)][:PAIRS])  # of most sets some that lie far apart
+    pairs = {image: densest_pair(images[image], **cut) for image in chosen}
     small, large = cut["patch_size"] // cut["scale"], cut["patch_size"]
-    true = cell * small / large
-    head = 0.28
-    tops = (head, head + true + 0.1, head + true + cell + 0.2)
-    height = tops[2] + cell + 0.32
-    with figure_file(path, margin + len(pairs) * (cell + GAP), height, pdf=True) as figure:
-        heading(figure, f"{name}: LR {small}×{small} → HR {large}×{large}, Y")
-        names = (
-            f"LR {small}×{small}" + say("\n与 HR 同比例", "\nat HR's scale"),
-            f"LR {small}×{small}" + say("\n放大显示", "\nenlarged"),
-            f"HR {large}×{large}",
-        )
-        for top, side, row in zip(tops, (true, cell, cell), names, strict=True):
-            figure.text(0.14 / figure.get_figwidth(), 1 - (top + side / 2) / height, row, va="center")
-        for number, (image, (x, y, lr, hr)) in enumerate(pairs.items()):
-            left = margin + number * (cell + GAP)
-            for top, side, plane in zip(tops, (true, cell, cell), (lr, lr, hr), strict=True):
-                axes = place_axes(figure, left + (cell - side) / 2, top, side, side)
-                axes.imshow(plane, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    cell = 0.72  # inches
+    heights = (small / large, 1, 1)
+    with figure_file(path, 1.04 + 0.77 * len(pairs), 0.7 + cell * sum(heights), "constrained", pdf=True) as figure:
+        figure.suptitle(f"{name}: LR {small}×{small} → HR {large}×{large}, Y")
+        grid = figure.subplots(3, len(pairs), height_ratios=heights, squeeze=False)
+        for column, (image, (x, y, lr, hr)) in zip(grid.T, pairs.items(), strict=True):
+            for axes, plane in zip(column, (lr, lr, hr), strict=True):
+                axes.imshow(plane, **GREY)
                 put_caption(axes, f"{image}\n({x}, {y})" if plane is hr else "", size=7)
-
-
-# ---------------------------------------------------------------- the degradation
+        for axes, row in zip(grid[:, 0], say.phrase("drawn.patches", small=small, large=large), strict=True):
+            axes.set_ylabel(row, rotation=0, ha="right", va="center")
 
 
 def draw_degradation(path, name, images, scale, say):
-    """Draw the way of an image from the file to LR and back to its size; the kernel and a window magnified below.
+    """Draw the way of an image from the file to LR and back to its size, and a window of each step magnified below.
 
     name, images: of the training set.
     """
     image = DEGRADED.get(name, next(iter(images)))
-    rgb, y_plane = images[image], to_y(images[image])
+    rgb = images[image]
     lr, hr = (planes[0] for planes in degrade(rgb, scale, "y"))
     sr = to_uint8(imresize(lr, scale) / 255)  # what pre-upsampled networks start from, rounded as for scoring
     psnr, _ = score(sr[None], hr[None], border=scale, ssim=False)
     x, y = (start - start % scale for start in choose_region([hr, sr], DETAIL, scale))
-    panels = (
-        ("1  HR (RGB)", rgb, "", 1),
-        (say("2  亮度 Y", "2  luma Y"), y_plane, "", 1),
-        (say(f"3  裁成 {scale} 的倍数", f"3  cropped to {scale}·n"), hr, "", 1),
-        (f"4  LR: bicubic ↓{scale}", lr, say("（放大显示）", " (enlarged)"), scale),
-        (f"5  bicubic ↑{scale}", sr, f"\nPSNR (Y): {psnr:.2f} dB", 1),
+    steps = (
+        ("1  HR (RGB)", rgb, ""),
+        (say("2  亮度 Y", "2  luma Y"), to_y(rgb), ""),
+        (say(f"3  裁成 {scale} 的倍数", f"3  cropped to {scale}·n"), hr, ""),
+        (f"4  LR: bicubic ↓{scale}", lr, say("（放大显示）", " (enlarged)")),
+        (f"5  bicubic ↑{scale}", sr, f"\nPSNR (Y): {psnr:.2f} dB"),
     )
-    arrow = 0.3  # inches between panels
-    cell = (PAGE_WIDTH - (len(panels) - 1) * arrow - 0.1) / len(panels)
-    tall = cell * rgb.shape[0] / rgb.shape[1]
-    second = 0.46 + tall + 0.58  # inches from the top to the second row
-    height = second + cell + 0.42
-    with figure_file(path, PAGE_WIDTH, height, pdf=True) as figure:
-        heading(figure, f"{name} {image}, ×{scale}")
-        before = None
-        for number, (title, plane, note, pixel) in enumerate(panels):
-            axes = place_axes(figure, 0.05 + number * (cell + arrow), 0.46, cell, tall)
-            _show_plane(axes, plane, pixel)
-            axes.set_title(title, pad=4)
-            put_caption(axes, f"{plane.shape[1]}×{plane.shape[0]}{note}", size=7)
-            axes.add_patch(_frame(x, y))
-            if before:
-                points = {"xyA": (1, 0.5), "xyB": (0, 0.5), "coordsA": before.transAxes, "coordsB": axes.transAxes}
-                figure.add_artist(ConnectionPatch(**points, arrowstyle="-|>", shrinkA=3, shrinkB=3, color="0.3"))
-            before = axes
-
-        _draw_kernel(place_axes(figure, 0.5, second, 2.75, cell), scale, say)
-        for number, (title, plane, _, pixel) in enumerate(panels[2:]):
-            left = PAGE_WIDTH - 0.05 - (3 - number) * cell - (2 - number) * GAP
-            axes = place_axes(figure, left, second, cell, cell)
-            _show_plane(axes, plane, pixel)
-            axes.set(xlim=(x - 0.5, x + DETAIL - 0.5), ylim=(y + DETAIL - 0.5, y - 0.5))
-            put_caption(axes, say("步骤 {} 的窗口", "window of step {}").format(title[0]), size=7)
-            axes.add_patch(_frame(x, y))
-
-
-def _show_plane(axes, image, pixel):
-    """Show an image in HR coordinates; pixel: how many HR pixels one of its pixels is wide."""
-    height, width = (length * pixel for length in image.shape[:2])
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
-    axes.set_anchor("NW")
-
-
-def _frame(x, y):
-    return Rectangle((x - 0.5, y - 0.5), DETAIL, DETAIL, fill=False, edgecolor=MARK, linewidth=1)
-
-
-def kernel_taps(scale):
-    """Return distances in HR pixels and weights of the HR pixels that make one LR pixel, far from the sides."""
-    length = 16  # LR pixels: the kernel's support does not reach the sides from the middle
-    indices, weights = contributions(length * scale, length, 1 / scale)
-    middle = length // 2
-    distances = indices[middle] - ((middle + 0.5) * scale - 0.5)
-    used = weights[middle] != 0
-    return distances[used], weights[middle][used]
-
-
-def _draw_kernel(axes, scale, say):
-    """Draw Keys' kernel, the same widened by the scale, and the weights that imresize takes from it."""
-    x = np.linspace(-2.2 * scale, 2.2 * scale, 500)
-    axes.plot(x, cubic(x), color="0.5", linestyle="--", label=say("Keys 三次核 a = −0.5", "Keys' kernel, a = −0.5"))
-    axes.plot(
-        x, cubic(x / scale) / scale, color=BLUE, label=say(f"加宽 {scale} 倍（抗混叠）", f"widened {scale} times")
-    )
-    axes.plot(*kernel_taps(scale), ".", color=ORANGE, markersize=4, label=say("步骤 4 的权重", "weights of step 4"))
-    axes.set(xlabel=say("距离（HR 像素）", "distance (HR px)"), ylabel=say("权重", "weight"), xlim=(x[0], x[-1]))
-    axes.grid(alpha=0.3)
-    axes.tick_params(labelsize=7)
-    axes.legend(loc="upper right", fontsize=7, handlelength=1.4)
-
-
-# ---------------------------------------------------------------- the held-out images
+    cell = PAGE_WIDTH / len(steps)
+    height = cell * (1 + rgb.shape[0] / rgb.shape[1]) + 0.7
+    with figure_file(path, PAGE_WIDTH, height, "constrained", pdf=True) as figure:
+        figure.suptitle(f"{name} {image}, ×{scale}")
+        grid = figure.subplots(2, len(steps), height_ratios=(rgb.shape[0] / rgb.shape[1], 1))
+        for (whole, window), (title, plane, note) in zip(grid.T, steps, strict=True):
+            pixel = scale if plane is lr else 1  # all are shown in HR coordinates
+            down, across = (length * pixel for length in plane.shape[:2])
+            for axes in (whole, window):
+                axes.imshow(plane, **GREY, extent=(-0.5, across - 0.5, down - 0.5, -0.5))
+                frame = {"fill": False, "edgecolor": MARK, "linewidth": 1}
+                axes.add_patch(Rectangle((x - 0.5, y - 0.5), DETAIL, DETAIL, **frame))
+            whole.set_title(title, pad=4)
+            put_caption(whole, f"{plane.shape[1]}×{plane.shape[0]}{note}", size=7)
+            window.set(xlim=(x - 0.5, x + DETAIL - 0.5), ylim=(y + DETAIL - 0.5, y - 0.5))
+            put_caption(window, "")
 
 
 def draw_held_out(path, name, images, say):
     """Draw all images of a training set small, the held-out ones framed."""
     held_out = TRAIN_SETS[name].held_out
     columns = min(COLUMNS, len(images))
-    cell = min(PAGE_WIDTH / columns, 1.2)
-    box = {"width": cell - 0.05, "height": 0.78 * (cell - 0.05)}
-    head, pitch = 0.3, box["height"] + 0.17
-    height = head + pitch * -(-len(images) // columns)
-    with figure_file(path, columns * cell, height, pdf=True) as figure:
-        trained = len(images) - len(held_out)
+    rows = -(-len(images) // columns)
+    cell = min(PAGE_WIDTH / columns, 1.2)  # inches
+    with figure_file(path, columns * cell, 0.3 + rows * (0.75 * cell + 0.15), "constrained", pdf=True) as figure:
         words = say("{}：{} 幅图像，{} 幅训练，{} 幅验证", "{}: {} images, {} for training, {} held out")
-        heading(figure, words.format(name, len(images), trained, len(held_out)))
-        for number, (image, pixels) in enumerate(images.items()):
-            row, column = divmod(number, columns)
-            axes = place_axes(figure, column * cell + 0.025, head + row * pitch, **box)
+        counts = len(images), len(images) - len(held_out), len(held_out)
+        figure.suptitle(words.format(name, *counts))
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+        for place, (image, pixels) in enumerate(images.items(), start=1):
+            axes = figure.add_subplot(rows, columns, place)
             small = Image.fromarray(pixels)
-            small.thumbnail((box["width"] * DPI, box["height"] * DPI))
+            small.thumbnail((SIDE, SIDE))
             show_image(axes, np.asarray(small), image, bold=image in held_out)
             axes.xaxis.label.set(fontsize=6.5, color=ORANGE if image in held_out else "0.3")
             axes.xaxis.labelpad = 1
             if image in held_out:
-                across, down = small.size
-                frame = Rectangle((-0.5, -0.5), across, down, fill=False, edgecolor=ORANGE, linewidth=2, clip_on=False)
-                axes.add_patch(frame)
+                frame = {"fill": False, "edgecolor": ORANGE, "linewidth": 2, "clip_on": False}
+                axes.add_patch(Rectangle((-0.5, -0.5), *small.size, **frame))

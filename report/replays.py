@@ -32,7 +32,7 @@ def draw_replays(path, replays):
     with figure_file(path, PAGE_WIDTH, height, "constrained", pdf=True) as figure:
         rows = figure.subfigures(len(replays), squeeze=False)[:, 0]
         for row, (label, replay) in zip(rows, replays.items(), strict=True):
-            row.suptitle(label, x=0.01, ha="left", fontsize=8, fontweight="bold")
+            row.suptitle(label, x=0.01, ha="left")
             for axes, name in zip(row.subplots(1, len(names)), names, strict=True):
                 axes.set_visible(name in replay)
                 if name in replay:
@@ -44,13 +44,7 @@ def draw_replays(path, replays):
 
 def runs_html(folder, say):
     """Return the replays of the runs in a folder as HTML."""
-    intro = say(
-        "每次训练（runs/*）保存的验证图像局部：HR、双三次，以及各轮 (epoch) 之后网络的输出；0 为训练之前，"
-        "下方为该轮的平均训练损失。",
-        "A crop of a validation image that each run in runs/ keeps: HR, bicubic, and what the network made of it after "
-        "the epoch above, 0 being before training; below, the epoch's mean training loss.",
-    )
-    parts = [f"<p>{intro}</p>"]
+    parts = [f"<p>{say.phrase('drawn.replays')}</p>"]
     for path in sorted(folder.glob(f"*/{FILE}")):
         if (replay := read_replay(path)) and is_plain_text(path.parent.name):
             cells = "".join(

@@ -1,24 +1,30 @@
 """Results side by side: one run, a network with the runs of its seeds, and what must be equal for a comparison."""
 
 import json
-import math
 import re
 import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, combinations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from data.catalog import TRAIN_SETS
-from data.patches import count_patches
 from engine.results import read_result_file, read_results
 from models import MODELS, model_options
 from models.listing import NARROW, count_multiply_adds, kind_of, receptive_field
 from support.command_line import UserError
 from utils import COLOURS
+
+# fields of a training that others decide, and those that no table shows
+FOLLOWING = {"data.held_out", "data.manifest", "data.content", "data.format", "data.format_version"}
+HIDDEN = FOLLOWING | {"started_from", "data.scale", "data.colour", "data.other_scales"}
+
+
+def class_name(model):
+    """Return a network's name without options: VDSR of vdsr; of one that the registry lacks its key."""
+    return MODELS[model].__name__ if model in MODELS else model
 
 
 @dataclass
@@ -59,15 +65,15 @@ class Network:
 
     def __post_init__(self):
         first = self.runs[0]
-        self.document, self.trained, self.recipe, self.colour = (
-            first.document,
-            first.trained,
-            first.recipe,
-            first.colour,
-        )
+        self.document, self.trained = first.document, first.trained
+        self.recipe, self.colour = first.recipe, first.colour
         self.key, self.model, self.options = (self.document[name] for name in ("key", "model", "options"))
+        self.name = class_name(self.model)
+        self.kind = kind_of(self.model) if self.model in MODELS else ("", "", "")  # framework, design, year
         self.parameters, self.history = self.document.get("parameters"), self.document.get("history") or []
         self.training = json.dumps(first.training, sort_keys=True)  # as text, to be compared
+        self.settings = {name: value for name, value in first.training.items() if name not in HIDDEN}
+        self.fields = self.options | self.settings  # what it is, and how it was trained
         self.computed = self.document["precision"], self.document.get("tile")
         self.image_psnr = np.mean([run.psnr for run in self.runs], axis=0)  # (images,) in dB, means over the runs
         self.image_ssim = np.mean([run.ssim for run in self.runs], axis=0)
@@ -75,33 +81,14 @@ class Network:
         self.psnr, self.ssim = float(self.psnrs.mean()), float(self.image_ssim.mean())
         several = len(self.runs) > 1 and np.isfinite(self.psnrs).all()
         self.std = float(self.psnrs.std(ddof=1)) if several else None  # in dB, between the seeds
-
-    @property
-    def name(self):
-        """Return its name without options: VDSR; of one that the registry lacks its key."""
-        return MODELS[self.model].__name__ if self.model in MODELS else self.model
-
-    @property
-    def every_run(self):
-        """Return all Results of its weights."""
-        return [*self.runs, *self.ensembles, *chain.from_iterable(self.elsewhere.values())]
-
-    @property
-    def seconds(self):
-        """Return the seconds per image that were measured when it was scored, None where they were not."""
         seconds = [image.get("seconds") for image in self.document["images"]]
-        return None if None in seconds else float(np.mean(seconds))
+        self.seconds = None if None in seconds else float(np.mean(seconds))  # per image, when it was scored
 
     @property
     def has_default_options(self):
         return self.model in MODELS and all(
             self.options.get(option, default) == default for option, default in model_options(self.model).items()
         )
-
-    @property
-    def kind(self):
-        """Return (framework, design, year) as its class says them, "" for what it leaves out."""
-        return kind_of(self.model) if self.model in MODELS else ("", "", "")
 
     @cached_property
     def giga(self):
@@ -123,20 +110,6 @@ class Network:
             return measure(self.model, self.document["scale"], *channels, **options)
         except UserError:
             return None
-
-    @property
-    def steps_per_epoch(self):
-        """Return the optimizer's steps in an epoch, None where the training set is not of the catalogue."""
-        data = self.trained.get("data", {})
-        known = TRAIN_SETS.get(data.get("dataset"))
-        if not known or not {"patch_size", "stride"} <= {*data}:
-            return None
-        steps = 0
-        for one in (data, *data.get("other_scales", ())):
-            cut = one["patch_size"], one["stride"], one.get("scale", self.document["scale"])
-            patches = count_patches(known, *cut, tuple(one.get("copies", (1.0,))))
-            steps += math.ceil(patches / self.recipe.get("batch_size", 1))
-        return steps
 
 
 # ---------------------------------------------------------------- from the files
@@ -209,11 +182,15 @@ def require_equal(results, fields, why):
                 raise UserError(f"{name} differs: {values[0]} in {results[0].path}, {values[1]} in {other.path}; {why}")
 
 
+def images_of(result):
+    """Return what must be the same for two results to be of the same images."""
+    fields = {key: result.document[key] for key in ("dataset", "scale", "dataset_manifest")}
+    return fields | {"the list of images": result.names}
+
+
 def measured_on(result):
     """Return what must be the same for two scores to be comparable."""
-    fields = {key: result.document[key] for key in ("dataset", "scale", "dataset_manifest")}
-    fields |= {f"protocol.{key}": value for key, value in result.document["protocol"].items()}
-    return fields | {"the list of images": result.names}
+    return images_of(result) | {f"protocol.{key}": value for key, value in result.document["protocol"].items()}
 
 
 def network_of(result):

@@ -6,16 +6,21 @@ from support.command_line import UserError
 from support.files import check_lengths, check_writable
 
 
-def parse_zoom(text):
-    """Return (image name, or None for every image, (x, y, size)) from "butterfly:100,60,64" or "100,60,64"."""
-    name, _, window = text.rpartition(":")
+def parse_window(text, flag):
+    """Return (x, y, size) from "100,60,64". flag: what the UserError for another text names."""
     try:
-        x, y, size = map(int, window.split(","))
+        x, y, size = map(int, text.split(","))
     except ValueError:
         x = y = size = -1
     if min(x, y) < 0 or size < 1:
-        raise UserError(f"--zoom takes X,Y,SIZE in whole HR pixels, e.g. 100,60,64; found {text!r}")
-    return name or None, (x, y, size)
+        raise UserError(f"{flag} takes X,Y,SIZE in whole HR pixels, e.g. 100,60,64; found {text!r}")
+    return x, y, size
+
+
+def parse_zoom(text):
+    """Return (image name, or None for every image, (x, y, size)) from "butterfly:100,60,64" or "100,60,64"."""
+    name, _, window = text.rpartition(":")
+    return name or None, parse_window(window, "--zoom")
 
 
 def zoom_windows(zoom, images, scale):
@@ -35,24 +40,17 @@ def zoom_windows(zoom, images, scale):
 
 
 def check_files(out, dataset, scale, images, networks, figures):
-    """Raise UserError where a file cannot be written: no such folder, too long a name, or another image's name."""
+    """Raise UserError where a file cannot be written: no such folder, or too long a name."""
     for folder in [out / "results"] + [out / "figures"] * figures:
         check_writable(folder)
     keys = [network.key for network in networks]
     check_lengths([Path(f"{dataset}_x{scale}_{key}.json") for key in keys], dataset)
-    if not figures:
-        return
-    from report.comparisons import FIGURE_KINDS, figure_stem, joined_keys  # matplotlib takes a second to import
+    if figures:
+        from report.comparisons import joined_keys  # matplotlib takes a second to import
 
-    longest = max(joined_keys(keys), *keys, key=len)
-    for name in images:
-        stems = {figure_stem(name, kind) for kind in FIGURE_KINDS}
-        check_lengths([Path(f"{dataset}_x{scale}_{stem}_{longest}.webp") for stem in stems], name)
-        if others := stems & {*images} - {name}:
-            raise UserError(
-                f"a figure of {name} would have the name of one of {', '.join(others)}; rename one of the two, or use "
-                "--no-figures"
-            )
+        longest = max(f"{joined_keys(keys)}_errors", *keys, key=len)
+        for name in images:
+            check_lengths([Path(f"{dataset}_x{scale}_{name}_{longest}.webp")], name)
 
 
 def draw_figures(folder, documents, name, pixels, networks, outputs, window):

@@ -5,12 +5,10 @@ They may hold placeholders as the text files do: {{ table ... }}, {{ cite ... }}
 
 from data.catalog import TEST_SETS, TRAIN_SETS
 from engine.recipe import HELD_OUT
-from report.content import LITERATURE, field_name, paper_of, recipe_differences, sets_of
-from report.words import signed
+from report.content import LITERATURE, paper_of, sets_of
 
 TEXTS = ("summary", "sets", "colour", "patches", "validation", "enlargement", "optimisation", "recipes", "course")
 TEXTS += ("anchor", "ranking", "gains")
-FALL_DB = 0.02  # of the validation PSNR from its best, that is worth a word
 
 
 def cite(key):
@@ -25,8 +23,7 @@ def sentence(name, facts, say, **values):
 
 def common(facts, say):
     """Return what every template may name."""
-    known = [(network, paper_of(network, facts.dataset, facts.scale)) for network in facts.networks]
-    known = [(network, paper) for network, paper in known if paper]
+    papers = {network.model: network.name for network in facts.networks if paper_of(network, facts)}
     return {
         "set": facts.dataset,
         **{name: getattr(facts, name) for name in ("scale", "networks", "images", "bicubic", "repeated", "is_anchor")},
@@ -36,9 +33,9 @@ def common(facts, say):
         "second": facts.by_psnr[-1 if len(facts.networks) == 1 else 1],
         "gain": facts.best.psnr - facts.bicubic["psnr"],
         "scores": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
-        "papers": [f"{network.label} {signed(network.psnr - paper)} dB" for network, paper in known],
+        "papers": papers,
         "untrained": [one.document["label"] for one in facts.untrained],
-        "paper_sets": [f"{n.label}: {LITERATURE['networks'][n.model]['training_set']}" for n, _ in known],
+        "larger": [name for model, name in papers.items() if "parameters" in LITERATURE["networks"][model]],
         "cite": cite,
         "verdict": lambda first, second: verdict(facts, first, second, say),
     }
@@ -81,6 +78,9 @@ def about_training(facts, say):
     """Return what the sections on networks and training name."""
     recipes = [network.recipe for network in facts.networks]
     losses = {recipe.get("loss", "mse") for recipe in recipes}
+    settings = [network.settings for network in facts.networks]
+    names = dict.fromkeys(name for one in settings for name in one)
+    names = [name for name in names if len({str(one.get(name)) for one in settings}) > 1]
     kinds = {kind: list(dict.fromkeys(n.name for n in facts.networks if n.kind[0] == kind)) for kind in
              ("pre-upsampling", "post-upsampling")}  # fmt: skip
     return {
@@ -93,20 +93,9 @@ def about_training(facts, say):
         "contrast": all(recipe.get("contrast", "negatives" not in recipe) for recipe in recipes),
         "early": kinds["pre-upsampling"],
         "late": kinds["post-upsampling"],
-        "differences": [field_name(key, say) for key in recipe_differences(facts.networks)],
+        "differences": [say.known("recipe", name) for name in names],
         "begun": [network for network in facts.networks if network.trained.get("started_from")],
-        "overfitted": [network.label for network in facts.networks if overfits(network)],
     }
-
-
-def overfits(network):
-    """Return whether the validation PSNR fell in the last fifth of a training or more, while the loss fell too."""
-    rows, epoch = network.history, network.trained.get("epoch")
-    later = [row for row in rows if row["epoch"] > (epoch or 0)]
-    chosen = [row for row in rows if row["epoch"] == epoch]
-    if not chosen or len(later) < max(2, len(rows) / 5):
-        return False
-    return later[-1]["loss"] < chosen[0]["loss"] and later[-1]["val_psnr"] < chosen[0]["val_psnr"] - FALL_DB
 
 
 def example(facts, name, missing, say):

@@ -7,22 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 
 LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "×": r"$\times$",
-        "±": r"$\pm$",
-        "−": r"$-$",
-        "→": r"$\to$",
-    }
+    {character: rf"\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"×": r"$\times$", "±": r"$\pm$", "−": r"$-$", "→": r"$\to$"}
 )
 
 # code may break after "/" and "_", and its "--" is not to become a dash

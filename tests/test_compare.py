@@ -2,15 +2,13 @@
 
 import json
 import math
-import sys
-from itertools import product
 
 import numpy as np
 import pytest
 from helpers import contents, refused
 from scipy import stats
 
-from report.compare import over_seeds, sign_flip_p
+from report.compare import over_seeds
 
 IMAGES = ("baby", "bird", "butterfly", "head", "woman")
 BASE = (33.0, 32.0, 25.0, 32.5, 28.0)  # dB
@@ -89,26 +87,6 @@ def write(folder, a, b):
 # ---------------------------------------------------------------- numbers
 
 
-def sign_flips(differences):
-    """The permutation test written out: the share of sign choices whose |mean| is at least the observed one."""
-    means = [abs(np.mean([s * d for s, d in zip(signs, differences, strict=True)])) for signs in
-             product((1, -1), repeat=len(differences))]  # fmt: skip
-    return np.mean([mean >= abs(np.mean(differences)) - 1e-12 for mean in means])
-
-
-@pytest.mark.parametrize(
-    "differences", [[1, 2, 3], [0.5, -0.2, 0.9, 0.1, -0.3], [1, -1], [0, 0, 0], [-0.6, -0.2, 0.2], [0.3, 1, 2, 3, 4, 5]]
-)
-def test_sign_flip_p_is_that_of_brute_force(differences):
-    assert sign_flip_p(differences) == pytest.approx(sign_flips(differences))
-
-
-def test_sign_flip_p_of_more_images_than_all_signs_are_tried_for_is_near_that_of_the_normal_law():
-    """20 differences of mean 0.5 and standard deviation 1: about 2 (1 - Phi(0.5 sqrt(20) / sqrt(1 + 0.25)))."""
-    differences = 0.5 + stats.norm.ppf((np.arange(20) + 0.5) / 20) / np.std(stats.norm.ppf((np.arange(20) + 0.5) / 20))
-    assert sign_flip_p(differences) == pytest.approx(0.0455, abs=0.006)
-
-
 @pytest.mark.parametrize("runs", [1, 3])
 def test_one_network_computed_in_two_ways_asks_for_no_seeds(compared, runs):
     """Self-ensemble, bf16, tiles: the seed moves both sides alike, and says nothing about their difference."""
@@ -146,8 +124,6 @@ def test_table_holds_differences_per_image_and_their_mean(compared):
         ["mean", "30.40", "30.10", "+0.300", "+0.0020", "A"],
     ]
     assert "A: CARN" in out and "B: SRCNN" in out
-    spread, p = np.std(shifts, ddof=1), sign_flips(shifts)
-    assert f"standard deviation of {spread:.3f} dB; sign-flip test p = {p:.3g}" in out
 
 
 def test_runs_of_a_side_are_averaged_per_image_and_their_spread_is_that_of_their_means(compared):
@@ -184,8 +160,8 @@ def seeds(*shifts, model="srcnn"):
     [
         pytest.param(
             seeds(0.5, model="carn"), seeds(0),
-            ["A (CARN) is better by 0.500 dB on average; of 5 images A is better in 5, B in 0.", "p = 0.0625",
-             "cannot fall below 0.0625", f"One run of A and of B {ONE_RUN}"], [LARGER, NOT_LARGER], id="one run each",
+            ["A (CARN) is better by 0.500 dB on average; of 5 images A is better in 5, B in 0.",
+             f"One run of A and of B {ONE_RUN}"], [LARGER, NOT_LARGER], id="one run each",
         ),
         pytest.param(
             seeds(0), seeds(0, model="carn"), ["A and B are equal on average", "A is better in 0, B in 0, 5 equal"],
@@ -193,12 +169,12 @@ def seeds(*shifts, model="srcnn"):
         ),
         pytest.param(
             [document(shifted(1, -1, 1, -1, 0))], seeds(0, model="carn"),
-            ["equal on average", "A is better in 2, B in 2, 1 equal", "p = 1"], ["is better by"], id="tie on average",
+            ["equal on average", "A is better in 2, B in 2, 1 equal"], ["is better by"], id="tie on average",
         ),
         pytest.param(
             [document([31.0])], [document([30.0], model="carn")],
-            ["A (SRCNN) is better by 1.000 dB on the one image; of 1 image A is better in 1, B in 0", "allows no test"],
-            ["p =", "standard deviation", "on average"], id="one image",
+            ["A (SRCNN) is better by 1.000 dB on the one image; of 1 image A is better in 1, B in 0"],
+            ["on average"], id="one image",
         ),
         pytest.param(
             seeds(1, 1.1, 0.9), seeds(0, 0.1, -0.1, model="carn"),
@@ -214,7 +190,7 @@ def seeds(*shifts, model="srcnn"):
         ),
         pytest.param(
             seeds(5), seeds(0, 0.1, model="carn"),
-            [f"{LARGER}A is better", "A has one run: its own spread is unknown and taken to be B's"],
+            [f"{LARGER}A is better", "A has one run: its spread is unknown and taken to be the other's"],
             ["B has one run", ONE_RUN], id="one run against two",
         ),
         pytest.param(
@@ -229,14 +205,6 @@ def test_verdict_says_what_the_numbers_allow(compared, a, b, said, unsaid):
     assert [words for words in unsaid if words in out] == [], out
 
 
-@pytest.mark.parametrize(("shift", "words"), [(1, "more than the chance"), (-1, "not more than the chance")])
-def test_six_images_can_be_more_than_chance(compared, monkeypatch, shift, words):
-    monkeypatch.setattr(sys.modules[__name__], "IMAGES", (*IMAGES, "zebra"))
-    a = document([*shifted(1, 2, 3, 4, 5), 30 + shift])
-    out = compared([a], [document([*BASE, 30], model="carn")])
-    assert f": {words}" in out and "cannot fall below" not in out
-
-
 @pytest.mark.parametrize("runs", [1, 2])
 def test_infinite_psnr_is_compared_per_image_and_gives_no_mean(compared, runs):
     a = [document([None, None, *BASE[2:]], seed=seed) for seed in range(runs)]
@@ -249,12 +217,12 @@ def test_infinite_psnr_is_compared_per_image_and_gives_no_mean(compared, runs):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"device": "cuda"}, "different devices: cpu, cuda"),
-        ({"precision": "bf16"}, "different precisions: bf16, fp32"),
-        ({"recipe": {"precision": "fp32"}}, "different precisions of the training: bf16, fp32"),
+        ({"device": "cuda"}, "different: device 'cpu' and 'cuda'"),
+        ({"precision": "bf16"}, "different: precision 'fp32' and 'bf16'"),
+        ({"recipe": {"precision": "fp32"}}, "different: recipe.precision 'bf16' and 'fp32'"),
         ({"val_set": "Set5"}, "B: its best epoch was chosen on Set5"),
-        ({"recipe": {"epochs": 25}}, "trained differently: recipe.epochs 200 and 25"),
-        ({"started_from": [{"label": "SRCNN x4"}]}, "trained differently: started_from [] and ['SRCNN x4']"),
+        ({"recipe": {"epochs": 25}}, "different: recipe.epochs 200 and 25"),
+        ({"started_from": [{"label": "SRCNN x4"}]}, "different: started_from [] and ['SRCNN x4']"),
         ({}, None),
     ],
 )

@@ -186,8 +186,8 @@ def test_report_has_them_where_they_are_of_its_set_and_scale(tmp_path):
     write_ratings(tmp_path / "mos.csv", simulated())
     assert for_report(tmp_path / "mos.csv", "Set14_x4", say) == []
     sections = for_report(tmp_path / "mos.csv", "Set5_x4", say)
-    assert [section.table.name for section in sections] == ["mos", "mos_images"]
-    assert "{{ figure mos }}" in sections[0].markdown()
+    assert [section.table.name for section in sections] == ["mos_Set5_x4", "mos_Set5_x4_images"]
+    assert "{{ figure mos_Set5_x4 }}" in sections[0].markdown()
 
 
 def test_report_is_built_with_the_ratings_beside_its_results(workplace):
@@ -199,5 +199,5 @@ def test_report_is_built_with_the_ratings_beside_its_results(workplace):
     write_ratings(results / "mos.csv", simulated())
     build(workplace / "out", results, "en", data_dir=workplace)
     report = (workplace / "out" / "report.md").read_text(encoding="utf-8")
-    assert "figures/mos.png" in report and "BT.500" in report and "| butterfly |" in report
-    assert (workplace / "out" / "figures" / "mos.png").exists() and (workplace / "out" / "tables" / "mos.tex").exists()
+    assert "figures/mos_Set5_x4.png" in report and "BT.500" in report and "| butterfly |" in report
+    assert (workplace / "out" / "figures" / "mos_Set5_x4.png").exists()

@@ -10,7 +10,7 @@ from data.degradation import degrade
 from data.patches import cut_patches
 from report import pictures
 from report.words import Language
-from utils import cubic, imresize, to_y
+from utils import imresize, to_y
 
 PHOTOGRAPH = data.astronaut()[:187, 100:330]  # 230x187: neither is a multiple of 4
 T91 = TRAIN_SETS["T91"]
@@ -52,13 +52,13 @@ def test_patch_pairs_are_shown_pixel_by_pixel_and_at_true_relative_size(tmp_path
     pictures.draw_patch_pairs(tmp_path / "a.png", "T91", images, CUT, say)
     assert_fits_a_page(tmp_path / "a.png", pdf=True)
     assert_legible(drawn[0])
-    panels = [drawn[0].axes[3 * number : 3 * number + 3] for number in range(len(pairs))]
+    panels = np.array(drawn[0].axes).reshape(3, -1).T
     for name, (true, enlarged, whole), (left, top, lr, hr) in zip(chosen, panels, pairs, strict=True):
         for axes, plane in ((true, lr), (enlarged, lr), (whole, hr)):
             np.testing.assert_array_equal(axes.images[0].get_array(), plane)
             assert axes.images[0].get_clim() == (0, 255)
         sides = [axes.get_window_extent().width for axes in (true, enlarged, whole)]
-        assert sides[0] * 4 == pytest.approx(sides[2]) == pytest.approx(sides[1])
+        assert sides[0] * 4 == pytest.approx(sides[2], rel=0.02) and sides[1] == pytest.approx(sides[2])
         assert whole.get_xlabel() == f"{name}\n({left}, {top})"
 
 
@@ -67,7 +67,7 @@ def test_patch_pairs_are_shown_pixel_by_pixel_and_at_true_relative_size(tmp_path
 
 @LANGUAGES
 @pytest.mark.parametrize("scale", [2, 4])
-def test_degradation_shows_each_step_with_its_size_and_the_same_window_of_three(tmp_path, drawn, scale, say):
+def test_degradation_shows_each_step_with_its_size_and_the_same_window_of_each(tmp_path, drawn, scale, say):
     lr, hr = (planes[0] for planes in degrade(PHOTOGRAPH, scale, "y"))
     sr = np.round(imresize(lr, scale).clip(0, 255))
     error = (sr - hr)[scale:-scale, scale:-scale]
@@ -76,8 +76,8 @@ def test_degradation_shows_each_step_with_its_size_and_the_same_window_of_three(
     assert_fits_a_page(tmp_path / "a.png", pdf=True)
     assert_legible(drawn[0])
     images = [PHOTOGRAPH, to_y(PHOTOGRAPH), hr, lr, sr]
-    whole, kernel, windows = drawn[0].axes[:5], drawn[0].axes[5], drawn[0].axes[6:]
-    for axes, image in zip([*whole, *windows], images + images[2:], strict=True):
+    whole, windows = drawn[0].axes[:5], drawn[0].axes[5:]
+    for axes, image in zip([*whole, *windows], images + images, strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
     for axes, image in zip(whole, images, strict=True):
         assert axes.get_xlabel().startswith(f"{image.shape[1]}×{image.shape[0]}")
@@ -88,20 +88,6 @@ def test_degradation_shows_each_step_with_its_size_and_the_same_window_of_three(
     assert (left + 0.5) % scale == (top + 0.5) % scale == 0  # whole LR pixels
     for axes in windows:
         assert (*axes.get_xlim(), *axes.get_ylim()[::-1]) == (left, left + width, top, top + height)
-    np.testing.assert_array_equal(kernel.lines[0].get_ydata(), cubic(kernel.lines[0].get_xdata()))
-    np.testing.assert_array_equal(kernel.lines[1].get_ydata(), cubic(kernel.lines[1].get_xdata() / scale) / scale)
-    distances, weights = kernel.lines[2].get_data()
-    np.testing.assert_allclose(weights, cubic(distances / scale) / scale, atol=1e-3)
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_weights_shown_are_those_that_imresize_uses(scale):
-    distances, weights = pictures.kernel_taps(scale)
-    signal = np.random.default_rng(0).normal(size=16 * scale)
-    centre = 8.5 * scale - 0.5
-    lr = imresize(np.repeat(signal[:, None], scale, axis=1), 1 / scale)[8, 0]
-    assert signal[np.round(centre + distances).astype(int)] @ weights == pytest.approx(lr)
-    assert len(weights) <= 4 * scale and weights.sum() == pytest.approx(1)
 
 
 # ---------------------------------------------------------------- held-out images
