@@ -19,7 +19,7 @@ from engine.replay import ReplayFolder
 from engine.run import Storage, begin, choose_network, resume
 from engine.scoring import score_pair
 from engine.step import TrainingStep, for_this_machine
-from models import TRAINABLE, add_network_arguments, build_model, count_parameters
+from models import TRAINABLE, build_model, count_parameters
 from models.listing import print_registry
 from support.command_line import (
     Parser,
@@ -32,6 +32,7 @@ from support.command_line import (
 from support.devices import choose_device, prepare_for_training
 from support.processes import process_rank
 from support.progress import tell
+from utils import COLOURS, SCALES
 
 LOOK_EVERY = 25  # steps between looks at the loss: each look waits for the device
 MAX_PSNR = 100.0  # dB that an image counts at most in choosing an epoch: that of a flat one may be infinite
@@ -43,7 +44,13 @@ RESUME_FLAGS = ("--device", "--data-dir", "--source", "--stop-after", "--memory-
 def parse_args(argv=None):
     """Return the parsed command line, checked as far as possible before any data is touched."""
     parser = Parser(description=__doc__)
-    add_network_arguments(parser, TRAINABLE)
+    parser.add_argument("--model", choices=TRAINABLE, help="network (default: srcnn, or as --weights)")
+    options = "option of the network, e.g. depth=10; may be repeated; --list shows them"
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE", help=options)
+    scales = "how many times larger SR is than LR (default: 4, or as --weights); several of them for mdsr"
+    parser.add_argument("--scale", type=int, nargs="+", choices=SCALES, metavar="N", help=scales)
+    colour = "luma (1 channel) or RGB (3) (default: y, or as --weights)"
+    parser.add_argument("--color", dest="colour", choices=COLOURS, help=colour)
     parser.add_argument("--list", action="store_true", help="print all networks with their size and options, and stop")
     parser.add_argument("--weights", type=Path, metavar="BEST.pth", help="begin with these trained weights")
 
@@ -81,19 +88,18 @@ def main(argv=None):
     if args.resume:
         run = resume(args.resume, storage, device, args.deterministic)
         folder = ReplayFolder(args.resume.parent, draw_curve, resumed=run)
-        folder.check()
         print(f"continuing {folder.path} after epoch {run.epoch} of {run.recipe.epochs}")
     else:
-        start = (load_checkpoint(args.weights), args.weights) if args.weights else None
-        network = choose_network(start[0] if start else {}, args.model, args.assignments, args.scale, args.colour)
+        start = load_checkpoint(args.weights) if args.weights else {}
+        network = choose_network(start, args.model, args.assignments, args.scale, args.colour)
         folder = ReplayFolder(args.out or Path("runs") / network.folder, draw_curve, numbered=not args.out)
-        folder.check()
         recipe = Recipe.of(args)
-        run = begin(network, recipe, args.dataset, storage, device, start=start, deterministic=args.deterministic)
+        started_from = {"start": start, "path": args.weights}
+        run = begin(network, recipe, args.dataset, storage, device, **started_from, deterministic=args.deterministic)
     if args.stop_after:
         run.last_epoch = min(run.last_epoch, run.epoch + args.stop_after)
     step, keeper = for_this_machine(TrainingStep(run), folder, args.compile)  # CUDA graph, several processes, if any
-    with keeper:
+    with keeper:  # closes what the folder opens with the first step: its lock, and the signals' handlers
         fit(run, step, keeper)
     if run.epoch < run.recipe.epochs:
         print(f"stopped after epoch {run.epoch} of {run.recipe.epochs}; {folder.resume_command} goes on")
@@ -148,7 +154,7 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
         patches += len(hr)
         bar.update()
 
-        # now and then it is: has the training gone astray, and how fast is it?
+        # every LOOK_EVERY steps it is: is the loss finite, and how fast does it go?
         if run.steps % LOOK_EVERY == 0 or run.steps == len(losses):
             run.check_finite()
             patches_per_s = patches / (time.perf_counter() - started)
@@ -161,7 +167,8 @@ def train_epoch(run, step, bar, after_step=lambda run: None):
 def validate(model, run):
     """Return the mean PSNR in dB on Y of a run's validation images, by the protocol of test.py, in float32.
 
-    Large images go through the network in tiles. Raises UserError where an output is not finite.
+    A Y network takes a grey image's own values here. Large images go through the network in tiles. Raises UserError
+    where an output is not finite.
     """
     scale, device = run.description["scale"], run.device
     network = Tiled(model.eval(), scale)
@@ -198,7 +205,10 @@ def stalls_at_bicubic(history, bicubic):
 
 
 def draw_curve(path, history, bicubic, val_set):
-    """Draw loss and validation PSNR of a history, with bicubic's PSNR (dB) on the set of this name, into a PNG."""
+    """Draw loss and validation PSNR of a history, with bicubic's PSNR (dB) on the set of this name, into a PNG.
+
+    Given to the run folder, since engine/ does not know report/.
+    """
     from report import drawing  # matplotlib takes a second to import
 
     drawing.draw_curve(path, history, bicubic, val_set)

@@ -95,7 +95,7 @@ def prepare_patches(
     """Build the patch file of a set and return its path; it is there when it is complete, and nothing before.
 
     dataset: a key of TRAIN_SETS, or any other name together with `images`, a folder of one's own.
-    patch_size, stride: in HR pixels; without a stride patches lie side by side.
+    patch_size, stride: in HR pixels; without a stride patches lie side by side, the last flush with the edge.
     copies: sizes at which each training image is taken, as factors in (0, 1] that begin with 1; a copy smaller than a
         patch is left out.
     skip_bad: whether images of the folder that cannot be used are left out, or refused.

@@ -21,7 +21,7 @@ CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 
 
 class RunFolder(ExitStack):
-    """Keeps a run on disk. From the first step on, Ctrl-C and SIGTERM end the run saved, and the folder is locked.
+    """Keeps a run on disk. Once the first step is done, the folder is locked, and Ctrl-C and SIGTERM end the run saved.
 
     last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
     signal ends at once. Short epochs, such as a GPU's, do not each write last.pth: an epoch that ends within
@@ -30,7 +30,7 @@ class RunFolder(ExitStack):
     """
 
     def __init__(self, path, draw, *, numbered=False, resumed=None):
-        """Nothing is made yet.
+        """Nothing is made yet, but UserError is raised where the folder cannot be used.
 
         draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
         numbered: whether a number is added to a path that is taken. resumed: the Run that goes on in the folder.
@@ -44,6 +44,7 @@ class RunFolder(ExitStack):
         self.received = 0  # the signal that asked to end
         self.saved = self.drawn = time.perf_counter()
         self.is_open = False
+        self.check()
 
     def check(self):
         """Raise UserError where the folder cannot be used; nothing is made yet."""
@@ -103,7 +104,7 @@ class RunFolder(ExitStack):
         """Save the run where that is due; raise Interrupted where a signal has asked to end."""
         if not self.is_open:
             self.open(run)
-        if run.steps < len(run.losses):  # after its last step an epoch is validated first, then saved
+        if run.steps < run.steps_per_epoch:  # after its last step an epoch is validated first, then saved
             self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self, run, bicubic):
@@ -112,8 +113,6 @@ class RunFolder(ExitStack):
         last.pth comes after the others: a run killed before that does the epoch again, and writes them again.
         bicubic: PSNR in dB of bicubic on the validation images, for the curve.
         """
-        if not self.is_open:
-            self.open(run)
         if run.best_epoch == run.epoch:
             save_checkpoint(self.path / "best.pth", self.checkpoint(run))
             copy_whole(self.path / "best.pth", "best.pth")

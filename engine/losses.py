@@ -1,6 +1,7 @@
 """The losses that --loss names, alone or summed with weights: mse, "l1 + 1e-3 tv", "mse + 1e-3 gan".
 
-To add one, write it here: a module that returns the mean over a batch of sr and hr, float32 (N, C, H, W) about [0, 1].
+To add one, write it here, a module that returns the mean over a batch of sr and hr, float32 (N, C, H, W) about [0, 1],
+and enter it in LOSSES if it can stand alone, else in TERMS.
 """
 
 import re
@@ -130,7 +131,7 @@ def parse_loss(text):
 
 def trades_psnr(loss):
     """Return whether a loss asks for texture, which costs PSNR: then PSNR does not say which epoch is best."""
-    return any(name in loss for name in PERCEPTUAL)
+    return bool(parse_loss(loss).keys() & {*PERCEPTUAL})
 
 
 class WeightedSum(nn.Module):

@@ -6,17 +6,13 @@ from dataclasses import asdict, dataclass, field, fields
 
 from data.catalog import TEST_SETS
 from engine.losses import LOSSES, parse_loss
-from support.command_line import UserError
+from support.command_line import COUNT, NATURAL, POSITIVE, UserError
 
 HELD_OUT = "held-out"
 VAL_SETS = (HELD_OUT, *TEST_SETS)
 SCHEDULES = ("cosine", "constant")
 EXPLODED_LOSS = 1.0  # a mean of an epoch above it had steps that exploded: bicubic's is a hundredth of it
 
-
-COUNT = (lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
-NATURAL = (lambda value: 0 <= value < 2**63, "a whole number of at least 0")
-POSITIVE = (lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
 NON_NEGATIVE = (lambda value: 0 <= value < 1e38, "a number of at least 0 (and below 1e38)")
 FRACTION = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
 LOSS = (

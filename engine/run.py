@@ -66,7 +66,7 @@ class Run:
         self.epoch, self.steps = 0, 0  # epochs done, and steps done of the current one
         self.history = []  # one dict of LOG_COLUMNS per epoch
         self.last_epoch = recipe.epochs  # lowered by --stop-after
-        self.started = time.perf_counter()  # when this epoch would have begun without any interruption
+        self.started = time.perf_counter()  # of this epoch, moved on by the time between a stop and the resume
         self.best_psnr, self.best_epoch = -math.inf, 0
 
     def check_finite(self):
@@ -151,7 +151,6 @@ class Storage:
         cutting: patch_size, stride and copies, used only where the file must be made; one that is there is not changed.
         """
         path = patch_path(dataset, scale, colour, self.data_dir)
-
         if not path.exists():
             print(f"{path} is missing: preparing it")
             where = {"data_dir": self.data_dir, "source": self.source}
@@ -226,17 +225,17 @@ def choose_network(start, name, assignments, scale, colour):
     return NetworkChoice(name, options, scale, colour or theirs)
 
 
-def begin(network, recipe, dataset, storage, device, *, start=None, deterministic=False):
-    """Return a new Run of a network on a training set.
+def begin(network, recipe, dataset, storage, device, *, start=None, path=None, deterministic=False):
+    """Return a new Run of a network, a NetworkChoice, on a training set.
 
-    start: (checkpoint, path) of trained weights to begin with instead of random ones.
+    start: checkpoint of trained weights to begin with instead of random ones, read from `path`; {} or None for none.
     """
     recipe = replace(recipe, precision=choose_precision(recipe.precision, device))
     torch.manual_seed(recipe.seed)
     channels = COLOURS[network.colour]
     model = build_model(network.name, network.scale, channels, **network.options)
     if start:
-        start = take_weights(model, network, *start)
+        start = take_weights(model, network, start, path)
     if others := getattr(model, "other_scales", ()):
         storage = AllScales(storage, {other: {} for other in others})
     patches = storage.open(dataset, network.scale, network.colour)
@@ -251,13 +250,13 @@ def begin(network, recipe, dataset, storage, device, *, start=None, deterministi
         "recipe": asdict(recipe),
         "data": patches.attributes,
         "deterministic": deterministic,
-        "started_from": [*start[0].get("started_from", []), stage_of(*start)] if start else [],
+        "started_from": [*start.get("started_from", []), stage_of(start, path)] if start else [],
     }
     return Run(model, recipe, description, *storage.batches(patches, recipe, device))
 
 
 def take_weights(model, network, checkpoint, path):
-    """Give a network the weights of a checkpoint; returns (checkpoint, path), with "taken" where not all are.
+    """Give a network the weights of a checkpoint; returns that, with "taken" where not all are.
 
     Of the same network at another scale it takes the tensors of equal name and shape: the upsampler is another, or has
     more stages. network: the NetworkChoice of the model. Raises UserError where the weights do not fit.
@@ -272,10 +271,10 @@ def take_weights(model, network, checkpoint, path):
         )
     model.load_state_dict(fitting, strict=False)
     if len(fitting) == len(own):
-        return checkpoint, path
+        return checkpoint
     taken = f"{len(fitting)} of {len(own)} tensors"
     print(f"{path}, of {label_of(checkpoint)}: {taken} fit x{network.scale} and are taken, the others begin at random")
-    return checkpoint | {"taken": taken}, path
+    return checkpoint | {"taken": taken}
 
 
 def stage_of(checkpoint, path):

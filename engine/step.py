@@ -1,4 +1,4 @@
-"""The training step: forward, backward, clipping, Adam, averaged weights."""
+"""The training step: forward, backward, centralized gradients, clipping, Adam, averaged weights."""
 
 from copy import deepcopy
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from engine.adversarial import AdversarialStep
 from engine.graph import accelerate
-from engine.losses import LOSSES, composed
+from engine.losses import ADVERSARIAL, LOSSES, composed, parse_loss
 from engine.outputs import supervise_outputs
 from engine.several_scales import EachScale
 from support.processes import process_count
@@ -16,8 +16,8 @@ from support.processes import process_count
 class WeightAverage:
     """An exponential moving average of a network's weights and buffers; `model` is the averaged network.
 
-    The decay rises from 0.18 to its full value in the first steps, so that the start is forgotten. A decay of 0 means
-    no averaging: `model` is the network itself.
+    After n steps the decay is (1 + n) / (10 + n), at most `decay`, so that the start is forgotten: 0.999 is reached
+    after 8,990 steps. A decay of 0 means no averaging: `model` is the network itself.
     """
 
     def __init__(self, model, decay):
@@ -96,7 +96,7 @@ def for_this_machine(step, folder, compiled):
     compiled: have torch.compile fuse the network's operations. Raises UserError where that cannot be had.
     """
     run = step.run
-    if "gan" in run.recipe.loss:
+    if parse_loss(run.recipe.loss).keys() & {*ADVERSARIAL}:
         return AdversarialStep(step, compiled), folder
     if process_count() > 1:
         from engine.together import share  # not loaded where nothing is shared
@@ -104,4 +104,6 @@ def for_this_machine(step, folder, compiled):
         step, folder = share(step, folder, compiled)
     elif compiled or run.device.type == "cuda":
         step = accelerate(step, compiled)
-    return EachScale(step, run) if getattr(run.model, "other_scales", ()) else step, folder
+    if getattr(run.model, "other_scales", ()):
+        step = EachScale(step, run)
+    return step, folder

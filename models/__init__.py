@@ -130,25 +130,6 @@ def check_options(name, options):
             raise UserError(f"option {option} of {name} is {value}; allowed is 1 to {MAX_OPTION}")
 
 
-def add_network_arguments(parser, names):
-    """Add --model, --set, --scale and --color to a parser; left out they are None, and --set is []."""
-    theirs = "or as --weights"
-    parser.add_argument("--model", choices=names, help=f"network (default: srcnn, {theirs})")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="assignments",
-        metavar="NAME=VALUE",
-        help="option of the network, e.g. depth=10; may be repeated; train.py --list shows them",
-    )
-    larger = f"how many times larger SR is than LR (default: 4, {theirs}); several of them for mdsr"
-    parser.add_argument("--scale", type=int, nargs="+", choices=SCALES, metavar="N", help=larger)
-    parser.add_argument(
-        "--color", dest="colour", choices=COLOURS, help=f"luma (1 channel) or RGB (3) (default: y, {theirs})"
-    )
-
-
 def parse_options(name, assignments):
     """Return options of a model from the command line's NAME=VALUE strings: ["depth=10", "bicubic_skip=False"]."""
     options = {}

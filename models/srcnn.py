@@ -4,7 +4,8 @@ C. Dong, C. C. Loy, K. He, X. Tang, "Image Super-Resolution Using Deep Convoluti
 IEEE TPAMI 2016. https://arxiv.org/abs/1501.00092
 
 Differences from the paper: zero padding, so that the output is as large as the input (the authors' training code
-cuts the border off); He initialisation instead of a standard deviation of 0.001; one learning rate for all layers.
+cuts the border off); He initialisation, the last layer's near zero, instead of a standard deviation of 0.001; one
+learning rate for all layers.
 """
 
 from torch import nn

@@ -175,19 +175,24 @@ def is_plain_text(text):
     return all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in text)
 
 
+COUNT = (lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
+NATURAL = (lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+POSITIVE = (lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
+
+
 def positive_int(text):
     """Return the whole number of at least 1 that a command line's word says; raises argparse's error otherwise."""
-    return _checked(text, int, lambda value: 1 <= value < 2**31, "a whole number of at least 1 (and below 2^31)")
+    return _checked(text, int, *COUNT)
 
 
 def natural_int(text):
     """Return the whole number of at least 0 that a command line's word says; raises argparse's error otherwise."""
-    return _checked(text, int, lambda value: 0 <= value < 2**63, "a whole number of at least 0")
+    return _checked(text, int, *NATURAL)
 
 
 def positive_float(text):
     """Return the number above 0 that a command line's word says; raises argparse's error otherwise."""
-    return _checked(text, float, lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
+    return _checked(text, float, *POSITIVE)
 
 
 def _checked(text, kind, allowed, description):
