@@ -7,7 +7,7 @@ from torch import nn
 
 from engine.adversarial import AdversarialStep
 from engine.graph import accelerate
-from engine.losses import ADVERSARIAL, LOSSES, composed, parse_loss
+from engine.losses import LOSSES, composed
 from engine.outputs import supervise_outputs
 from engine.several_scales import EachScale
 from support.processes import process_count
@@ -96,7 +96,7 @@ def for_this_machine(step, folder, compiled):
     compiled: have torch.compile fuse the network's operations. Raises UserError where that cannot be had.
     """
     run = step.run
-    if parse_loss(run.recipe.loss).keys() & {*ADVERSARIAL}:
+    if "gan" in run.recipe.loss:  # or ragan
         return AdversarialStep(step, compiled), folder
     if process_count() > 1:
         from engine.together import share  # not loaded where nothing is shared
