@@ -87,7 +87,8 @@ def about_training(facts, say):
         "losses": losses,
         "other_losses": [f"`{name}`" for name in sorted(losses - {"mse"})],
         "cosine": any(recipe.get("schedule") == "cosine" for recipe in recipes),
-        **{name: any(recipe.get(name) for recipe in recipes) for name in ("average", "centralize")},
+        "average": any(recipe.get("average") for recipe in recipes),
+        "centralize": any(recipe.get("centralize") in (True, "hidden") for recipe in recipes),  # True: older results
         "augmented": all(recipe.get("augment") for recipe in recipes),
         "negatives": all(recipe.get("negatives", True) for recipe in recipes),  # a flag of its own in older results
         "contrast": all(recipe.get("contrast", "negatives" not in recipe) for recipe in recipes),

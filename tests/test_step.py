@@ -5,7 +5,7 @@ import torch
 from helpers import random_run, small_options
 
 from engine.step import TrainingStep, WeightAverage, centralize_gradients, for_this_machine
-from models import build_model
+from models import TRAINABLE, build_model
 
 
 def test_averaged_weights_follow_the_formula_and_take_buffers_along():
@@ -32,16 +32,17 @@ def test_without_averaging_the_network_is_its_own_average():
 
 
 @pytest.mark.parametrize("name", ["srresnet", "fsrcnn", "carn"])  # batch normalisation, a transposed one, 1x1
-def test_centralized_gradient_of_each_filter_has_no_mean_and_the_rest_is_as_it_was(name):
+def test_centralized_gradient_of_each_hidden_filter_has_no_mean_and_the_rest_is_as_it_was(name):
     model = build_model(name, 4, 1, **small_options(name))
     for parameter in model.parameters():
         parameter.grad = torch.rand(parameter.shape)
     before = [parameter.grad.clone() for parameter in model.parameters()]
     centralize_gradients(model)
-    filters = {}  # weight: the dimension that counts its filters
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-            filters[layer.weight] = int(isinstance(layer, torch.nn.ConvTranspose2d))
+    kinds = torch.nn.Conv2d | torch.nn.ConvTranspose2d
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    filters = {  # weight: the dimension that counts its filters
+        layer.weight: int(isinstance(layer, torch.nn.ConvTranspose2d)) for layer in layers[:-1]
+    }
     for parameter, old in zip(model.parameters(), before, strict=True):
         if parameter not in filters:
             assert torch.equal(parameter.grad, old)
@@ -55,3 +56,17 @@ def test_step_in_one_process_on_a_cpu_is_wrapped_in_nothing(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     step, folder = TrainingStep(random_run()), object()
     assert for_this_machine(step, folder, compiled=False) == (step, folder)
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_last_convolution_makes_the_image(name):
+    """The one whose gradients are not centralized: SR is linear in its weights, no ReLU comes after it."""
+    model, lr = build_model(name, 4, 1, **small_options(name)).eval(), torch.rand(1, 1, 9, 9)
+    *_, last = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d))
+    weight, sr = torch.randn(last.weight.shape), {}
+    with torch.no_grad():
+        for factor in (0, 1, 2):
+            last.weight.copy_(factor * weight)
+            sr[factor] = model(lr)
+    assert not torch.equal(sr[1], sr[0])
+    torch.testing.assert_close(sr[2] - sr[1], sr[1] - sr[0], rtol=1e-3, atol=1e-4)

@@ -193,7 +193,7 @@ def test_processes_ask_each_other_whether_to_end_after_each_step_on_a_cpu(device
     team = SimpleNamespace(rank=1, device=torch.device(device), largest=lambda number: asked.append(number) or number)
     folder = SharedFolder(SimpleNamespace(received=0), team)
     for number in range(1, 2 * ASK_STEPS + 1):
-        folder.after_step(SimpleNamespace(steps=number, losses=[0] * 1000))
+        folder.after_step(SimpleNamespace(steps=number, steps_per_epoch=1000))
     assert len(asked) == 2 * ASK_STEPS / steps
 
 
