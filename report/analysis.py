@@ -7,6 +7,7 @@ from functools import partial
 from report import charts
 from report.content import group_table, name_of, shown_value
 from report.figures import Figure
+from report.results import margin_over_seeds
 from report.sentences import common
 
 
@@ -30,8 +31,9 @@ def sections(facts, say):
     """Return the Sections that the results allow, in their order."""
     values, where = common(facts, say), {"dataset": facts.dataset, "scale": facts.scale, "say": say}
     found = []
-    if facts.repeated:
-        text = say.text("analysis.seeds", spread=max(network.std for network in facts.repeated))
+    if facts.widest:
+        bound = margin_over_seeds([0], [0], lent=facts.widest.psnrs)
+        text = say.text("analysis.seeds", spread=facts.widest.std, seeds=len(facts.widest.runs), bound=bound)
         found.append(Section(say.text("analysis.seeds_title"), None, text))
     if len({network.model for network in facts.placed}) > 1:
         by_cost, front = sorted(facts.placed, key=lambda network: network.giga), facts.front

@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from report.results import Network, check_comparable, check_runs, read_result
+from report.results import Network, check_comparable, check_runs, margin_over_seeds, read_result
 from support.command_line import Parser, run_script
 
 TIE = 0.0005  # dB: what is nearer prints as 0.000 and counts as equal
@@ -64,32 +64,6 @@ def print_table(a, b, differences):
         print(f"{name:<{width}}{psnr_a:>9.2f}{psnr_b:>9.2f}{psnr:>+10.3f}{ssim:>+10.4f}  {side}")
 
 
-# ---------------------------------------------------------------- is it chance
-
-
-def over_seeds(a, b, varies=(True, True)):
-    """Return the 95 % interval of the difference of means a - b, from the spread between runs (B. L. Welch, 1947).
-
-    a, b: dB, one finite number per run, on one side at least two. A side with one run is taken to vary as the other
-    does; one that does not vary by nature, bicubic, has no spread.
-    """
-    from scipy.stats import t
-
-    sides = [np.asarray(a, float), np.asarray(b, float)]
-    spreads = [side.var(ddof=1) for side in sides if len(side) > 1]
-    shares = []  # of each side in the variance of the difference
-    for side, own in zip(sides, varies, strict=True):
-        variance = side.var(ddof=1) if len(side) > 1 else spreads[0] if own else 0.0
-        shares.append(variance / len(side))
-    freedom = max(map(len, sides)) - 1
-    if len(spreads) == 2 and sum(shares) > 0:
-        parts = [share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True)]
-        freedom = sum(shares) ** 2 / sum(parts)
-    margin = t.ppf(0.975, freedom) * math.sqrt(sum(shares))
-    difference = sides[0].mean() - sides[1].mean()
-    return float(difference - margin), float(difference + margin)
-
-
 # ---------------------------------------------------------------- in words
 
 
@@ -119,7 +93,8 @@ def seed_sentences(winner, a, b):
     if max(len(a.runs), len(b.runs)) == 1:
         text = f"One run of {' and of '.join(single)} says nothing about the spread between seeds: train with several "
         return [f"{text}--seed, score each, name all files of a side."] if single else []
-    low, high = over_seeds(a.psnrs, b.psnrs, (bool(a.trained), bool(b.trained)))
+    difference, margin = a.psnr - b.psnr, margin_over_seeds(a.psnrs, b.psnrs, (bool(a.trained), bool(b.trained)))
+    low, high = difference - margin, difference + margin
     means = []
     for letter, side in sides.items():
         spread, count = f" ± {side.std:.3f}" if side.std is not None else "", len(side.runs)
@@ -130,7 +105,7 @@ def seed_sentences(winner, a, b):
         said = "Larger than the spread between seeds, but too small to count."
     else:
         said = f"Larger than the spread between seeds: {winner} is better on these images."
-    numbers = f"difference {a.psnr - b.psnr:+.3f} dB, 95 % interval {low:+.3f} to {high:+.3f}."
+    numbers = f"difference {difference:+.3f} dB, 95 % interval {low:+.3f} to {high:+.3f}."
     unknown = [f"{letter} has one run: its spread is unknown and taken to be the other's." for letter in single]
     return [f"Over seeds: {means[0]}, {means[1]}; {numbers}", said, *unknown]
 

@@ -30,7 +30,7 @@ def write(path, text):
 def write_tables(folder, tables):
     """Write Tables to a folder, each as Markdown, CSV and LaTeX."""
     for table in tables:
-        for suffix, text in table.files().items():
+        for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             write(folder / f"{table.name}{suffix}", text)
 
 

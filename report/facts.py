@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from report.results import FOLLOWING, images_of, networks_of, require_equal, results_with
+from report.results import FOLLOWING, images_of, margin_over_seeds, networks_of, require_equal, results_with
 from support.command_line import ROOT, UserError
 
 ANCHORS = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}  # bicubic on Set5, as the literature has it
@@ -29,7 +29,8 @@ class Facts:
         self.other_sets = list(dict.fromkeys(name for network in self.networks for name in network.elsewhere))
         self.by_psnr = sorted(self.networks, key=lambda network: network.psnr, reverse=True)
         self.best = self.by_psnr[0]
-        self.repeated = [network for network in self.networks if len(network.runs) > 1]
+        self.repeated = [network for network in self.networks if network.std is not None]  # with several seeds
+        self.widest = max(self.repeated, key=lambda network: network.std, default=None)  # whose runs vary most
 
     @cached_property
     def images(self):
@@ -94,20 +95,12 @@ class Facts:
         groups = {key: sorted(members, key=partial(place_of, key[1])) for key, members in groups.items()}
         return {key: some for key, some in groups.items() if place_of(key[1], some[0]) != place_of(key[1], some[-1])}
 
-    def spread(self, model):
-        """Return the largest known standard deviation in dB between seeds, of this network's runs if it has several."""
-        own = [network.std for network in self.repeated if network.model == model]
-        return max(own or [network.std for network in self.repeated], default=None)
-
     def threshold(self, first, second):
-        """Return the difference in dB between two networks that chance seldom reaches: two standard deviations of it.
+        """Return the difference in dB between two networks that chance seldom reaches: half its 95 % interval.
 
-        None where no network was trained with several seeds.
+        Where both have one run, their spread is taken to be the widest; None where no network has several seeds.
         """
-        spreads = [(network.std or self.spread(network.model), len(network.runs)) for network in (first, second)]
-        if any(spread is None for spread, _ in spreads):
-            return None
-        return 2 * math.sqrt(sum(spread**2 / runs for spread, runs in spreads))
+        return self.widest and margin_over_seeds(first.psnrs, second.psnrs, lent=self.widest.psnrs)
 
 
 def place_of(field, network):

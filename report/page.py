@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from PIL import Image
 
-from report.document import write
+from report.document import SLIDERS, write
 from report.drawing import PAGE_WIDTH
 from report.formulas import CHINESE, formula_svg
 from report.words import phrases
@@ -27,7 +27,6 @@ HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px
 MAX_WIDTH = 2 * COLUMN  # pixels of an embedded image: sharp on a dense screen and still when enlarged
 SLIDER_WIDTH = 512  # CSS pixels, about: an image of 256 pixels is shown twice as large
-MARKER = "<!-- sliders -->"
 TAG = re.compile(r"<[^>]*>")
 FIGURE = re.compile(r"(<figure>.*?</figure>)", re.DOTALL)
 TABLE_CAPTION = re.compile(r"<strong>(表|Table) \d.*</strong>", re.DOTALL)
@@ -64,7 +63,7 @@ def write_light(text, folder, target, sliders, *, title, say):
     """
     beside = Pictures(target / "figures")
     page = render_page(text, folder, sliders, title=title, say=say, pictures=beside)
-    light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text.replace(f"{MARKER}\n\n", ""))
+    light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text.replace(f"{SLIDERS}\n\n", ""))
     written = [target / "report.html", target / "report.md", *beside.written]
     for path, content in zip(written, (page, light), strict=False):
         write(path, content)
@@ -138,7 +137,7 @@ class PageRenderer(mistune.HTMLRenderer):
 
     def block_html(self, html):
         """The sliders at their marker; other comments are left out."""
-        if html.strip() == MARKER:
+        if html.strip() == SLIDERS:
             return "".join(self.slider(**slider_of(comparison, self.pictures)) for comparison in self.sliders)
         return "" if re.fullmatch(r"\s*<!--.*?-->\s*", html, re.DOTALL) else super().block_html(html)
 

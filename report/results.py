@@ -1,6 +1,7 @@
 """Results side by side: one run, a network with the runs of its seeds, and what must be equal for a comparison."""
 
 import json
+import math
 import re
 import reprlib
 from collections import Counter
@@ -167,6 +168,26 @@ def order_of(network):
     place = [*MODELS].index(network.model) if network.model in MODELS else len(MODELS)
     options = [int(value) for value in network.options.values() if isinstance(value, int)]
     return network.is_reference, place, not network.has_default_options, options, network.recipe.get("epochs", 0)
+
+
+def margin_over_seeds(a, b, varies=(True, True), lent=()):
+    """Return half the 95 % interval, in dB, of a difference of means, from the spread between runs (B. L. Welch, 1947).
+
+    a, b: dB, one finite number per run. A side with one run is taken to vary as the other does, or where neither has
+    several as `lent`, the runs of another network; one that does not vary by nature, bicubic, has no spread.
+    """
+    from scipy.stats import t  # scipy comes with scikit-image; its import takes a second
+
+    spreads = [np.var(side, ddof=1) for side in (a, b, lent) if len(side) > 1]
+    shares = []  # of each side in the variance of the difference
+    for side, own in zip((a, b), varies, strict=True):
+        variance = np.var(side, ddof=1) if len(side) > 1 else spreads[0] if own else 0.0
+        shares.append(variance / len(side))
+    freedom = max(len(a), len(b)) - 1 or len(lent) - 1
+    if min(len(a), len(b)) > 1 and sum(shares) > 0:
+        parts = [share**2 / (len(side) - 1) for share, side in zip(shares, (a, b), strict=True)]
+        freedom = sum(shares) ** 2 / sum(parts)
+    return float(t.ppf(0.975, freedom) * math.sqrt(sum(shares)))
 
 
 # ---------------------------------------------------------------- what may be compared

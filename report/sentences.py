@@ -16,9 +16,9 @@ def cite(key):
     return f"{{{{ cite {key} }}}}"
 
 
-def sentence(name, facts, say, **values):
-    """Return a text of phrases.toml's [text] from what the facts hold and further values."""
-    return say.text(f"text.{name}", **common(facts, say), **about_data(facts), **about_training(facts, say), **values)
+def sentence(name, facts, say):
+    """Return a text of phrases.toml's [text] from what the facts hold."""
+    return say.text(f"text.{name}", **common(facts, say), **about_data(facts), **about_training(facts, say))
 
 
 def common(facts, say):
@@ -81,8 +81,7 @@ def about_training(facts, say):
     settings = [network.settings for network in facts.networks]
     names = dict.fromkeys(name for one in settings for name in one)
     names = [name for name in names if len({str(one.get(name)) for one in settings}) > 1]
-    kinds = {kind: list(dict.fromkeys(n.name for n in facts.networks if n.kind[0] == kind)) for kind in
-             ("pre-upsampling", "post-upsampling")}  # fmt: skip
+    kinds = {"early": "pre-upsampling", "late": "post-upsampling"}
     return {
         "losses": losses,
         "other_losses": [f"`{name}`" for name in sorted(losses - {"mse"})],
@@ -92,8 +91,7 @@ def about_training(facts, say):
         "augmented": all(recipe.get("augment") for recipe in recipes),
         "negatives": all(recipe.get("negatives", True) for recipe in recipes),  # a flag of its own in older results
         "contrast": all(recipe.get("contrast", "negatives" not in recipe) for recipe in recipes),
-        "early": kinds["pre-upsampling"],
-        "late": kinds["post-upsampling"],
+        **{name: list(dict.fromkeys(n.name for n in facts.networks if n.kind[0] == kinds[name])) for name in kinds},
         "differences": [say.known("recipe", name) for name in names],
         "begun": [network for network in facts.networks if network.trained.get("started_from")],
     }

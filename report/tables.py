@@ -84,10 +84,6 @@ class Table:
         ]
         return "\n".join(lines) + "\n"
 
-    def files(self):
-        """Return {suffix: text} of its three forms."""
-        return {".md": self.markdown(), ".csv": self.csv(), ".tex": self.latex()}
-
 
 def _width(text):
     """Return the width of a text in half ems: 2 for a Chinese character, 1 for others."""

@@ -3,12 +3,11 @@
 import json
 import math
 
-import numpy as np
 import pytest
 from helpers import contents, refused
 from scipy import stats
 
-from report.compare import over_seeds
+from report.results import margin_over_seeds
 
 IMAGES = ("baby", "bird", "butterfly", "head", "woman")
 BASE = (33.0, 32.0, 25.0, 32.5, 28.0)  # dB
@@ -96,20 +95,21 @@ def test_one_network_computed_in_two_ways_asks_for_no_seeds(compared, runs):
 
 
 @pytest.mark.parametrize(("a", "b"), [([30.1, 30.3, 30.2], [30.0, 29.7]), ([31, 31.5], [30.9, 31.2, 31.3, 31.1])])
-def test_over_seeds_is_welchs_t_interval_of_scipy(a, b):
-    assert over_seeds(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95))
+def test_margin_over_seeds_is_half_of_welchs_t_interval_of_scipy(a, b):
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert margin_over_seeds(a, b) == pytest.approx((high - low) / 2)
 
 
-def test_over_seeds_of_one_run_against_three_by_hand():
-    """30, 31, 32: variance 1. The one run varies alike: 1 + 1/3; 4.303 is Student's 97.5 % quantile for 2 degrees."""
-    margin = 4.303 * math.sqrt(4 / 3)
-    assert over_seeds([36.0], [30, 31, 32]) == pytest.approx((5 - margin, 5 + margin), abs=1e-3)
+def test_margin_of_one_run_against_three_and_of_two_runs_beside_three_by_hand():
+    """30, 31, 32: variance 1. One run varies alike: 1 + 1/3, 1 + 1; 4.303 is Student's quantile for 2 degrees."""
+    assert margin_over_seeds([36.0], [30, 31, 32]) == pytest.approx(4.303 * math.sqrt(4 / 3), abs=1e-3)
+    assert margin_over_seeds([36.0], [35.0], lent=[30, 31, 32]) == pytest.approx(4.303 * math.sqrt(2), abs=1e-3)
 
 
-def test_over_seeds_against_bicubic_is_the_t_interval_of_one_sample():
+def test_margin_against_bicubic_is_that_of_the_t_interval_of_one_sample():
     runs = [30.0, 30.2, 30.5]
-    interval = stats.ttest_1samp(runs, 28.0).confidence_interval(0.95) - np.array(28.0)
-    assert over_seeds(runs, [28.0], (True, False)) == pytest.approx(interval)
+    low, high = stats.ttest_1samp(runs, 28.0).confidence_interval(0.95)
+    assert margin_over_seeds(runs, [28.0], (True, False)) == pytest.approx((high - low) / 2)
 
 
 def test_table_holds_differences_per_image_and_their_mean(compared):

@@ -319,9 +319,9 @@ def test_seeds_are_one_row_with_their_spread_and_decide_what_counts(made):
     runs = [document("srcnn", psnr, f"srcnn_{seed}", seed=seed) for seed, psnr in enumerate((30.0, 30.2, 30.1))]
     text = made(*runs, document("carn", 30.2), document("vdsr", 31.5))
     assert [row[2] for row in rows(text, "平均 PSNR")] == ["27.75", "30.10 ± 0.10", "**31.50**", "30.20"]
-    assert "相差 1.30 dB，超出随机波动的界限 0.28 dB" in text
+    assert "相差 1.30 dB，超出随机波动的界限 0.61 dB" in text
     facts = load_of([*runs, document("carn", 30.2)])
-    assert facts.threshold(*facts.networks) == pytest.approx(2 * np.sqrt(0.01 / 3 + 0.01))
+    assert facts.threshold(*facts.networks) == pytest.approx(4.303 * np.sqrt(0.01 / 3 + 0.01), abs=1e-3)
 
 
 def load_of(documents, **flags):
