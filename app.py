@@ -15,7 +15,7 @@ from pathlib import Path
 from data.catalog import TEST_SETS
 from engine.rating import PreparedTest, Ratings, prepare_test
 from engine.rating_routes import add_rating
-from engine.scoring import load_networks
+from engine.scoring import load_networks, load_test_images
 from engine.trying import find_checkpoints, pictures_inside, try_by_name
 from report.replays import runs_html
 from report.tables import Table
@@ -172,6 +172,8 @@ def make_server(test, prefix, hosts, device):
 def main(argv=None):
     """Serve the page until it is interrupted."""
     args, cache = parse_args(argv), tempfile.TemporaryDirectory()
+    if args.dataset not in TEST_SETS:  # whose images are looked for, and fetched, when the first rater comes
+        load_test_images(args.dataset, args.data_dir, args.source)
     # before its import: no statistics, no questions to the hub, a folder that vanishes
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ["GRADIO_TEMP_DIR"] = cache.name

@@ -7,6 +7,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import time
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 from data.images import write_png
@@ -152,6 +153,12 @@ def explain(observed, fit, path):
     return {"curves": curves}, signal
 
 
+def free_path(path):
+    """Return a path whose JSON file is not there yet: of a result that is, which took hours, one with a number."""
+    names = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
+    return next(free for name in names if not (free := path.with_stem(name)).with_suffix(".json").exists())
+
+
 def beside(path, what):
     """Return the path of a further file about a result: baby_sr_dip.png -> baby_sr_dip_curve.png."""
     return path.with_stem(f"{path.stem}_{what}")
@@ -169,6 +176,7 @@ def main(argv=None):
     path = args.output / f"{args.image.stem}_{args.task}_{args.method}.png"
     check_writable(args.output)
     check_lengths([beside(path, "figure")], args.image)
+    path = free_path(path)
 
     names = ("setting", "start", "early_stop", "layer", "seed", "steps", "precision")
     options = {name: getattr(args, name) for name in names}

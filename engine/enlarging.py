@@ -31,8 +31,10 @@ def load_network(path, *, scale=None, device="auto", tile=None, self_ensemble=Fa
     """Return the Enlarger of a checkpoint, which does in memory what `test.py --input` does with files.
 
     path: of a .pth that train.py wrote. scale, device, tile, self_ensemble, precision: as the flags of test.py.
-    Raises UserError for what is no checkpoint, a device that is not there and an unknown precision.
+    Raises UserError for what is no checkpoint, a device that is not there, an unknown precision and no tile.
     """
+    if tile is not None and not (isinstance(tile, int) and tile > 0):
+        raise UserError(f"tile is {tile!r:.100}; allowed is a whole number of at least 1, or None")
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r:.100}; allowed are {', '.join(PRECISIONS)}")
     (network,) = load_networks([Path(path)], scale, choose_device(device), self_ensemble=self_ensemble, tile=tile)

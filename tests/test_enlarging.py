@@ -352,8 +352,10 @@ def test_what_is_no_image_in_memory_is_refused(workplace, image, error):
         network.enlarge(image)
 
 
-def test_unknown_precision_in_memory_is_refused(workplace, weights):
+def test_unknown_precision_and_tile_in_memory_are_refused(workplace, weights):
     assert "allowed are auto, fp32, bf16" in refusal(lambda: enlarging.load_network(weights, precision="half"))
+    for tile in (0, -3, 2.5, "9"):
+        assert "at least 1, or None" in refusal(lambda tile=tile: enlarging.load_network(weights, tile=tile))
 
 
 def test_torch_hub_offers_the_networks_of_weights():

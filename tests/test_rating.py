@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import PHOTOGRAPH, refusal, small_checkpoint
+from helpers import PHOTOGRAPH, refusal, refused, small_checkpoint
 from PIL import Image
 
 from engine import rating
@@ -311,6 +311,10 @@ def test_names_in_a_file_of_ratings_are_no_markup_and_no_commands_of_a_terminal(
     assert rating.read_ratings(path)[0]["network"] == "＜img>"
     path.write_text(start + "\x1b[31mred,5,1,30,0.9\n")
     assert "no plain line" in refusal(rating.read_ratings, path)
+
+
+def test_page_is_not_served_for_images_that_there_are_not(script, workplace):
+    refused(script, "app", ["--dataset", "nosuch"], "unknown test set 'nosuch'", unchanged=workplace)
 
 
 # ---------------------------------------------------------------- the pictures

@@ -89,6 +89,17 @@ def test_grey_image_stays_grey(script, photo):
 
 
 @pytest.mark.usefixtures("sketched")
+def test_second_result_of_an_image_does_not_replace_the_first(script, photo):
+    results = []
+    for scale in (2, 3, 2):
+        assert script("restore", "photo.png", "--task", "sr", "--scale", scale, "--steps", 2).status == 0
+        results.append({path.stem: path.read_bytes() for path in (photo.parent / "restored").glob("*dip*.json")})
+    assert results[0].items() < results[1].items() < results[2].items()
+    assert results[2].keys() == {"photo_sr_dip", "photo_sr_dip_2", "photo_sr_dip_3"}
+    assert read("restored/photo_sr_dip.png").shape[0] == 80 and read("restored/photo_sr_dip_2.png").shape[0] == 120
+
+
+@pytest.mark.usefixtures("sketched")
 def test_known_pixels_of_a_mask_in_a_file_are_the_images_own(script, photo):
     mask = np.full((40, 48), 255, np.uint8)
     mask[10:14, 20:30] = 0
@@ -147,10 +158,11 @@ def test_preimage_is_fitted_to_what_a_layer_of_alexnet_sees(script, photo, alexn
     Image.fromarray(PHOTOGRAPH[:70, :80]).save("large.png")
     fits = {}
     for layer in (1, 5):
-        flags = ("--task", "preimage", "--layer", layer, "--steps", 30, "--output", "out")
+        flags = ("--task", "preimage", "--layer", layer, "--steps", 30, "--output", f"out{layer}")
         done = script("restore", "large.png", *flags)
         assert done.status == 0, done.err
-        fits[layer] = [row["fit"] for row in read_json(photo.parent / "out" / "large_preimage_dip.json")["rows"]]
+        document = read_json(photo.parent / f"out{layer}" / "large_preimage_dip.json")
+        fits[layer] = [row["fit"] for row in document["rows"]]
         assert fits[layer][-1] > fits[layer][0] or fits[layer][-1] > 10
     assert fits[1] != fits[5]
 
