@@ -102,7 +102,7 @@ def read_replay(path):
     """
     try:
         with Image.open(path) as image:
-            if image.height > SIDE or image.width > SIDE * len(SHOWN):
+            if image.mode not in ("L", "RGB") or image.height > SIDE or image.width > SIDE * len(SHOWN):
                 return {}
             shown, strip = json.loads(image.info[KEYWORD]), np.array(image)
         names, losses = zip(*shown, strict=True)

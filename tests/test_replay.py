@@ -178,6 +178,8 @@ def test_file_that_is_no_replay_is_none(workplace, finished):
     for text in ("", "[", "{}", "[]", "[1]", '[["HR", "x"]]', '[["<b>", null]]', "[[3, null]]", '[["HR", []]]'):
         write_png(workplace / "x.png", np.zeros((48, 48), np.uint8), {b"tEXt": f"{KEYWORD}\0{text}".encode()})
         bad.append((workplace / "x.png").read_bytes())
+    write_png(workplace / "x.png", np.zeros((48, 48, 4), np.uint8), {b"tEXt": f'{KEYWORD}\0[["HR", null]]'.encode()})
+    bad.append((workplace / "x.png").read_bytes())  # saved again by another program, with alpha
     for content in bad:
         (workplace / "x.png").write_bytes(content)
         assert read_replay(workplace / "x.png") == {}, content[:200]

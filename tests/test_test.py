@@ -212,6 +212,13 @@ def test_copy_of_a_best_checkpoint_finds_its_log_and_leaves_its_scores_in_the_ru
     assert (run / "scores_shots.json").exists()
 
 
+def test_scores_that_take_the_place_of_another_runs_say_so(script, workplace, shots):
+    for seed, is_said in ((0, False), (0, False), (1, True)):
+        small_checkpoint(workplace / "best.pth", seed=seed)
+        flags = ("--weights", "best.pth", "--dataset", "shots", "--no-figures", "--out", "out")
+        assert ("in place of the scores of other weights" in clean_run(script, *flags).out) == is_said
+
+
 def test_sample_set_is_scored_under_its_own_name(script, workplace):
     result = clean_run(script, "--dataset", "sample", "--no-figures", "--out", "out")
     assert [row[0] for row in table(result.out)] == ["astronaut", "chelsea", "mean"]
