@@ -7,6 +7,7 @@ are printed, and written beside the figure as JSON.
 import sys
 import textwrap
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 
@@ -153,7 +154,7 @@ def main(argv=None):
             f"{row['label']:{width}}  {row['diffusion_index']:15.2f}  {row['effective_radius_lr_px']:14.1f}  "
             f"{row['attributed']:10.4f} / {row['change']:.4f}"
         )
-    print(f"wrote {path}, .pdf and .json; in text/*.md: ![...](figures/{path.name})")
+    print(f"wrote {path}, .pdf and .json; in text/*.md: ![...](figures/{quote(path.name)})")
 
 
 if __name__ == "__main__":
