@@ -8,6 +8,7 @@ import sys
 import textwrap
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 
@@ -130,7 +131,7 @@ def main(argv=None):
         for one in explained
     ]
     print(Table("", "", columns, tuple(rows)).markdown())
-    print(f"wrote {path}, .pdf and .json; in text/*.md: ![...](figures/{path.name})")
+    print(f"wrote {path}, .pdf and .json; in text/*.md: ![...](figures/{quote(path.name)})")
 
 
 if __name__ == "__main__":

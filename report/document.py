@@ -5,6 +5,7 @@ import inspect
 import re
 import tomllib
 from functools import cache, partial
+from urllib.parse import quote
 
 from models import MODELS
 from report.content import LITERATURE
@@ -144,7 +145,7 @@ class Document:
         number = len(self.shown[kind])
         if kind == "table":
             return f"**{self.say(f'表 {number}　', f'Table {number}. ')}{made.caption}**\n\n{made.markdown()}"
-        return f"![{self.say(f'图 {number}　', f'Figure {number}. ')}{made.caption}](figures/{made.name}.png)\n"
+        return f"![{self.say(f'图 {number}　', f'Figure {number}. ')}{made.caption}](figures/{quote(made.name)}.png)\n"
 
     def may_come(self, kind, name):
         """Return whether a table, figure or text is one that other results would have: then nothing is shown."""

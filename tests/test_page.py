@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from helpers import refusal
 from PIL import Image
 from skimage import data
 
+from report.document import Document
+from report.figures import Figure
 from report.formulas import formula_svg
 from report.page import COLUMN, MAX_WIDTH, render_page, write_light
 from report.words import Language
@@ -374,3 +377,16 @@ def test_missing_picture_of_a_slider_is_refused(page, comparison):
     made["results"][1]["path"].unlink()
     with pytest.raises(UserError, match=r"9_1\.webp"):
         page("<!-- sliders -->\n", [made])
+
+
+def test_figure_of_an_image_whose_name_markdown_would_misread_is_shown(tmp_path):
+    document = Document.__new__(Document)
+    document.say, document.shown = Language("en"), {"figure": []}
+    (tmp_path / "figures").mkdir()
+    PHOTOGRAPH.save(tmp_path / "figures" / "errors_图 (1).png")
+    text = document.captioned("figure", Figure("errors_图 (1)", "Errors", None))
+    page = render_page(text, tmp_path, [], title="t", say=Language("en"))
+    assert page.count("<figcaption>") == 1 and "![" not in page
+    write_light(text, tmp_path, tmp_path / "web", [], title="t", say=Language("en"))
+    (address,) = re.findall(r"\]\((.*?)\)", (tmp_path / "web" / "report.md").read_text(encoding="utf-8"))
+    assert (tmp_path / "web" / unquote(address)).is_file()
