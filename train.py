@@ -94,8 +94,7 @@ def main(argv=None):
         network = choose_network(start, args.model, args.assignments, args.scale, args.colour)
         folder = ReplayFolder(args.out or Path("runs") / network.folder, draw_curve, numbered=not args.out)
         recipe = Recipe.of(args)
-        started_from = {"start": start, "path": args.weights}
-        run = begin(network, recipe, args.dataset, storage, device, **started_from, deterministic=args.deterministic)
+        run = begin(network, recipe, args.dataset, storage, device, args.deterministic, start, args.weights)
     if args.stop_after:
         run.last_epoch = min(run.last_epoch, run.epoch + args.stop_after)
     step, keeper = for_this_machine(TrainingStep(run), folder, args.compile)  # CUDA graph, several processes, if any

@@ -68,14 +68,3 @@ def cut_patches(lr, hr, patch_size, stride, scale):
     corners = [(top // scale, left // scale) for top, left in corners]  # the same in LR pixels
     lr_patches = [lr[:, top : top + small, left : left + small] for top, left in corners]
     return np.stack(lr_patches), np.stack(hr_patches)
-
-
-def count_patches(image_set, patch_size, stride, scale, copies=DEFAULT_COPIES):
-    """Return how many patch pairs the training images of a catalogued set give; the images are not needed."""
-
-    def along(length, factor):
-        length = ceil(length * factor)
-        return len(patch_starts(length - length % scale, patch_size, stride, scale))
-
-    trained = [image for image in image_set.images if image.name not in image_set.held_out]
-    return sum(along(image.height, factor) * along(image.width, factor) for image in trained for factor in copies)

@@ -225,7 +225,7 @@ def choose_network(start, name, assignments, scale, colour):
     return NetworkChoice(name, options, scale, colour or theirs)
 
 
-def begin(network, recipe, dataset, storage, device, *, start=None, path=None, deterministic=False):
+def begin(network, recipe, dataset, storage, device, deterministic=False, start=None, path=None):
     """Return a new Run of a network, a NetworkChoice, on a training set.
 
     start: checkpoint of trained weights to begin with instead of random ones, read from `path`; {} or None for none.

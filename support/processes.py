@@ -23,8 +23,8 @@ def process_rank():
 
     train.py asks first of all: the script ends here in one line where torchrun cannot have set what is set.
     """
-    rank, size = told("RANK", 0), told("WORLD_SIZE", 1)
-    told("LOCAL_RANK", 0)  # only checked
+    rank, size = told("RANK", 0), process_count()
+    local_rank()  # only checked
     if rank >= size:
         fail(f"RANK is {rank}, of WORLD_SIZE {size}; start the processes with torchrun, or unset both")
     return rank

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from contextlib import chdir, contextmanager, redirect_stdout
 from io import StringIO
+from math import ceil
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 import train
 from data.batches import Batches
+from data.patches import DEFAULT_COPIES, patch_starts
 from engine.checkpoint import CHECKPOINT_VERSION, load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
 from engine.run import Run
@@ -287,3 +289,14 @@ def truncate(path):
 def cases(table):
     """Return the entries of a table as the cases of a test, each under its name."""
     return [pytest.param(*entry, id=name) for name, entry in table.items()]
+
+
+def count_patches(image_set, patch_size, stride, scale, copies=DEFAULT_COPIES):
+    """Return how many patch pairs the training images of a catalogued set give; the images are not needed."""
+
+    def along(length, factor):
+        length = ceil(length * factor)
+        return len(patch_starts(length - length % scale, patch_size, stride, scale))
+
+    trained = [image for image in image_set.images if image.name not in image_set.held_out]
+    return sum(along(image.height, factor) * along(image.width, factor) for image in trained for factor in copies)

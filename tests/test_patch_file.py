@@ -17,7 +17,7 @@ import helpers
 import numpy as np
 import pytest
 from fuzzing import FUZZ, mutated, no_hang
-from helpers import truncate
+from helpers import count_patches, truncate
 from PIL import Image
 from skimage import data
 
@@ -27,7 +27,7 @@ from data.catalog import TRAIN_SETS
 from data.hdf5 import USER_BLOCK, seal
 from data.images import read_image, write_png
 from data.patch_file import FORMAT, prepare_command, prepare_patches, read_patches
-from data.patches import DEFAULT_PATCH, count_patches, cut_patches
+from data.patches import DEFAULT_PATCH, cut_patches
 from support.command_line import UserError
 from utils import SCALES, imresize, modcrop, rgb_to_ycbcr
 

@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers import count_patches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.catalog import TRAIN_SETS
-from data.patches import DEFAULT_PATCH, choose_held_out, copies_of, count_patches, cut_patches, patch_starts
+from data.patches import DEFAULT_PATCH, choose_held_out, copies_of, cut_patches, patch_starts
 from utils import SCALES, imresize
 
 
