@@ -60,7 +60,7 @@ def patch_path(dataset, scale, colour, data_dir=DATA_DIR):
     return Path(data_dir) / f"{dataset}_x{scale}{'' if colour == 'y' else '_' + colour}.h5"
 
 
-def prepare_command(dataset, scale, colour, patch_size=None, stride=None, copies=None):
+def prepare_command(dataset, scale, colour, patch_size=None, stride=None, copies=None, data_dir=DATA_DIR):
     """Return the command line that builds the patch file of these settings; None stands for the default."""
     command = ["python", "prepare.py"]
     if dataset not in TRAIN_SETS:
@@ -72,6 +72,7 @@ def prepare_command(dataset, scale, colour, patch_size=None, stride=None, copies
     command += ["--patch-size", str(patch_size)] if patch_size else []
     command += ["--stride", str(stride)] if stride else []
     command += ["--copies", *(str(factor).removesuffix(".0") for factor in copies)] if copies else []
+    command += ["--data-dir", str(data_dir)] if data_dir != DATA_DIR else []
     return shlex.join(command)
 
 
@@ -247,6 +248,7 @@ def read_patches(path, *, dataset, scale, colour):
             if attributes[key] != value:
                 raise UserError(f"{path}: its {key} is {attributes[key]!r:.100}, asked for is {value!r}")
     except UserError as error:
-        raise UserError(f"{error}; build it with: {prepare_command(dataset, scale, colour)}") from error
+        build = prepare_command(dataset, scale, colour, data_dir=path.parent)
+        raise UserError(f"{error}; build it with: {build}") from error
     val = [(name, *(torch.from_numpy(pair[kind][()]) for kind in ("lr", "hr"))) for name, pair in file["val"].items()]
     return Patches(file["lr"], file["hr"], val, attributes)

@@ -332,7 +332,9 @@ def open_again(path, storage, data):
     present = [patches.attributes, *patches.attributes.get("other_scales", [])]
     for file, now, cutting in zip(files, present, cuttings, strict=True):
         if changed := ", ".join(key for key in now if key != "other_scales" and now[key] != file.get(key)):
-            build = prepare_command(file["dataset"], file["scale"], file["colour"], **cutting)
+            build = prepare_command(
+                file["dataset"], file["scale"], file["colour"], **cutting, data_dir=storage.data_dir
+            )
             raise UserError(
                 f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild "
                 f"that with: {build}"

@@ -17,7 +17,7 @@ class AllScales:
 
     def __init__(self, storage, others):
         self.storage = replace(storage, memory_limit=storage.memory_limit / (1 + len(others)))
-        self.others = others
+        self.others, self.data_dir = others, storage.data_dir
         self.patches = []  # of the others, once they are open
 
     def open(self, dataset, scale, colour, **cutting):
@@ -29,10 +29,11 @@ class AllScales:
         self.patches = [self.storage.open(dataset, other, colour, **cut) for other, cut in self.others.items()]
         for other in self.patches:
             if other.attributes["manifest"] != patches.attributes["manifest"]:
-                build = prepare_command(dataset, other.attributes["scale"], colour)
+                different = other.attributes["scale"]
+                commands = [prepare_command(dataset, s, colour, data_dir=self.data_dir) for s in (different, scale)]
                 raise UserError(
-                    f"the patches of {dataset} at x{other.attributes['scale']} and x{scale} are of different images; "
-                    f"build both of the same, with: {build}, and: {prepare_command(dataset, scale, colour)}"
+                    f"the patches of {dataset} at x{different} and x{scale} are of different images; "
+                    f"build both of the same, with: {', and: '.join(commands)}"
                 )
         attributes = patches.attributes | {"other_scales": [other.attributes for other in self.patches]}
         return Patches(patches.lr, patches.hr, patches.val, attributes)

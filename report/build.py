@@ -148,7 +148,7 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     draw([figures[name] for name in drawn], out / "figures")
     write_tables(out / "tables", tables.values())
     sliders = [{"name": f"{facts.dataset} {name}", "results": example.sides} for name, example in examples.items()]
-    write(out / "report.md", markdown.replace(f"{SLIDERS}\n\n", ""))
+    write(out / "report.md", markdown)
     write(out / "report.html", render_page(markdown, out, sliders, title=title, say=say))
     lines = [f"wrote {out / 'report.md'}, report.html, {len(tables)} tables, {len(drawn)} figures"]
     lines.append(f"yours to edit: {out / 'about.toml'} and {out / 'text'}/*.md; then build again")

@@ -113,8 +113,8 @@ def draw_comparison(path, title, hr, panels, scale, zoom=None):
     best = max(panel.psnr for panel in panels)
     crops = [("HR", hr, "PSNR (dB) / SSIM", False)]
     crops += [(p.label, p.shown, f"{p.psnr:.2f} / {p.ssim:.4f}", p.psnr == best) for p in panels]
-    columns = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}.get(len(crops), 4)
-    rows = -(-len(crops) // columns)
+    rows = 2 if len(crops) == 4 else -(-len(crops) // 4)
+    columns = -(-len(crops) // rows)
     # the whole image is as high as the rows of panels, if that leaves them half of the page
     whole = hr.shape[1] / hr.shape[0] * rows
     share = np.clip(whole / (columns + whole), SMALLEST_WHOLE / PAGE_WIDTH, 0.5)

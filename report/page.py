@@ -63,7 +63,7 @@ def write_light(text, folder, target, sliders, *, title, say):
     """
     beside = Pictures(target / "figures")
     page = render_page(text, folder, sliders, title=title, say=say, pictures=beside)
-    light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text.replace(f"{SLIDERS}\n\n", ""))
+    light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text)
     written = [target / "report.html", target / "report.md", *beside.written]
     for path, content in zip(written, (page, light), strict=False):
         write(path, content)

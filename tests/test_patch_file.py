@@ -301,7 +301,8 @@ def test_file_made_with_other_settings_is_refused(path, attributes, asked, named
 
 @pytest.mark.parametrize("asked", [{}, {"dataset": "T91"}, {"dataset": "sample", "scale": 2, "colour": "rgb"}])
 def test_absent_file_is_refused_with_the_command_that_builds_what_was_asked_for(tmp_path, asked):
-    assert "no such file; build it with" in refusal(tmp_path / "no.h5", **asked)
+    line = refusal(tmp_path / "no.h5", **asked)
+    assert "no such file; build it with" in line and line.endswith(f"--data-dir {tmp_path}")
 
 
 def test_command_builds_patches_of_the_sizes_that_it_names():

@@ -121,7 +121,7 @@ def test_run_whose_other_scale_has_new_patches_names_the_command_that_brings_bac
     prepare(workplace / "data", tiny / "images", 2, stride=32)
     arguments = ["--resume", "run/last.pth", "--data-dir", "data"]
     line = refused(script, "train", arguments, "stride differ)", unchanged=workplace)
-    assert line.strip().endswith("--name tiny --scale 2 --patch-size 32 --stride 16 --copies 1")
+    assert line.strip().endswith("--name tiny --scale 2 --patch-size 32 --stride 16 --copies 1 --data-dir data")
 
 
 def test_memory_limit_is_that_of_all_scales_together(both):
