@@ -11,6 +11,7 @@ from helpers import refusal, small_options, vdsr_checkpoint
 from engine.checkpoint import (
     CHECKPOINT_FIELDS,
     CHECKPOINT_VERSION,
+    halved,
     load_checkpoint,
     model_from_checkpoint,
     save_checkpoint,
@@ -31,6 +32,17 @@ def test_own_checkpoint_is_read_as_it_was_saved(tmp_path, checkpoint):
     assert loaded.keys() == checkpoint.keys()
     assert all(torch.equal(value, checkpoint["weights"][name]) for name, value in loaded["weights"].items())
     assert {**loaded, "weights": None} == {**checkpoint, "weights": None}
+
+
+def test_halved_checkpoint_takes_half_the_room_and_is_read_as_float32_as_exact_as_float16_is(tmp_path):
+    whole = vdsr_checkpoint(num_features=32)
+    save_checkpoint(tmp_path / "whole.pth", whole)
+    save_checkpoint(tmp_path / "half.pth", halved(whole))
+    assert (tmp_path / "half.pth").stat().st_size < 0.6 * (tmp_path / "whole.pth").stat().st_size
+    read = load_checkpoint(tmp_path / "half.pth")["weights"]
+    assert {value.dtype for value in read.values()} == {torch.float32}
+    for name, value in whole["weights"].items():
+        torch.testing.assert_close(read[name], value, rtol=2**-11, atol=2**-25)
 
 
 @pytest.mark.parametrize("kept", [0, 500, 999])

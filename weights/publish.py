@@ -3,6 +3,7 @@
     python weights/publish.py runs/carn_x4   writes weights/carn_x4.pth, .json and .csv
     python weights/publish.py --rescore      scores all shipped networks again, and writes their .json only
 
+What is shipped, and scored, has half the precision of the run's best.pth: it lies beside that as half.pth.
 Deep networks take hours on a CPU: with self-ensemble each image goes through them eight times more.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.catalog import describe_image
+from engine.checkpoint import halved, load_checkpoint, save_checkpoint
 from engine.results import SCORES, SHARED, describe_set, result_documents
 from engine.scoring import bicubic_network, load_networks, load_test_images, score_images
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
@@ -68,7 +70,9 @@ def main(argv=None):
     origin = provenance(device)  # of the working tree before its weights are written
     origin["command"] = origin["command"].replace("publish.py", "weights/publish.py", 1)
     sets = dict(load_test_images(name, args.data_dir, args.source) for name in SETS)
-    for path in [args.run / "best.pth"] if args.run else sorted(WEIGHTS.glob("*.pth")):
+    if args.run:
+        save_checkpoint(args.run / "half.pth", halved(load_checkpoint(args.run / "best.pth")))
+    for path in [args.run / "half.pth"] if args.run else sorted(WEIGHTS.glob("*.pth")):
         content = summary(path, sets, device, origin)
         target = WEIGHTS / f"{content['key']}_x{content['scale']}"
         if args.run:
