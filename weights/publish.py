@@ -1,7 +1,7 @@
 """Publish a run's best network among the shipped weights, with its log and its scores on Set5 and Set14.
 
     python weights/publish.py runs/carn_x4   writes weights/carn_x4.pth, .json and .csv
-    python weights/publish.py --rescore      scores all shipped networks again, and writes their .json only
+    python weights/publish.py --rescore      scores all shipped networks again, or those named, and writes their .json
 
 What is shipped, and scored, has half the precision of the run's best.pth: it lies beside that as half.pth.
 Deep networks take hours on a CPU: with self-ensemble each image goes through them eight times more.
@@ -17,6 +17,7 @@ from data.catalog import describe_image
 from engine.checkpoint import halved, load_checkpoint, save_checkpoint
 from engine.results import SCORES, SHARED, describe_set, result_documents
 from engine.scoring import bicubic_network, load_networks, load_test_images, score_images
+from models import MODELS
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
 from support.devices import choose_device
 from support.files import copy_whole, write_json
@@ -30,11 +31,12 @@ def parse_args(argv=None):
     """Return the checked command line of publish.py."""
     parser = Parser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder that holds best.pth and log.csv")
-    parser.add_argument("--rescore", action="store_true", help="score all shipped networks again instead")
+    again = "score shipped networks again instead, all of them or those named"
+    parser.add_argument("--rescore", nargs="*", choices=MODELS, metavar="NAME", help=again)
     add_device_argument(parser)
     add_data_arguments(parser)
     args = parser.parse_args(argv)
-    if bool(args.run) == args.rescore:
+    if bool(args.run) == (args.rescore is not None):
         parser.error("name a run folder such as runs/carn_x4, or use --rescore")
     return args
 
@@ -72,7 +74,8 @@ def main(argv=None):
     sets = dict(load_test_images(name, args.data_dir, args.source) for name in SETS)
     if args.run:
         save_checkpoint(args.run / "half.pth", halved(load_checkpoint(args.run / "best.pth")))
-    for path in [args.run / "half.pth"] if args.run else sorted(WEIGHTS.glob("*.pth")):
+    shipped = [path for name in args.rescore or MODELS for path in WEIGHTS.glob(f"{name}_x*.pth")]
+    for path in [args.run / "half.pth"] if args.run else shipped:
         content = summary(path, sets, device, origin)
         target = WEIGHTS / f"{content['key']}_x{content['scale']}"
         if args.run:
