@@ -75,17 +75,17 @@ class ZeroShot:
 
     def rows(self):
         """Learn scale after scale; yields {"step", "fit", "scale", "learning_rate"} now and then, fit in dB on LR."""
-        bases, before = {1: self.lr}, 0
+        before = 0
         for base, scales, times in STAGES[self.scale]:
-            stage = Stage(self, bases[base], scales)
+            # the first image of that scale: later ones have it on their shorter side only
+            stage = Stage(self, next(image for reached, image in self.sources if reached == base), scales)
             for row in stage.rows():
                 row |= {"step": before + row["step"], "scale": [base * factor for factor in scales]}
                 yield row
             if self.stopped:
                 return
-            before, reached = row["step"], base * min(scales)
-            bases[reached] = stage.result(times)
-            self.sources.append((reached, bases[reached]))
+            before = row["step"]
+            self.sources.append((base * min(scales), stage.result(times)))
         yield dict(row)  # once more, with the result as it stays
 
     @torch.no_grad()

@@ -49,8 +49,10 @@ def test_scales_follow_each_other_up_to_the_one_asked_for(scale):
     assert rows[-1]["scale"] == [scale, scale]
     areas = [math.prod(row["scale"]) for row in rows]
     assert areas == sorted(areas)
-    scales = [source[0] for source in zssr.sources]
-    assert scales == sorted(scales) and len(scales) == 1 + len(zero_shot.STAGES[scale])
+    reached = [(base * height, base * width) for base, (height, width), _ in zero_shot.STAGES[scale]]
+    assert [source[0] for source in zssr.sources] == [1.0, *map(min, reached)]
+    sizes = [(20 * height, 16 * width) for height, width in reached]  # each from its base, not from the one before
+    assert [image.shape[2:] for _, image in zssr.sources] == [(20, 16), *sizes]
 
 
 def test_result_shrinks_to_the_lr_image_by_back_projection(one_stage):
