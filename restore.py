@@ -27,7 +27,7 @@ from support.command_line import (
 from support.devices import choose_device, prepare_for_training
 from support.files import check_lengths, check_names, check_writable, write_json
 from support.provenance import provenance
-from support.signals import Interrupted
+from support.signals import Interrupted, undisturbed
 from utils import SCALES
 
 FOR_TASK = {  # flag: the task that reads it
@@ -111,18 +111,24 @@ def restoration_of(observed, task, method, device, *, scale, setting, start, ear
     return deep_prior_of(task, observed, device, scale=scale, **options)
 
 
-def restore(observed, restoration, path):
-    """Fit, and write the result and its figures beside `path`, a PNG; returns (what is to be written of it, signal)."""
+def restore(observed, restoration, label):
+    """Fit; returns (write_restored(), to be called with a path, and the signal that ended it or None)."""
     psnr = None if observed.reference is None else lambda image: observed.psnr(composed(observed, image))
-    rows, signal = follow(restoration, path.stem, psnr)
+    rows, signal = follow(restoration, label, psnr)
+    return partial(write_restored, observed, restoration, rows), signal
+
+
+def write_restored(observed, restoration, rows, path):
+    """Write the result and its figures beside `path`, a PNG; returns what else is to be written of it."""
     result = composed(observed, restoration.image())
     images = {"degraded": as_large(observed.pixels, result), "restored": result}
-    scores = {f"{name}_psnr": observed.psnr(image) for name, image in images.items() if psnr}
+    known = observed.reference is not None
+    scores = {f"{name}_psnr": observed.psnr(image) for name, image in images.items() if known}
     write_png(path, pixels_of(result))
     with only_noted("a figure"):
         draw(images, scores, observed.reference, rows, path)
     fitted = {name: getattr(restoration, name) for name in ("parameters", "precision", "steps")}
-    return fitted | scores | {"rows": rows}, signal
+    return fitted | scores | {"rows": rows}
 
 
 def draw(images, scores, reference, rows, path):
@@ -136,27 +142,33 @@ def draw(images, scores, reference, rows, path):
     draw_curve(beside(path, "curve"), rows)
 
 
-def explain(observed, fit, path):
-    """Fit the image, the image with noise, its shuffled pixels and noise, and draw what each takes; as restore().
+def explain(observed, fit):
+    """Fit the image, the image with noise, its shuffled pixels and noise; as restore().
 
     fit: returns a DeepPrior for an Observed.
     """
-    from report.restoration import draw_explanation
-
     targets, curves, signal = explained(observed), {}, None
     for name, target in targets.items():
         if not signal:
             curves[name], signal = follow(fit(target), name)
+    return partial(write_explanation, targets, curves), signal
+
+
+def write_explanation(targets, curves, path):
+    """Draw beside `path` what each target took, of which there are curves; returns what is to be written."""
+    from report.restoration import draw_explanation
+
     shown = {name: pixels_of(target.pixels) for name, target in targets.items()}
     with only_noted("the figure"):
         draw_explanation(beside(path, "curve"), curves, shown)
-    return {"curves": curves}, signal
+    return {"curves": curves}
 
 
 def free_path(path):
-    """Return a path whose JSON file is not there yet: of a result that is, which took hours, one with a number."""
+    """Return a path whose PNG and JSON are not there yet: of a result that is, which took hours, one with a number."""
     names = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
-    return next(free for name in names if not (free := path.with_stem(name)).with_suffix(".json").exists())
+    paths = (path.with_stem(name) for name in names)
+    return next(free for free in paths if not (free.exists() or free.with_suffix(".json").exists()))
 
 
 def beside(path, what):
@@ -176,18 +188,20 @@ def main(argv=None):
     path = args.output / f"{args.image.stem}_{args.task}_{args.method}.png"
     check_writable(args.output)
     check_lengths([beside(path, "figure")], args.image)
-    path = free_path(path)
 
     names = ("setting", "start", "early_stop", "layer", "seed", "steps", "precision")
     options = {name: getattr(args, name) for name in names}
     fit = partial(restoration_of, task=args.task, method=args.method, device=device, scale=scale, **options)
     started = time.perf_counter()
-    done, signal = explain(observed, fit, path) if args.task == "explain" else restore(observed, fit(observed), path)
+    write, signal = explain(observed, fit) if args.task == "explain" else restore(observed, fit(observed), path.stem)
     asked = {"image": args.image.name, "task": args.task, "method": args.method, "seed": args.seed, "scale": scale}
-    seconds = {"seconds": time.perf_counter() - started}
-    write_json(path.with_suffix(".json"), asked | seconds | done | provenance(device))
-    found = f": PSNR {done['restored_psnr']:.2f} dB" if "restored_psnr" in done else ""
-    print(f"wrote {path.stem}* in {args.output}{found}")
+    asked["seconds"] = time.perf_counter() - started
+    with undisturbed():  # a second Ctrl-C waits for what may have taken hours
+        path = free_path(path)  # only now: another run may have ended meanwhile
+        done = write(path)
+        write_json(path.with_suffix(".json"), asked | done | provenance(device))
+        found = f": PSNR {done['restored_psnr']:.2f} dB" if "restored_psnr" in done else ""
+        print(f"wrote {path.stem}* in {args.output}{found}")
     if signal:
         raise Interrupted(signal, "stopped before its last step; what there was is written")
 

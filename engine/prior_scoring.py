@@ -126,9 +126,14 @@ def prior_networks(methods, scale, device, folder, **options):
     return [prior_network(method, scale, device, folder, **options) for method in methods if method != "dip-paper"]
 
 
+def changes(seed, steps):
+    """Return in words what of a fit is not the default: ["steps=100", "seed=1"]."""
+    return [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
+
+
 def prior_network(method, scale, device, folder, *, seed, steps, precision):
     """Return the PriorNetwork of "dip" or "zssr"."""
-    changed = [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
+    changed = changes(seed, steps)
     options = {"seed": seed, "steps": steps, "precision": precision}
     network = ZSSR() if method == "zssr" else Skip(**SETTINGS["sr"].network)
     description = {"model": method, "options": options, "parameters": count_parameters(network), "scale": scale}
@@ -172,11 +177,12 @@ def paper_psnr(sr, hr):
     return calc_psnr(*(rgb_to_ycbcr(image[BOX, BOX] / 255.0)[..., 0] for image in (sr, hr)))
 
 
-def score_by_paper(dataset, images, scale, device, out, **options):
+def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precision):
     """Fit and score a test set by the protocol of Deep Image Prior's paper; prints a table and writes a JSON file.
 
-    images: {name: pixels}. out: folder for the file, and its subfolder for what is kept. options: as Fitted takes them.
+    images: {name: pixels}. out: folder for the file, and its subfolder for what is kept.
     """
+    options = {"seed": seed, "steps": steps, "precision": precision}
     model, rows = Fitted("dip-paper", scale, device, out / "fits", **options), []
     print(f"\n{dataset} x{scale} by Deep Image Prior's protocol (Lanczos LR, its box): PSNR on Y")
     print(f"{'image':<14}{'bicubic':>9}{'DIP':>9}{'seconds':>9}")
@@ -189,7 +195,8 @@ def score_by_paper(dataset, images, scale, device, out, **options):
         print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(**rows[-1]), flush=True)
     means = {column: mean(rows, column) for column in ("psnr", "bicubic_psnr", "seconds")}
     print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(name="mean", **means))
-    path = out / "paper_protocol" / f"{dataset}_x{scale}_dip.json"
+    key = "_".join(["dip", *changes(seed, steps)]).replace("=", "")
+    path = out / "paper_protocol" / f"{dataset}_x{scale}_{key}.json"
     document = {"model": "dip", "scale": scale, "saw": SAW, "options": options, "images": rows, "mean": means}
     write_json(path, document | provenance(device))
     print(f"wrote {path}")

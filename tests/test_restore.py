@@ -194,6 +194,28 @@ def test_signal_ends_the_fit_and_keeps_what_there_is(script, photo, monkeypatch,
     assert read("out/photo_denoise_dip.png").shape == (40, 48, 3)
 
 
+@pytest.mark.parametrize("task", ["denoise", "explain"])
+def test_signal_while_results_are_written_waits_for_them(script, photo, monkeypatch, task):
+    for name in ("draw_images", "draw_explanation"):
+        monkeypatch.setattr(f"report.restoration.{name}", lambda *_: signal.raise_signal(signal.SIGINT))
+    done = script("restore", "photo.png", "--task", task, "--steps", 2, "--output", "out")
+    assert done.status == 130 and f"wrote photo_{task}_dip*" in done.out
+    assert read_json(photo.parent / f"out/photo_{task}_dip.json")["task"] == task
+
+
+@pytest.mark.usefixtures("sketched")
+def test_result_that_another_run_wrote_meanwhile_stays(script, photo, monkeypatch):
+    def slow(observed, *_):
+        (photo.parent / "restored").mkdir()
+        (photo.parent / "restored/photo_jpeg_dip.png").write_bytes(b"the other run's")
+        return [], None
+
+    monkeypatch.setattr("restore.follow", slow)
+    assert script("restore", "photo.png", "--task", "jpeg").status == 0
+    assert (photo.parent / "restored/photo_jpeg_dip.png").read_bytes() == b"the other run's"
+    assert read("restored/photo_jpeg_dip_2.png").shape == (40, 48, 3)
+
+
 BAD = [
     (("missing.png", "--task", "jpeg"), "missing.png"),
     (("text.png", "--task", "jpeg"), "text.png"),
