@@ -2,15 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
 import struct
+import subprocess
 import sys
-import time
 import warnings
 import zlib
 from contextlib import chdir, contextmanager, redirect_stdout
+from dataclasses import asdict
 from io import StringIO
-from math import ceil
 
 import pytest
 import torch
@@ -22,11 +23,11 @@ from tqdm import tqdm
 
 import train
 from data.batches import Batches
-from data.patches import DEFAULT_COPIES, patch_starts
 from engine.checkpoint import CHECKPOINT_VERSION, load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
 from engine.run import Run
-from models import build_model, model_options
+from engine.step import TrainingStep
+from models import build_model, model_label, model_options
 from support.command_line import UserError
 from support.files import write_json
 from support.provenance import library_versions
@@ -69,6 +70,20 @@ def run_in(folder, arguments, script=train):
         patch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, arguments)])
         script.main()
     return out.getvalue()
+
+
+def run_process(folder, *command, **environment):
+    """Run Python with these words in a folder, in a process of its own; status, stdout and stderr as text."""
+    command = [sys.executable, *map(str, command)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def lines_of(folder, *command):
+    """The lines that such a process prints, which must succeed and not complain."""
+    done = run_process(folder, *command)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.splitlines()
 
 
 def contents(folder):
@@ -118,9 +133,10 @@ def png_chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png_claiming(width, height, pixels=b"", chunks=()):
-    """A PNG in RGB whose header claims a size. pixels: its rows, which may be too few. chunks: (kind, content)."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+def png_claiming(width, height, pixels=b"", chunks=(), *, bits=8, colour=2, interlaced=False):
+    """A PNG, in RGB by default, whose header claims a size. pixels: its rows, which may be too few. chunks: (kind,
+    content)."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
 
@@ -135,14 +151,6 @@ def with_right_checksums(content):
         fixed[end : end + 4] = zlib.crc32(fixed[start + 4 : end]).to_bytes(4)[: max(len(fixed) - end, 0)]
         start = end + 4
     return bytes(fixed)
-
-
-def wait_until(condition, seconds=5):
-    """Wait for another thread; fails after some seconds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def equal(first, second):
@@ -173,6 +181,19 @@ def state_of(folder):
         del row["patches_per_s"], row["seconds"]
     del last["training"]["seconds"]
     return [last, best, rows]
+
+
+def at_step(patch, wanted, action):
+    """Have `action` happen in the middle of one step of the run, counted from 1."""
+    step, steps = TrainingStep.__call__, []
+
+    def called(self, *batch):
+        steps.append(None)
+        if len(steps) == wanted:
+            action()
+        return step(self, *batch)
+
+    patch.setattr(TrainingStep, "__call__", called)
 
 
 def random_run(name="srresnet", *, patches=18, device="cpu", **recipe):
@@ -212,6 +233,28 @@ def vdsr_checkpoint(scale=4, channels=1, **options):
         "data": {"dataset": "tiny"},
         "versions": library_versions(),
     }
+
+
+def result_document(model="srcnn", *, recipe=None, trained=None, **changes):
+    """A result as test.py writes it, of made-up scores and a training of three epochs on somebody's laptop.
+
+    recipe, trained: what is changed in these of its fields; other words: in the document.
+    """
+    options = model_options(model) | changes.pop("options", {})
+    recipe = asdict(Recipe(epochs=3, schedule="constant", warmup=0, average=0.0, augment=False)) | (recipe or {})
+    scores = {"psnr": 30.0, "ssim": 0.85, "bicubic_psnr": 28.0, "bicubic_ssim": 0.8, "seconds": 0.5}
+    manifest = "0123456789abcdef"
+    data = {"dataset": "my_photos", "patch_size": 48, "stride": 24, "copies": [1.0], "manifest": manifest}
+    about = {"epoch": 3, "val_psnr": 26.3, "val_set": recipe["val_set"], "recipe": recipe, "data": data}
+    about |= {"command": f"python train.py --model {model}", "device": "cpu: My Laptop"} | (trained or {})
+    document = {"model": model, "options": options, "label": model_label(model, options), "key": model}
+    document |= {"parameters": 1234, "scale": 4, "weights": {"path": "best.pth", "sha256": f"{model}{recipe}"}}
+    document |= {"trained": about, "dataset": "my_test", "dataset_manifest": manifest, "self_ensemble": False}
+    document |= {"protocol": {"colour": "y"}, "precision": "fp32", "tile": None}
+    document |= {"images": [{"name": "face"} | scores], "mean": scores, "command": "python test.py --weights best.pth"}
+    document |= {"versions": {}, "device": "cpu: My Laptop", "commit": None, "clean": None, "zoom": None}
+    history = [{"epoch": n, "loss": 0.01 / n, "val_psnr": 26 + n / 10, "seconds": 30.0} for n in (1, 2, 3)]
+    return document | {"history": history} | changes
 
 
 def assert_fits_a_page(path, pdf=False):
@@ -289,14 +332,3 @@ def truncate(path):
 def cases(table):
     """Return the entries of a table as the cases of a test, each under its name."""
     return [pytest.param(*entry, id=name) for name, entry in table.items()]
-
-
-def count_patches(image_set, patch_size, stride, scale, copies=DEFAULT_COPIES):
-    """Return how many patch pairs the training images of a catalogued set give; the images are not needed."""
-
-    def along(length, factor):
-        length = ceil(length * factor)
-        return len(patch_starts(length - length % scale, patch_size, stride, scale))
-
-    trained = [image for image in image_set.images if image.name not in image_set.held_out]
-    return sum(along(image.height, factor) * along(image.width, factor) for image in trained for factor in copies)

@@ -2,11 +2,25 @@
 
 import shutil
 from copy import deepcopy
+from unittest.mock import Mock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SRRESNET, VDSR, edited, equal, random_run, read_log, refused, run_in, scored, state_of, train_flags
+from helpers import (
+    SRRESNET,
+    VDSR,
+    at_step,
+    edited,
+    equal,
+    random_run,
+    read_log,
+    refused,
+    run_in,
+    scored,
+    state_of,
+    train_flags,
+)
 from torch import nn
 
 from engine.adversarial import AdversarialStep, WithAdversary, opposition, persuasion
@@ -73,29 +87,6 @@ def test_step_is_the_networks_adam_step_and_then_the_discriminators(loss):
             assert difference.mean() < 2e-5, name
 
 
-def test_discriminator_learns_to_tell_hr_from_sr():
-    step = adversarial()
-    step.run.learning_rate.fill_(1e-4)
-    checked, stripes = (torch.arange(32) % 2).float(), torch.rand(4, 1, 32, 32)
-    lr, hr = torch.rand(4, 1, 8, 8), 0.9 * checked + 0.1 * stripes
-    for _ in range(15):
-        step(lr, hr)
-    real, fake = (step.judge(images) for images in step.step.criterion.seen)
-    assert (real > 0).all() and (fake < 0).all()
-
-
-def test_network_learns_from_the_discriminator_and_not_the_other_way_round():
-    """Without pixels' error, which is 0 here, the network moves all the same; while it does the other stays."""
-    step = adversarial(loss="mse + gan")
-    lr = torch.rand(4, 1, 8, 8)
-    hr = step.run.model(lr).detach()
-    before, judge = deepcopy(step.run.model.state_dict()), deepcopy(step.discriminator.state_dict())
-    step.optimizer.step = lambda: None
-    step(lr, hr)
-    assert not equal(step.run.model.state_dict(), before)
-    assert all(torch.equal(value, judge[name]) for name, value in step.discriminator.named_parameters())
-
-
 def test_of_several_outputs_the_discriminator_sees_the_last():
     judge = adversarial(loss="mse + gan").judge
     small, sr, hr = (torch.rand(4, 1, side, side) for side in (16, 32, 32))
@@ -134,16 +125,8 @@ def test_run_stopped_twice_and_resumed_ends_as_the_run_never_stopped(workplace, 
     straight = run_in(workplace, [*flags, "--out", "straight"])
     run_in(workplace, [*flags, "--out", "run", "--stop-after", "1"])
     monkeypatch.setattr("engine.folder.SAVE_SECONDS", 0)
-    kept, call = [], AdversarialStep.__call__
-
-    def interrupted(step, lr, hr):
-        if kept:
-            raise KeyboardInterrupt
-        kept.append(1)
-        return call(step, lr, hr)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(AdversarialStep, "__call__", interrupted)
+        at_step(patch, 2, Mock(side_effect=KeyboardInterrupt))
         run_in(workplace, resume)
     assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 1
     run_in(workplace, resume)

@@ -45,17 +45,12 @@ def test_map_sums_to_the_change_that_it_explains(name, channels):
     torch.manual_seed(1)
     model = build_model(name, 4, channels, **small_options(name)).eval()
     lr = LR.expand(channels, -1, -1)
-    spread, change = attribution_map(model, lr, WINDOW, steps=20)
+    (rough, _), (spread, change) = (attribution_map(model, lr, WINDOW, steps=steps) for steps in (2, 20))
     assert change != 0 and spread.sum() == pytest.approx(change, rel=0.02)
-
-
-def test_more_steps_bring_the_sum_nearer_to_the_change():
-    torch.manual_seed(1)
-    model = build_model("carn", 4, 1, **small_options("carn")).eval()
-    missed = [
-        abs(spread.sum() - change) for spread, change in (attribution_map(model, LR, WINDOW, steps=n) for n in (2, 20))
-    ]
-    assert missed[1] < missed[0] / 4
+    assert abs(spread.sum() - change) < abs(rough.sum() - change)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    spread, change = attribution_map(model, torch.full_like(lr, 0.5), (30, 30, 8), steps=3)
+    assert not spread.any() and change == 0  # of a flat image, and no NaN
 
 
 def test_change_is_that_of_the_detail_between_the_blurred_and_the_sharp_image():
@@ -94,18 +89,6 @@ def test_identity_gives_a_point():
     assert {*map(tuple, np.argwhere(spread))} <= {(20, 30), (20, 31), (21, 30)}
     assert spread.sum() == pytest.approx(change, rel=0.02)
     assert effective_radius(field, 30, 20) == 0
-
-
-def test_flat_image_gives_a_map_of_zeros_and_no_nan():
-    spread, change = attribution_map(srcnn(), torch.full((1, 20, 20), 0.5), (30, 30, 8), steps=3)
-    assert not spread.any() and change == 0
-
-
-def test_training_gradients_are_left_alone():
-    model = srcnn()
-    attribution_map(model, LR, WINDOW, steps=1)
-    receptive_field(model, LR, 4, 4)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
 # ---------------------------------------------------------------- numbers

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import refusal
+from helpers import refusal, run_process
 
 from support.command_line import ROOT, Parser, UserError, positive_float, positive_int, run_script
 
@@ -59,10 +59,9 @@ def test_script_ends_in_one_line_on_stderr_and_a_status(capsys, error, status, w
 
 def test_text_that_the_terminal_cannot_show_is_escaped_and_ends_nothing():
     code = "from support.command_line import run_script; run_script(lambda: print('\u7167\u7247 x4'))"
-    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.split() == [rb"\u7167\u7247", b"x4"]
+    done = run_process(ROOT, "-c", code, PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [r"\u7167\u7247", "x4"]
 
 
 TALK = """

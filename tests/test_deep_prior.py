@@ -11,7 +11,7 @@ from torch import nn
 
 from engine import deep_prior
 from engine.deep_prior import EAGER_STEPS, DeepPrior, RecordedStep, Setting, fits_all
-from engine.priors import Observed, as_large, composed, deep_prior_of, explained, kind_of_mask, read_mask
+from engine.priors import Observed, composed, deep_prior_of, explained, kind_of_mask, read_mask
 from engine.zero_shot import ZeroShot
 from utils import imresize
 
@@ -69,14 +69,6 @@ def test_masks_lack_what_they_say_and_are_told_apart():
     assert 0.6 < masks["text"].mean() < 0.95
 
 
-def test_start_takes_the_place_of_noise():
-    lr = imresize(CROP.transpose(1, 2, 0), 0.5).transpose(2, 0, 1)
-    start = as_large(lr, CROP)
-    prior = deep_prior_of("sr", Observed(lr), CPU, scale=2, precision="fp32", start=start)
-    assert np.array_equal(prior.step.start[0].numpy(), start)
-    assert prior.step.generator.inputs == 3
-
-
 def test_targets_of_the_explanation_are_the_image_its_noisy_and_shuffled_version_and_noise():
     targets = {name: target.pixels for name, target in explained(Observed(CROP)).items()}
     image, noisy, shuffled, noise = targets.values()
@@ -101,14 +93,6 @@ def test_bf16_convolutions_leave_loss_and_output_in_float32_and_fit_nearly_as_we
         prior.steps = 40
         fits[precision] = list(prior.rows())[-1]["fit"]
     assert abs(fits["fp32"] - fits["bf16"]) < 1.5
-
-
-@pytest.mark.parametrize("faster", ["fp32", "bf16"])
-def test_precision_that_measures_faster_is_taken(monkeypatch, faster):
-    ms = {"fp32": 2.0, "bf16": 2.0} | {faster: 1.0}
-    monkeypatch.setattr("support.devices.convolution_ms", lambda device: ms)
-    prior = DeepPrior(SMALL, CROP.shape, fits_all(torch.from_numpy(CROP)[None]), CPU, steps=1)
-    assert prior.precision == prior.step.precision == faster
 
 
 def test_image_smaller_than_its_scales_allow_is_refused_and_one_pixel_more_is_not():
@@ -150,20 +134,13 @@ def scripted(losses, variances, **options):
     return prior
 
 
-@pytest.mark.parametrize("bad", [0.1, math.nan])
-def test_weights_of_the_last_look_return_where_the_fit_drops_or_is_lost(bad):
+@pytest.mark.parametrize(("loss", "returns"), [(0.1, True), (math.nan, True), (0.03, False)])
+def test_weights_of_the_last_look_return_where_the_fit_is_lost_or_drops_by_much(loss, returns):
     look = deep_prior.LOOK_EVERY
-    prior = scripted([0.01] * look + [bad] * look + [0.01] * look, [1.0] * 3 * look)
-    weights = [prior.step.generator.weight.item() for _ in prior.rows()]
-    first = weights[0]
-    assert weights == [first, first, pytest.approx(first + look)]
-
-
-def test_small_drop_of_the_fit_is_let_be():
-    look = deep_prior.LOOK_EVERY
-    prior = scripted([0.01] * look + [0.03] * look, [1.0] * 2 * look)
-    first, second = (prior.step.generator.weight.item() for _ in prior.rows())
-    assert second == pytest.approx(first + look)
+    prior = scripted([0.01] * look + [loss] * look + [0.01] * look, [1.0] * 3 * look)
+    first, second, third = (prior.step.generator.weight.item() for _ in prior.rows())
+    assert second == pytest.approx(first if returns else first + look)
+    assert third == pytest.approx(second + look)
 
 
 def test_early_stopping_ends_with_the_average_of_the_lowest_variance():

@@ -148,19 +148,12 @@ def test_away_from_the_border_torchs_antialiased_bicubic_gives_the_same_numbers(
 
 @pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("scale", [1 / 2, 1, 2])
-def test_the_input_is_neither_modified_nor_shared(scale, dtype):
+def test_the_input_may_be_a_view_and_is_neither_modified_nor_shared(scale, dtype):
     image = random_image(6, 8, dtype=dtype)
-    before = image.copy()
+    before, view = image.copy(), image.T[::-1]
+    np.testing.assert_array_equal(imresize(view, scale), imresize(view.copy(), scale))
     imresize(image, scale)[:] = 0
     np.testing.assert_array_equal(image, before)
-
-
-def test_memory_layout_and_read_only_inputs_make_no_difference():
-    image = random_image(9, 12, 3)
-    turned = np.asfortranarray(image)
-    turned.setflags(write=False)
-    np.testing.assert_array_equal(imresize(turned, 0.5), imresize(image, 0.5))
-    np.testing.assert_array_equal(imresize(image[::-1, ::-1], 0.5), imresize(image[::-1, ::-1].copy(), 0.5))
 
 
 @pytest.mark.parametrize(
@@ -243,14 +236,9 @@ def test_module_passes_back_the_gradient_of_its_linear_map(scale):
     torch.testing.assert_close(gradient.sum(), weights.sum())  # the weights of each output pixel sum to 1
 
 
-def test_module_computes_in_float32_under_autocast():
+def test_module_computes_in_float32_under_autocast_and_adds_nothing_to_a_checkpoint():
     upsample, lr = BicubicUpsample(4), torch.rand(1, 1, 6, 7)
     with torch.autocast("cpu", torch.bfloat16):
         sr = upsample(lr)
     assert torch.equal(sr, upsample(lr))
-
-
-def test_module_adds_nothing_to_a_checkpoint():
-    upsample = BicubicUpsample(4)
-    assert not upsample.state_dict()
-    assert not list(upsample.parameters())
+    assert not upsample.state_dict() and not list(upsample.parameters())

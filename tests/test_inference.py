@@ -1,7 +1,6 @@
 """What networks are wrapped in at test time: self-ensemble, tiles, precision."""
 
 from functools import cache
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 
 from data.degradation import degrade
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
-from engine.inference import AT_ONCE, AUTO_TILE, TILE_OVERLAP, InPrecision, SelfEnsemble, Tiled, windows
+from engine.inference import AT_ONCE, AUTO_TILE, TILE_OVERLAP, InPrecision, SelfEnsemble, Tiled
 from models import build_model
 from support.command_line import ROOT
 from utils import SCALES
@@ -42,22 +41,6 @@ def test_self_ensemble_is_the_mean_over_turned_and_mirrored_views():
         torch.testing.assert_close(SelfEnsemble(model)(lr), torch.stack(outputs).mean(0))
 
 
-@pytest.mark.parametrize(
-    "turn",
-    [
-        pytest.param(lambda x: x.flip(2), id="upside down"),
-        pytest.param(lambda x: x.flip(3), id="mirrored"),
-        pytest.param(lambda x: torch.rot90(x, 1, (2, 3)), id="quarter turn"),
-        pytest.param(lambda x: x.transpose(2, 3), id="transposed"),
-    ],
-)
-def test_self_ensemble_of_a_turned_image_is_the_turned_output_unlike_the_networks_own(turn):
-    model, lr = lopsided(), torch.rand(1, 1, 8, 11)
-    with torch.no_grad():
-        assert (model(turn(lr)) - turn(model(lr))).abs().max() > 0.1
-        torch.testing.assert_close(SelfEnsemble(model)(turn(lr)), turn(SelfEnsemble(model)(lr)))
-
-
 class Recorder(nn.Module):
     """Bicubic that notes how many images each input holds, and their height and width."""
 
@@ -73,20 +56,7 @@ class Recorder(nn.Module):
         return self.model(lr)
 
 
-@pytest.mark.parametrize("tile", [1, 5, 33, 192, 1000])
-def test_windows_of_an_axis_are_equal_join_up_and_see_beyond_what_they_own(tile):
-    for length in range(1, 500):
-        found = windows(length, tile)
-        assert (found[0].start, found[0].own_start) == (0, 0)
-        assert (found[-1].stop, found[-1].own_stop) == (length, length)
-        assert {window.stop - window.start for window in found} == {found[0].stop}
-        assert len(found) == 1 or found[0].stop <= tile + 2 * TILE_OVERLAP
-        for before, after in pairwise(found):
-            assert before.own_stop == after.own_start
-            assert min(before.stop - before.own_stop, after.own_start - after.start) >= TILE_OVERLAP
-
-
-@pytest.mark.parametrize("tile", [4, 16, 20, 40, 52])
+@pytest.mark.parametrize("tile", [1, 5, 16, 52, 53, 10**30])
 @pytest.mark.parametrize("scale", SCALES)
 def test_tiled_bicubic_equals_the_untiled_image_at_every_pixel(scale, tile):
     """Bicubic looks two pixels around, the overlap is 16: no seam may show, whatever the tile."""
@@ -94,7 +64,7 @@ def test_tiled_bicubic_equals_the_untiled_image_at_every_pixel(scale, tile):
     expected = model.model(lr)
     torch.testing.assert_close(Tiled(model, scale, tile)(lr), expected, rtol=0, atol=1e-6)
     ((height, width),) = set(model.sizes)
-    assert (max(height, width) <= tile + 2 * TILE_OVERLAP) or (height, width) == (37, 53)
+    assert max(height, width) <= tile + 2 * TILE_OVERLAP and (tile < 53 or model.sizes == [(37, 53)])
 
 
 def test_tiles_go_through_the_network_in_batches_of_bounded_size(monkeypatch):
@@ -167,13 +137,6 @@ def test_precision_and_layout_are_those_of_the_convolutions_and_the_output_is_fl
     with torch.no_grad():
         torch.testing.assert_close(InPrecision(small(name), "fp32")(lr), small(name)(lr), rtol=0, atol=1e-5)
     assert InPrecision(nn.Conv2d(1, 1, 3), "bf16")(lr).dtype == torch.float32
-
-
-@pytest.mark.parametrize("tile", [53, 54, 10**30])
-def test_tile_as_large_as_the_image_or_larger_runs_the_network_once(tile):
-    model = Recorder(2)
-    Tiled(model, 2, tile)(torch.rand(1, 1, 37, 53))
-    assert model.sizes == [(37, 53)]
 
 
 def test_without_a_tile_only_an_image_above_the_limit_is_cut():

@@ -8,7 +8,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import time
 from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
@@ -16,13 +15,12 @@ from multiprocessing import forkserver
 
 import pytest
 import torch
-from helpers import SRRESNET, contents, equal, run_in, state_of
+from helpers import SRRESNET, at_step, contents, equal, run_in, state_of
 
 import engine.folder
 import train
 from data.hdf5 import PatientFile
 from engine.checkpoint import load_checkpoint
-from engine.step import TrainingStep
 from support.command_line import ROOT, run_script
 
 KILLS = int(os.environ.get("KILLS", 6))
@@ -141,19 +139,6 @@ def train_here(script):
     return run
 
 
-def at_step(monkeypatch, wanted, action):
-    """Have `action` happen in the middle of one step of the run, counted from 1."""
-    step, steps = TrainingStep.__call__, []
-
-    def called(self, *batch):
-        steps.append(None)
-        if len(steps) == wanted:
-            action()
-        return step(self, *batch)
-
-    monkeypatch.setattr(TrainingStep, "__call__", called)
-
-
 @pytest.mark.parametrize(
     ("number", "step"),
     [
@@ -223,54 +208,26 @@ def cut_power():
     raise PowerCut
 
 
-def test_long_epoch_is_saved_on_the_way_so_that_a_kill_costs_minutes(
-    train_here, workplace, short, short_straight, resume, monkeypatch
+@pytest.mark.parametrize(
+    ("seconds", "step", "epochs", "steps", "logged"),
+    [(("SAVE_SECONDS", 0), STEPS + 6, 1, 5, 1), (("REST_SECONDS", 3600), 2 * STEPS + 1, 1, 0, 2)],
+    ids=["long epochs are saved on the way", "short ones do not each write last.pth"],
+)
+def test_power_cut_costs_minutes_at_most(
+    train_here, workplace, short, short_straight, resume, monkeypatch, seconds, step, epochs, steps, logged
 ):
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr("engine.folder.SAVE_SECONDS", 0)
-        at_step(patch, STEPS + 6, cut_power)
+        patch.setattr(f"engine.folder.{seconds[0]}", seconds[1])
+        at_step(patch, step, cut_power)
         train_here(*short, "--out", "run")
-    assert len(load_checkpoint(workplace / "run" / "last.pth")["training"]["losses"]) == 5
-    assert train_here(*resume) == (0, "")
-    assert equal(state_of(workplace / "run"), short_straight)
-
-
-def test_short_epochs_do_not_each_write_last_pth_and_a_kill_costs_no_more_than_those(
-    train_here, workplace, short, short_straight, resume, monkeypatch
-):
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr("engine.folder.REST_SECONDS", 3600)
-        at_step(patch, 2 * STEPS + 1, cut_power)
-        train_here(*short, "--out", "run")
-    assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 1
-    assert (workplace / "run" / "log.csv").read_text().count("\n") == 1 + 2
+    last = load_checkpoint(workplace / "run" / "last.pth")
+    assert (last["epoch"], len(last["training"]["losses"])) == (epochs, steps)
+    assert (workplace / "run" / "log.csv").read_text().count("\n") == 1 + logged
     assert train_here(*resume) == (0, "")
     assert equal(state_of(workplace / "run"), short_straight)
 
 
 # ---------------------------------------------------------------- the other scripts
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_prepare_stopped_half_way_leaves_nothing_and_its_status(
-    workplace, photographs, number, status, script, monkeypatch
-):
-    photographs(workplace / "photos", count=3)
-    from data import patch_file as patches
-
-    cut = patches.cut_patches
-
-    def cut_and_signal(*arguments):
-        os.kill(os.getpid(), number)
-        return cut(*arguments)
-
-    monkeypatch.setattr(patches, "cut_patches", cut_and_signal)
-    before = contents(workplace)
-    result = script("prepare", "--images", "photos", "--name", "mine", "--data-dir", "data")
-    assert (result.status, result.err.count("\n")) == (status, 1)
-    assert {path for path, content in contents(workplace).items() if content is not None} == {
-        path for path, content in before.items() if content is not None
-    }
 
 
 def test_prepare_stopped_while_hdf5_writes_leaves_nothing(workplace, photographs, script, monkeypatch):
@@ -316,32 +273,6 @@ def test_file_size_limit_ends_the_run_in_a_line_and_the_last_checkpoint_stays(wo
     assert after[workplace / "run" / "last.pth"] == before[workplace / "run" / "last.pth"]
 
 
-@pytest.fixture
-def small_disk(workplace):
-    """A folder on a file system of 1 MiB."""
-    folder = workplace / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def test_full_disk_ends_the_run_in_a_line_and_the_last_checkpoint_stays(small_disk, short, resume):
-    assert run_process(small_disk, [*short, "--out", "run", "--stop-after", "1"]) == 0
-    before = (small_disk / "run" / "last.pth").read_bytes()
-    with open(small_disk / "other", "wb", buffering=0) as other, suppress(OSError):
-        while other.write(bytes(1024)):
-            pass
-    os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - 65536)
-    assert run_process(small_disk, resume) == 2
-    errors = (small_disk / "err.txt").read_text()
-    assert errors.startswith("train.py: error: ") and errors.count("\n") == 1 and "No space left" in errors
-    assert (small_disk / "run" / "last.pth").read_bytes() == before
-    assert not list((small_disk / "run").glob(".*"))
-
-
 @pytest.mark.parametrize("kilobytes", [1, 1000])
 def test_prepare_beyond_a_file_size_limit_ends_in_a_line_and_leaves_nothing(script, workplace, photographs, kilobytes):
     """HDF5 itself crashes when it is closed after a failed write: no handle of its may see the error."""
@@ -357,13 +288,3 @@ def test_prepare_beyond_a_file_size_limit_ends_in_a_line_and_leaves_nothing(scri
     assert "mine_x4.h5" in result.err and "too large" in result.err
     assert not list((workplace / "data").iterdir())
     assert script("prepare", *arguments).status == 0
-
-
-def test_prepare_on_a_full_disk_ends_in_a_line_and_leaves_nothing(script, small_disk, photographs):
-    photographs(small_disk / "photos", size=(200, 200))
-    result = script(
-        "prepare", "--images", small_disk / "photos", "--name", "mine", "--stride", 8, "--data-dir", small_disk
-    )
-    assert (result.status, result.err.count("\n")) == (2, 1)
-    assert "mine_x4.h5: No space left" in result.err
-    assert [path.name for path in small_disk.iterdir()] == ["photos"]

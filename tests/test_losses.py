@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import VDSR, equal, random_run, refused, run_in, state_of, train_flags
+from helpers import VDSR, equal, random_run, refused, run_in, train_flags
 from torch import nn
 
 from engine.checkpoint import load_checkpoint
@@ -57,12 +57,10 @@ def test_total_variation_is_that_of_sr_over_rows_and_columns():
     assert TotalVariation()(sr, torch.rand(1, 1, 2, 3)) == pytest.approx(across + down)
 
 
-def test_run_with_a_sum_is_resumed_to_the_bit_and_its_checkpoint_has_the_text(workplace, tiny):
+def test_checkpoint_of_a_run_with_a_sum_has_its_text(workplace, tiny, resume):
     flags = train_flags(tiny, *VDSR, "--loss", "l1 +\t1e-3 tv", "--epochs", 2)  # no checkpoint may hold a tab
-    run_in(workplace, [*flags, "--out", "straight"])
     run_in(workplace, [*flags, "--out", "run", "--stop-after", "1"])
-    run_in(workplace, ["--resume", "run/last.pth", "--data-dir", str(tiny), "--device", "cpu"])
-    assert equal(state_of(workplace / "run"), state_of(workplace / "straight"))
+    run_in(workplace, resume)
     assert load_checkpoint(workplace / "run" / "best.pth")["recipe"]["loss"] == "l1 + 1e-3 tv"
 
 

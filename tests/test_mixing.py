@@ -77,14 +77,6 @@ def test_mixtures_are_rows_of_their_own_with_their_parts_on_record(script, workp
     assert documents[between]["parameters"] == documents[alone[0]]["parameters"]
 
 
-def test_mixtures_are_handed_on_to_be_drawn(workplace, two, handed_over, shots):
-    flags = ["--dataset", "shots", "--out", "out", "--device", "cpu", "--interpolate", *two, 0.3]
-    run_in(workplace, flags, test)
-    names = [f"{workplace.name}-{name}" for name in "ab"]
-    label = f"VDSR (depth=3, num_features=8) [0.7 {names[0]} + 0.3 {names[1]}]"
-    assert [[panel.label for panel in panels] for *_, panels, _ in handed_over] == [["Bicubic", label]] * 2
-
-
 @pytest.mark.parametrize(
     "flags", [["--interpolate", "a.pth", "b.pth", "0.3"], ["--weights", "a.pth", "b.pth", "--fuse"]]
 )

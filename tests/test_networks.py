@@ -166,8 +166,7 @@ def test_transposed_convolution_enlarges_exactly_and_its_kernel_lies_in_the_midd
         out = layer(point)
     assert out.shape == (1, 1, 11 * scale, 13 * scale)
     rows, columns = out[0, 0].nonzero().float().mean(0)
-    assert abs(rows - (5.5 * scale - 0.5)) <= 0.5
-    assert abs(columns - (6.5 * scale - 0.5)) <= 0.5
+    assert abs(rows - (5.5 * scale - 0.5)) <= 0.5 and abs(columns - (6.5 * scale - 0.5)) <= 0.5
 
 
 def test_haar_transform_is_pywavelets_up_to_order_and_sign():
@@ -197,8 +196,7 @@ def test_padding_repeats_the_last_row_and_column_until_the_sides_are_multiples()
 
 def test_espcn_maps_lie_within_plus_and_minus_one_for_its_activation_is_tanh():
     read, _ = seen_by(model := build_model("espcn"), model.sub_pixel, 100 * torch.randn(1, 1, 9, 9))
-    assert -1 <= read.min() < -0.9
-    assert 0.9 < read.max() <= 1
+    assert -1 <= read.min() < -0.9 and 0.9 < read.max() <= 1
 
 
 @pytest.mark.parametrize("downsample", [False, True])
@@ -235,11 +233,8 @@ def test_lapsrn_starts_at_bilinear_enlargements_whose_border_is_as_bright_as_the
     torch.testing.assert_close(sr[:, 1], torch.full_like(sr[:, 1], 0.5), rtol=0, atol=0.02)
 
 
-def test_edsr_has_no_normalisation_and_its_large_form_adds_a_tenth_of_a_blocks_output():
+def test_edsr_adds_in_its_large_form_a_tenth_of_a_blocks_output():
     model = build_model("edsr", num_blocks=2, num_features=8, residual_scaling=True)
-    assert {type(layer).__name__ for layer in model.modules() if not list(layer.children())} == {
-        *("Conv2d", "SubPixelConv2d", "FewMapsConv2d", "Identity", "BicubicUpsample")
-    }
     block, x = model.body[0], torch.rand(1, 8, 5, 5)
     with torch.no_grad():
         torch.testing.assert_close(block(x), x + 0.1 * block.conv2(block.conv1(x).relu()))
@@ -309,10 +304,7 @@ def test_srfbn_feeds_its_state_back_and_begins_every_image_anew():
     torch.testing.assert_close(model.hidden_states(lr), states)
 
 
-def test_rdn_blocks_are_dense_fused_and_residual_and_all_of_them_are_fused():
-    model = built("rdn")
-    assert [layer.in_channels for layer in convolutions(model.blocks[0])] == [64, 96, 128, 160, 192, 224, 256]
-    assert (model.global_fusion[0].in_channels, model.global_fusion[0].kernel_size) == (4 * 64, (1, 1))
+def test_rdn_blocks_are_residual():
     block, x = build_model("rdn", num_layers=2, num_features=4).blocks[0], torch.rand(1, 4, 5, 5)
     nn.init.zeros_(block.local_fusion.weight)
     assert torch.equal(block(x), x)
@@ -336,27 +328,10 @@ def test_dbpn_corrects_by_the_error_of_projecting_there_and_back():
         torch.testing.assert_close(unit([x]), unit.there(x) + unit.correction(error))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 9)])
-@pytest.mark.parametrize("scale", [2, 3])
-def test_mwcnn_takes_sides_that_8_does_not_divide(scale, size):
-    model = build_model("mwcnn", scale, num_features=5).eval()
-    height, width = (side * scale for side in size)
-    read, _ = seen_by(model, model.contracting3[0], torch.rand(1, 1, *size))
-    assert read.shape == (1, 4 * 8, -(-height // 8), -(-width // 8))  # three times halved
-    assert model(torch.rand(1, 1, *size)).shape == (1, 1, height, width)
-
-
-def test_carn_m_has_one_residual_block_per_cascade_used_three_times_and_groups_also_in_the_upsampler():
-    model = build_model("carn", num_features=8, **CARN_M)
-    cascades = model.global_cascade.blocks
-    assert [(len(cascade.blocks), len(cascade.fusions)) for cascade in cascades] == [(1, 3)] * 3
-    calls = []
-    cascades[0].blocks[0].register_forward_hook(lambda *_: calls.append(1))
-    model(torch.rand(1, 1, 5, 5))
-    assert len(calls) == 3
-    kernels = [(layer.kernel_size[0], layer.groups) for layer in convolutions(cascades[0].blocks[0])]
-    assert kernels == [(3, 4), (3, 4), (1, 1)]
-    assert [layer.groups for layer in convolutions(model.upsampler)] == [4, 4]
+def test_mwcnn_halves_sides_three_times_that_8_does_not_divide():
+    model = build_model("mwcnn", 3, num_features=5).eval()
+    read, _ = seen_by(model, model.contracting3[0], torch.rand(1, 1, 5, 7))
+    assert read.shape == (1, 4 * 8, 2, 3)  # of 15x21
 
 
 def test_rcan_attention_weighs_maps_by_their_means_over_the_whole_image():
@@ -388,9 +363,6 @@ def test_discriminator_has_the_published_size_and_takes_the_projects_patches(cha
         model = Discriminator(channels, side)
         assert model(torch.empty(2, channels, side, side)).shape == (2, 1)
     assert count_parameters(model) == parameters
-    assert model.judgement[1].in_features == 512 * math.ceil(side / 16) ** 2
-    assert [layer.out_channels for layer in convolutions(model)] == [64, 64, 128, 128, 256, 256, 512, 512]
-    assert [layer.stride[0] for layer in convolutions(model)] == [1, 2] * 4
 
 
 def test_imdn_attention_weighs_maps_by_mean_plus_contrast_and_a_flat_image_has_a_gradient():
@@ -415,16 +387,8 @@ def test_rfdn_pools_like_torchs_max_pooling_and_its_attention_differs_between_pi
     assert (weights.std((2, 3)) > 0).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 15)])
-def test_rfdn_takes_images_smaller_than_its_pooling_window(size):
-    assert build_model("rfdn", 2)(torch.rand(1, 1, *size)).shape == (1, 1, 2 * size[0], 2 * size[1])
-
-
-def test_xlsr_is_made_of_root_modules_and_its_output_is_not_clipped():
+def test_output_of_xlsr_is_not_clipped():
     model = build_model("xlsr", 3)
-    kernels = [(layer.kernel_size[0], layer.groups) for layer in convolutions(model.blocks)]
-    assert kernels == [(3, 4), (1, 1)] * 3
     nn.init.normal_(model.sub_pixel.weight)
     sr = model(torch.rand(1, 1, 9, 9))
-    assert sr.min() < 0
-    assert sr.max() > 1
+    assert sr.min() < 0 and sr.max() > 1

@@ -46,21 +46,6 @@ def test_outputs_weigh_1_together_and_the_last_is_the_networks_own(name, scale):
             assert sr.shape == (2, 1, 5 * factor, 7 * factor) and scale % factor == 0
 
 
-def test_network_without_outputs_is_called_as_it_is():
-    run = random_run("vdsr")
-    step = TrainingStep(run)
-    assert step.network is run.model and type(step.criterion) is nn.MSELoss
-
-
-def test_lapsrn_step_learns_at_every_level():
-    run = random_run("lapsrn")
-    step = TrainingStep(run)
-    lr, hr = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 32, 32)
-    half, whole = run.model.pyramid(lr)
-    expected = (F.mse_loss(half, shrink(hr, 2)) + F.mse_loss(whole, hr)) / 2
-    torch.testing.assert_close(step(lr, hr), expected.detach())
-
-
 def test_progress_is_the_share_of_steps_done_and_goes_on_after_a_resume(monkeypatch):
     """DRCN's supervision depends on it: a run that is resumed within an epoch ends as the one that never stopped."""
     whole, stopped = random_run("drcn"), random_run("drcn")

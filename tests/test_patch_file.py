@@ -17,7 +17,7 @@ import helpers
 import numpy as np
 import pytest
 from fuzzing import FUZZ, mutated, no_hang
-from helpers import count_patches, truncate
+from helpers import truncate
 from PIL import Image
 from skimage import data
 
@@ -27,7 +27,7 @@ from data.catalog import TRAIN_SETS
 from data.hdf5 import USER_BLOCK, seal
 from data.images import read_image, write_png
 from data.patch_file import FORMAT, prepare_command, prepare_patches, read_patches
-from data.patches import DEFAULT_PATCH, cut_patches
+from data.patches import cut_patches
 from support.command_line import UserError
 from utils import SCALES, imresize, modcrop, rgb_to_ycbcr
 
@@ -66,12 +66,8 @@ def test_patch_file_holds_crops_of_each_whole_images_lr_and_hr_and_the_held_out_
 
     with h5py.File(path, locking=False) as file:
         attributes = dict(file.attrs)
-        assert {key: attributes[key] for key in (*FORMAT, "dataset", "scale", "colour")} == FORMAT | {
-            "dataset": "mine",
-            "scale": scale,
-            "colour": colour,
-        }
-        assert (attributes["patch_size"], attributes["stride"]) == (patch_size, stride)
+        expected_attributes = {"dataset": "mine", "scale": scale, "colour": colour, "patch_size": patch_size}
+        assert attributes.items() >= (FORMAT | expected_attributes | {"stride": stride}).items()
         assert list(attributes["held_out"]) == list(file["val"]) == ["photo1.png"]
         assert re.fullmatch("[0-9a-f]{64}", attributes["manifest"])
 
@@ -101,13 +97,6 @@ def test_without_a_stride_patches_lie_side_by_side(build, scale, patch_size):
     path = build(scale, patch_size=patch_size, stride=None)
     with h5py.File(path, "r", locking=False) as file:
         assert file.attrs["stride"] == file.attrs["patch_size"] == (patch_size or 76 // scale * scale)
-
-
-@pytest.mark.parametrize("copies", [(1,), (1, 0.7, 0.2, 0.1)])  # the smallest image is 303 pixels high
-def test_patches_of_a_catalogued_set_are_counted_as_they_are_cut(tmp_path, copies):
-    path = prepare_patches("sample", 4, "y", copies=copies, data_dir=tmp_path)
-    stored = read_patches(path, dataset="sample", scale=4, colour="y")
-    assert count_patches(TRAIN_SETS["sample"], DEFAULT_PATCH, DEFAULT_PATCH, 4, copies) == len(stored.lr)
 
 
 @pytest.mark.parametrize("colour", ["y", "rgb"])

@@ -4,13 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import count_patches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.catalog import TRAIN_SETS
-from data.patches import DEFAULT_PATCH, choose_held_out, copies_of, cut_patches, patch_starts
-from utils import SCALES, imresize
+from data.patches import choose_held_out, cut_patches, patch_starts
+from utils import SCALES
 
 
 @settings(deadline=None, derandomize=True)
@@ -30,17 +28,6 @@ def test_strides_of_the_default_patch_are_kept_up_to_the_rounding():
     assert patch_starts(200, 76, 38, 4) == [0, 36, 76, 112, 124]
 
 
-@pytest.mark.parametrize(("patch_size", "stride"), [(8, 8), (8, 3), (24, 40), (12, 1)])
-def test_hr_patch_shows_what_its_lr_patch_shows(patch_size, stride):
-    """Pixels that carry their own position: HR is LR with each pixel repeated 4 x 4."""
-    lr = np.arange(2 * 9 * 6).reshape(2, 9, 6)
-    lr_patches, hr_patches = cut_patches(lr, np.kron(lr, np.ones((1, 4, 4), int)), patch_size, stride, 4)
-    np.testing.assert_array_equal(np.kron(lr_patches, np.ones((1, 1, 4, 4), int)), hr_patches)
-    tops, lefts = (patch_starts(length, patch_size, stride, 4) for length in (36, 24))
-    corners = [[lr[channel, top // 4, left // 4] for channel in (0, 1)] for top in tops for left in lefts]
-    np.testing.assert_array_equal(lr_patches[:, :, 0, 0], corners)
-
-
 def test_grey_image_is_cut_like_its_lr_of_three_planes():
     lr, hr = np.zeros((3, 6, 6), np.uint8), np.arange(24 * 24, dtype=np.uint16).reshape(1, 24, 24)
     lr_patches, hr_patches = cut_patches(lr, hr, 12, 12, 4)
@@ -48,20 +35,8 @@ def test_grey_image_is_cut_like_its_lr_of_three_planes():
     np.testing.assert_array_equal(hr_patches[1], np.broadcast_to(hr[:, :12, 12:], (3, 12, 12)))
 
 
-def test_copies_are_the_image_at_other_sizes_but_for_those_with_no_room_for_a_patch():
-    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    whole, half = copies_of(image, (1, 0.5, 0.45, 0.1), 20, 4)  # 0.45 gives 18x23
-    np.testing.assert_array_equal(whole, image)
-    np.testing.assert_array_equal(half, imresize(image, 0.5))
-
-
 @pytest.mark.parametrize(("images", "held_out"), [(2, 1), (9, 1), (20, 2), (31, 3), (5000, 100)])
 def test_one_in_ten_images_is_held_out_evenly_spread(images, held_out):
     chosen = choose_held_out(range(images))
     assert len(set(chosen)) == len(chosen) == held_out
     assert all(abs(number - (place + 0.5) * images / held_out) <= 1 for place, number in enumerate(chosen))
-
-
-def test_patches_of_t91_are_counted_without_its_images():
-    """As many as prepare.py cuts of the real images, in test_prepare.py."""
-    assert count_patches(TRAIN_SETS["T91"], DEFAULT_PATCH, DEFAULT_PATCH, 4) == 3880

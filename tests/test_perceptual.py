@@ -31,13 +31,8 @@ def test_niqe_of_baboon_is_matlabs(datasets):
     assert niqe(to_y(pixels)) == pytest.approx(5.72957, abs=0.001)
 
 
-def test_noise_and_blur_are_less_natural_and_too_few_blocks_are_no_number():
-    luma = to_y(data.astronaut())
-    noise = np.random.default_rng(0).normal(0, 25, luma.shape)
-    noisy = np.clip(luma + noise, 0, 255).round().astype(np.uint8)
-    small = luma[::2, ::2].repeat(2, 0).repeat(2, 1)
-    assert niqe(luma) + 1 < min(niqe(noisy), niqe(small))
-    assert math.isnan(niqe(luma[:191, :150]))
+def test_niqe_of_too_few_blocks_or_of_a_flat_image_is_no_number():
+    assert math.isnan(niqe(to_y(data.astronaut())[:191, :150]))
     assert math.isnan(niqe(np.full((192, 192), 128, np.uint8)))  # no block has statistics
 
 

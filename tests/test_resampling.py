@@ -32,9 +32,3 @@ def test_lanczos2_downsampler_has_sixteen_taps_at_half_phase_and_keeps_a_flat_im
     assert np.allclose(matrix[8, 26:42], taps / taps.sum(), atol=1e-6)
     assert matrix[8, :26].any() == matrix[8, 42:].any() == False  # noqa: E712
     assert np.allclose(matrix.sum(axis=1), 1, atol=1e-6)
-
-
-def test_resize_can_be_differentiated():
-    image = torch.rand(1, 3, 16, 16, requires_grad=True)
-    Resize((16, 16), (4, 4))(image).sum().backward()
-    assert image.grad.sum().item() == pytest.approx(48)

@@ -7,37 +7,14 @@ import re
 import unicodedata
 
 import pytest
-from helpers import read_json, refusal
+from helpers import read_json, refusal, result_document
 
 from engine.results import SCORES, SHARED, read_log, read_result_file, read_results
 from support.files import write_json
 
-IMAGE = {"name": "face", "psnr": 30.0, "ssim": 0.9, "bicubic_psnr": 28.0, "bicubic_ssim": 0.8, "seconds": 0.5}
-DOCUMENT = {
-    "model": "carn",
-    "options": {"num_blocks": 3},
-    "label": "CARN",
-    "key": "carn",
-    "parameters": 1,
-    "scale": 4,
-    "weights": {"path": "weights/carn_x4.pth", "sha256": "0" * 64},
-    "trained": {"epoch": 2, "val_psnr": 27.5, "val_set": "held-out", "recipe": {"seed": 0}, "data": {"dataset": "T91"}},
-    "dataset": "Set5",
-    "dataset_manifest": "0" * 64,
-    "self_ensemble": False,
-    "protocol": {"colour": "y"},
-    "precision": "fp32",
-    "tile": None,
-    "images": [IMAGE],
-    "mean": {key: value for key, value in IMAGE.items() if key != "name"},
-    "command": "python test.py",
-    "versions": {},
-    "device": "cpu",
-    "commit": None,
-    "clean": None,
-    "zoom": None,
-    "history": [{"epoch": 1, "val_psnr": 27.0}, {"epoch": 2, "val_psnr": 27.5}],
-}
+DOCUMENT = result_document("carn")
+(IMAGE,) = DOCUMENT["images"]
+LOG = "epoch,loss,val_psnr,seconds\n1,0.01,26.1,30\n2,0.005,26.2,30\n3,0.0033333333333333335,26.3,30\n"
 
 
 def test_documents_are_the_same_from_results_and_from_weights(tmp_path):
@@ -45,12 +22,12 @@ def test_documents_are_the_same_from_results_and_from_weights(tmp_path):
     scores = {field: DOCUMENT[field] for field in SCORES}
     shelf = {field: DOCUMENT[field] for field in SHARED} | {"scores": [scores, scores | {"self_ensemble": True}]}
     write_json(tmp_path / "weights" / "carn_x4.json", shelf)
-    (tmp_path / "weights" / "carn_x4.csv").write_text("epoch,val_psnr\n1,27.0\n2,27.5\n")
+    (tmp_path / "weights" / "carn_x4.csv").write_text(LOG)
     assert read_results(tmp_path / "results") == [DOCUMENT]
     plain, ensemble = read_results(tmp_path / "weights")
     assert plain == DOCUMENT
     assert ensemble == DOCUMENT | {"self_ensemble": True, "label": "CARN+", "key": "carn_ensemble"}
-    (tmp_path / "weights" / "carn_x4.csv").write_text("epoch,val_psnr\n1,27.0\n2,27.25\n")  # another run's
+    (tmp_path / "weights" / "carn_x4.csv").write_text(LOG.replace("26.3", "26.25"))  # another run's
     assert [document["history"] for document in read_results(tmp_path / "weights")] == [[], []]
 
 

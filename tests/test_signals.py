@@ -12,6 +12,7 @@ import time
 from contextlib import redirect_stderr
 
 import pytest
+from helpers import run_process
 
 from support.command_line import ROOT, UserError, run_script
 from support.signals import Interrupted, handling_signals, undisturbed
@@ -124,8 +125,7 @@ signal.signal(signal.SIGUSR1, lambda *_: print("heard by the program"))
 sys.argv[1] = "SIGUSR1"
 thread = threading.Thread(target=run); thread.start(); thread.join()
 """
-    command = [sys.executable, "-c", AROUND.format(root=str(ROOT), call=call), "", tmp_path / "script.py"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_process(tmp_path, "-c", AROUND.format(root=str(ROOT), call=call), "", tmp_path / "script.py")
     assert done.returncode == 0, done.stderr
     out = done.stdout.splitlines()
     assert out[:6] == ["begun", "status 130", "begun", "status 143", "begun", "status 129"]
@@ -149,7 +149,7 @@ def test_first_thing_a_script_does_is_to_let_ctrl_c_end_it_without_a_traceback(s
 def test_ctrl_c_while_a_script_imports_ends_it_silently_unless_it_is_ignored(handler):
     code = f"import signal; signal.signal(signal.SIGINT, {handler})\nfrom support.signals import die_quietly\n"
     code += "die_quietly(); signal.raise_signal(signal.SIGINT); print('goes on')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = run_process(ROOT, "-c", code)
     ignored = handler == "signal.SIG_IGN"
     expected = (0, "goes on\n") if ignored else (-signal.SIGINT, "")
     assert (done.returncode, done.stdout, done.stderr) == (*expected, "")
@@ -165,7 +165,7 @@ def test_script_that_nohup_started_goes_on_when_the_terminal_is_closed(tmp_path)
 def test_second_interruption_while_the_process_ends_is_not_heard():
     code = "import atexit, signal; from support.command_line import run_script\n"
     code += "kill = lambda: signal.raise_signal(signal.SIGINT); atexit.register(kill); run_script(kill)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = run_process(ROOT, "-c", code)
     assert (done.returncode, done.stderr) == (130, "-c: error: interrupted by SIGINT\n")
 
 

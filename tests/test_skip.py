@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.deep_prior import SETTINGS
-from models import MODELS, count_parameters
+from models import count_parameters
 from models.skip import Skip
 from models.zssr import ZSSR
 
@@ -25,12 +25,9 @@ def test_generator_has_the_papers_number_of_parameters(setting):
     assert count_parameters(Skip(**SETTINGS[setting].network)) == COUNTS[setting]
 
 
-def test_generator_of_one_channel_for_random_pixels_has_the_papers_number_of_parameters():
+def test_generator_of_one_channel_for_random_pixels_and_zssr_have_the_papers_number_of_parameters():
     assert count_parameters(Skip(channels=1, **SETTINGS["random"].network)) == 2_217_573
     assert COUNTS.keys() | {"random", "preimage"} == SETTINGS.keys()
-
-
-def test_zssr_has_the_papers_number_of_parameters():
     assert count_parameters(ZSSR()) == 224_640
 
 
@@ -49,13 +46,3 @@ def test_generator_makes_an_image_of_any_size_from_its_smallest_on_and_learns_ev
         assert image.shape == (1, 3, height, width) and image.min() > 0 and image.max() < 1
     image.square().sum().backward()
     assert [name for name, weights in generator.named_parameters() if weights.grad is None] == []
-
-
-def test_generator_refuses_no_size_that_it_could_take():
-    generator = small("sr")
-    with pytest.raises(RuntimeError):
-        generator(torch.rand(1, 32, generator.smallest_side - 1, 64))
-
-
-def test_networks_of_the_priors_are_no_networks_to_train():
-    assert not {Skip, ZSSR} & {*MODELS.values()}

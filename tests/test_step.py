@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import random_run, small_options
+from helpers import small_options
 
-from engine.step import TrainingStep, WeightAverage, centralize_gradients, for_this_machine
+from engine.step import WeightAverage, centralize_gradients
 from models import TRAINABLE, build_model
 
 
@@ -21,14 +21,6 @@ def test_averaged_weights_follow_the_formula_and_take_buffers_along():
     averaged = {name: average.model.state_dict()[name].item() for name in expected}
     assert averaged == pytest.approx(expected)
     assert model.weight.item() == 30
-
-
-def test_without_averaging_the_network_is_its_own_average():
-    model = torch.nn.Conv2d(1, 1, 3)
-    average = WeightAverage(model, decay=0)
-    before = model.weight.clone()
-    average.update()
-    assert average.model is model and torch.equal(model.weight, before)
 
 
 @pytest.mark.parametrize("name", ["srresnet", "fsrcnn", "carn"])  # batch normalisation, a transposed one, 1x1
@@ -50,12 +42,6 @@ def test_centralized_gradient_of_each_hidden_filter_has_no_mean_and_the_rest_is_
         new, old = (gradient.transpose(0, filters[parameter]).flatten(1) for gradient in (parameter.grad, old))
         torch.testing.assert_close(new, old - old.mean(1, keepdim=True))
     assert filters
-
-
-def test_step_in_one_process_on_a_cpu_is_wrapped_in_nothing(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    step, folder = TrainingStep(random_run()), object()
-    assert for_this_machine(step, folder, compiled=False) == (step, folder)
 
 
 @pytest.mark.parametrize("name", TRAINABLE)

@@ -1,11 +1,9 @@
 """Trying networks on an image: the same pixels and scores as test.py, refusals in one line, looking inside."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
-from helpers import PHOTOGRAPH, png_claiming, refusal, small_checkpoint
+from helpers import PHOTOGRAPH, refusal, small_checkpoint
 from PIL import Image
 
 from data.images import read_photo
@@ -13,7 +11,6 @@ from engine import trying
 from engine.enlarging import load_network
 from engine.scoring import score_image
 from engine.trying import error_map, find_checkpoints, load, look_inside, pictures_inside, try_by_name, try_image
-from support.command_line import UserError
 from utils import imresize
 
 CPU = torch.device("cpu")
@@ -55,14 +52,10 @@ def test_hr_is_shrunk_and_scored_as_by_test_py(tmp_path, networks):
         found = next(row for row in trial.rows if row["name"] == name)
         assert (found["psnr"], found["ssim"]) == (network.rows[-1]["psnr"], network.rows[-1]["ssim"])
     np.testing.assert_array_equal(read_photo(trial.pictures["HR"]).pixels, PHOTOGRAPH[:64, :68])
-
-
-def test_pictures_vanish_with_their_trial(tmp_path, networks):
-    trial = try_image(saved(tmp_path / "a.png", PHOTOGRAPH[:30, :30]), networks)
     folder = trial.pictures["y"].parent
     assert folder.exists()
     del trial
-    assert not folder.exists()
+    assert not folder.exists()  # its pictures vanish with it
 
 
 def test_error_map_is_black_where_nothing_differs_and_white_where_much_does():
@@ -115,29 +108,5 @@ def test_what_cannot_be_tried_is_said_in_one_line(tmp_path, networks, monkeypatc
     monkeypatch.setattr(trying, "MOST_PIXELS", 1000)
     assert "test.py --input" in refusal(try_image, path, networks)
     assert "no such file" in refusal(load, tmp_path / "none.pth", CPU)
-
-
-def test_two_hundred_malformed_uploads_are_refused_in_one_line_or_read(tmp_path, networks):
-    rng, good = random.Random(0), {}
-    for suffix in ("png", "jpg", "bmp", "gif", "webp", "tif"):
-        good[suffix] = saved(tmp_path / f"good.{suffix}", PHOTOGRAPH[:12, :12]).read_bytes()
-    before, refused = {*tmp_path.iterdir()}, 0
-    for number in range(200):
-        suffix, content = rng.choice([*good.items()])
-        content = bytearray(content)
-        if number % 4 == 0:
-            content = content[: rng.randrange(len(content))]
-        elif number % 50 == 1:
-            content = png_claiming(60000, 60000)
-        else:
-            for _ in range(rng.choice((1, 8, 64))):
-                content[rng.randrange(len(content))] = rng.randrange(256)
-        path = tmp_path / f"upload.{suffix}"
-        path.write_bytes(content)
-        try:
-            try_image(path, {"y": networks["y"]}, is_hr=number % 2 == 0)
-        except UserError as error:
-            refused += 1
-            assert "\n" not in str(error)
-        path.unlink()
-    assert refused > 60 and {*tmp_path.iterdir()} == before
+    path.write_bytes(path.read_bytes()[:200])
+    assert "a.png" in refusal(try_image, path, networks)

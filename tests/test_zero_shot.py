@@ -16,6 +16,9 @@ HR = PHOTOGRAPH[20:116, 40:136]
 LR = imresize(HR, 0.5).transpose(2, 0, 1).astype(np.float32) / 255  # 48x48
 
 
+BICUBIC = imresize(LR.transpose(1, 2, 0).astype(np.float64), 2).clip(0, 1).transpose(2, 0, 1)
+
+
 def psnr(image):
     return calc_psnr(np.asarray(image, dtype=np.float64), HR.transpose(2, 0, 1) / 255.0)
 
@@ -27,18 +30,12 @@ def one_stage(monkeypatch):
 
 def test_a_hundred_steps_are_better_than_bicubic_and_end_with_the_result(one_stage):
     zssr = ZeroShot(LR, 2, CPU, steps=100, precision="fp32")
-    assert zssr.steps == 100
+    assert np.abs(zssr.image().numpy() - BICUBIC).max() < 0.1  # before it has learnt anything
     rows = list(zssr.rows())
     assert [row["step"] for row in rows] == [1, 51, 100, 100]
     assert rows[-2]["fit"] > rows[0]["fit"] + 0.3
-    bicubic = imresize(LR.transpose(1, 2, 0).astype(np.float64), 2).clip(0, 1).transpose(2, 0, 1)
     assert zssr.image().shape == (3, 96, 96)
-    assert psnr(zssr.image()) > psnr(bicubic) + 0.2
-
-
-def test_untrained_network_makes_nearly_the_bicubic_image(one_stage):
-    bicubic = imresize(LR.transpose(1, 2, 0).astype(np.float64), 2).clip(0, 1).transpose(2, 0, 1)
-    assert np.abs(ZeroShot(LR, 2, CPU, precision="fp32").image().numpy() - bicubic).max() < 0.1
+    assert psnr(zssr.image()) > psnr(BICUBIC) + 0.2
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -61,13 +58,6 @@ def test_result_shrinks_to_the_lr_image_by_back_projection(one_stage):
     shrunk = imresize(zssr.image().numpy().transpose(1, 2, 0), 0.5).transpose(2, 0, 1)
     bicubic = imresize(imresize(LR.transpose(1, 2, 0), 2).clip(0, 1), 0.5).transpose(2, 0, 1)
     assert np.abs(shrunk - LR).mean() < 0.3 * np.abs(bicubic - LR).mean()
-
-
-def test_stopped_from_outside_it_gives_what_the_network_makes_now(one_stage):
-    zssr = ZeroShot(LR, 2, CPU, precision="fp32")
-    for row in zssr.rows():
-        zssr.stopped = row["step"] > 1
-    assert row["step"] == 51 and zssr.image().shape == (3, 96, 96)
 
 
 def test_same_seed_gives_the_same_bits_and_another_seed_others(one_stage):
