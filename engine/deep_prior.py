@@ -181,11 +181,7 @@ class DeepPrior:
         """Return the result so far, float32 (C, H, W) in [0, 1] on the CPU."""
         if self.best is not None:
             return self.best[0].cpu()
-        return self.average() if self.setting.averaged else self.last()
-
-    def average(self):
-        """Return the average of the outputs."""
-        return self.step.average[0].cpu()
+        return self.step.average[0].cpu() if self.setting.averaged else self.last()
 
     @torch.no_grad()
     def last(self):
