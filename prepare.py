@@ -97,18 +97,9 @@ def main(argv=None):
         check_writable(args.preview.parent)
         if args.preview.is_dir():
             raise UserError(f"--preview {args.preview}: found a folder; name a PNG file in it")
-    target = prepare_patches(
-        args.name or args.dataset,
-        args.scale,
-        args.colour,
-        patch_size=args.patch_size,
-        stride=args.stride,
-        copies=args.copies,
-        images=args.images,
-        skip_bad=args.skip_bad,
-        data_dir=args.data_dir,
-        source=args.source,
-    )
+    names = ("patch_size", "stride", "copies", "images", "skip_bad", "data_dir", "source")
+    options = {name: getattr(args, name) for name in names}
+    target = prepare_patches(args.name or args.dataset, args.scale, args.colour, **options)
     if args.test_sets:
         for name in ("Set5", "Set14"):
             images = load_images(TEST_SETS[name], args.data_dir, args.source)

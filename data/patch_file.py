@@ -29,14 +29,7 @@ from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, is_taken, load_im
 from data.degradation import degrade
 from data.hdf5 import USER_BLOCK, new_hdf5, seal_of
 from data.images import image_size, own_images, read_image
-from data.patches import (
-    DEFAULT_COPIES,
-    DEFAULT_PATCH,
-    check_cutting,
-    choose_held_out,
-    copies_of,
-    cut_patches,
-)
+from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, check_cutting, choose_held_out, copies_of, cut_patches
 from support.command_line import UserError
 from support.files import check_regular, check_writable
 from support.progress import progress, read_ahead

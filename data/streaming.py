@@ -40,7 +40,8 @@ class StreamedBatches:
         plan = plan_epoch(self.patch_count, self.window, self.augmented, self.seed, number)
         done = first * self.batch_size
         head = self.window - done % self.window  # what is left of the first window: the others end where they do
-        windows = (_split(drawn[done:], head, self.window) for drawn in plan)
+        ends = list(range(head, self.patch_count - done, self.window))
+        windows = (drawn[done:].tensor_split(ends) for drawn in plan)
         for lr, hr, window_plan in read_ahead(self._read, zip(*windows, strict=True)):
             lr, hr = lr.to(self.device), hr.to(self.device)
             batches = (drawn.to(self.device).split(self.batch_size) for drawn in window_plan)
@@ -63,11 +64,6 @@ class StreamedBatches:
                 start += len(part[index])
             read.append(window)
         return *read, (rows, *rest)
-
-
-def _split(tensor, first, others):
-    """Return a tensor in pieces: one of `first` items, the others of `others`, the last one of what is left."""
-    return [tensor[:first], *(tensor[first:].split(others) if len(tensor) > first else ())]
 
 
 def _read_rows(array, ascending, start, window):

@@ -5,7 +5,6 @@ A table stands between <!-- results --> or <!-- speed --> and <!-- end -->; noth
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page import markdown_table, speed_page
 from models import MODELS
+from models.listing import kind_of
 from report.content import published
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,22 +21,17 @@ ENGLISH = ("network", "year", "parameters", "PSNR (dB)", "SSIM", "self-ensemble"
 CHINESE = ("网络", "年份", "参数量", "PSNR (dB)", "SSIM", "自集成", "论文 (dB)，训练集", "MB")
 
 
-def read_json(path):
-    """Return the JSON document in a file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def results_table(header):
     """Return the table of the shipped networks in the registry's order, below bicubic."""
     paths = {name: ROOT / "weights" / f"{name}_x{SCALE}.json" for name in MODELS}
-    documents = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    documents = {name: json.loads(path.read_bytes()) for name, path in paths.items() if path.exists()}
     first, _ = means_of(next(iter(documents.values())))
     rows = [("Bicubic", "", "0", f"{first['bicubic_psnr']:.2f}", f"{first['bicubic_ssim']:.4f}", "", "", "")]
     for name, document in documents.items():
         mean, ensemble = means_of(document)
         cells = (
             f"[{document['label']}](models/{name}.py)",
-            year_of(name),
+            kind_of(name)[2],
             f"{document['parameters']:,}",
             f"{mean['psnr']:.2f}",
             f"{mean['ssim']:.4f}",
@@ -52,12 +47,6 @@ def means_of(document):
     """Return the mean scores on the test set, once plain and once with self-ensemble, None where not measured."""
     means = {score["self_ensemble"]: score["mean"] for score in document["scores"] if score["dataset"] == DATASET}
     return means[False], means.get(True)
-
-
-def year_of(name):
-    """Return the year of a network's paper: the first one in the docstring of its file."""
-    found = re.search(r"\b(?:19|20)\d\d\b", sys.modules[MODELS[name].__module__].__doc__ or "")
-    return found[0] if found else ""
 
 
 def filled(text, mark, content):

@@ -46,27 +46,25 @@ class Explained:
     top: int
 
 
-def explain(network, model, lr, window, *, sigma=SIGMA, steps=STEPS):
+def explain(network, model, lr, window, *, steps=STEPS):
     """Return what a network used for a window of its SR image, as Explained; computed in float32.
 
     network: scoring.Network. model: its model_for() the image. lr: (C, h, w) tensor in [0, 255], as enlarge() takes it.
-    window: (x, y, size) in SR pixels. sigma, steps: as attribution_map() takes them.
+    window: (x, y, size) in SR pixels. steps: as attribution_map() takes them.
     Raises UserError for a window that does not lie inside the SR image.
     """
-    check_window(window, *lr.shape[1:], network.scale)
+    (x, y, size), (_, height, width), scale = window, lr.shape, network.scale
+    check_window(window, height, width, scale)
     set_precision(network.model, "fp32")
-    columns, rows = (
-        region(start, window[2], length, network.scale)
-        for start, length in zip(window[:2], lr.shape[:0:-1], strict=True)
-    )
+    columns, rows = region(x, size, width, scale), region(y, size, height, scale)
     lr = to_unit(lr[:, rows, columns]).to(network.device)
-    x, y, size = window[0] - columns.start * network.scale, window[1] - rows.start * network.scale, window[2]
+    x, y = x - columns.start * scale, y - rows.start * scale
     middle = (x + size // 2, y + size // 2)
-    spread, change = attribution_map(model, lr, (x, y, size), sigma=sigma, steps=steps)
+    spread, change = attribution_map(model, lr, (x, y, size), steps=steps)
     field = receptive_field(model, lr, *middle)
     with torch.no_grad():
         sr = model(lr[None])[0].mean(0).cpu().numpy()
-    centre = [(place + 0.5) / network.scale - 0.5 for place in middle]
+    centre = [(place + 0.5) / scale - 0.5 for place in middle]
     shown = {"sr": sr, "lr": lr.mean(0).cpu().numpy(), "left": columns.start, "top": rows.start}
     radius = effective_radius(field, *centre)
     return Explained(network.label, spread, change, diffusion_index(spread), field, radius, **shown)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
-from engine.graph import EAGER_STEPS, recorded
+from engine.graph import RecordedStep
 from models import count_parameters
 from models.skip import Skip
 from support.command_line import UserError
@@ -126,27 +126,6 @@ class Step:
         self.average.lerp_(output, 1 - DECAY)
 
 
-class RecordedStep:
-    """A Step that is recorded as a CUDA graph after its first calls and replayed, called like it."""
-
-    def __init__(self, step):
-        self.step, self.graph, self.recordable = step, None, True
-
-    def __getattr__(self, name):
-        return getattr(self.step, name)
-
-    def __call__(self):
-        if self.step.taken < EAGER_STEPS:
-            return self.step()
-        if self.recordable:
-            self.recordable = False  # tried once; it runs nothing: the replay below does the step
-            self.graph, self.loss = recorded(self.step, "the step")
-        if self.graph is None:
-            return self.step()
-        self.graph.replay()
-        return self.loss  # until the next call
-
-
 class DeepPrior:
     """A restoration by Deep Image Prior: go through rows(), then take image().
 
@@ -162,7 +141,7 @@ class DeepPrior:
         torch.manual_seed(seed)
         self.step = Step(setting, shape, loss, device, self.precision, start)
         if device.type == "cuda":
-            self.step = RecordedStep(self.step)
+            self.step = RecordedStep(self.step, "the step")
         self.setting, self.early_stop = setting, early_stop
         self.steps = steps or setting.steps
         self.parameters = count_parameters(self.step.generator)
@@ -202,11 +181,7 @@ class DeepPrior:
         """Return the result so far, float32 (C, H, W) in [0, 1] on the CPU."""
         if self.best is not None:
             return self.best[0].cpu()
-        return self.average() if self.setting.averaged else self.last()
-
-    def average(self):
-        """Return the average of the outputs."""
-        return self.step.average[0].cpu()
+        return self.step.average[0].cpu() if self.setting.averaged else self.last()
 
     @torch.no_grad()
     def last(self):

@@ -9,7 +9,7 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import numpy as np
 import torch
@@ -280,9 +280,9 @@ def with_plain_layers(model):
     """Return a copy of a module in which torch's own layers stand for those of models/layers.py that equal them."""
     model = deepcopy(model)
     plain = {
-        FewMapsConv2d: plain_conv,
-        SubPixelConv2d: plain_sub_pixel,
-        PReLU: plain_prelu,
+        FewMapsConv2d: as_inherited,
+        SubPixelConv2d: lambda layer: nn.Sequential(as_inherited(layer), nn.PixelShuffle(layer.factor)),
+        PReLU: as_inherited,
         BicubicUpsample: BicubicPlanes,
     }
     for parent in [*model.modules()]:
@@ -292,20 +292,8 @@ def with_plain_layers(model):
     return model
 
 
-def plain_conv(layer):
-    """Return a convolution as torch's own."""
-    same = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding)
-    same.weight, same.bias = layer.weight, layer.bias
-    return same
-
-
-def plain_sub_pixel(layer):
-    """Return a SubPixelConv2d as torch's own convolution and pixel shuffle."""
-    return nn.Sequential(plain_conv(layer), nn.PixelShuffle(layer.factor))
-
-
-def plain_prelu(layer):
-    """Return a PReLU as torch's own."""
-    same = nn.PReLU()
-    same.weight = layer.weight
+def as_inherited(layer):
+    """Return the layer of torch's own that a layer of models/layers.py inherits from, with the same parameters."""
+    same = copy(layer)
+    same.__class__ = type(layer).__base__
     return same

@@ -13,38 +13,36 @@ def accelerate(step, compiled):
     if compiled:
         step.network = CompiledNetwork(step.network, run.recipe.batch_size)
         step = CompiledStep(step)
-    return RecordedStep(step) if run.device.type == "cuda" else step
+    return RecordedStep(step, "the training step", run.recipe.batch_size) if run.device.type == "cuda" else step
 
 
 class RecordedStep:
-    """A training step that is replayed as a CUDA graph, called like the step.
+    """A step that is replayed as a CUDA graph, called like the step: with the tensors of a batch, or without any.
 
     Hundreds of small kernels are launched at once. What changes from step to step is in tensors that stay where they
     are. The first steps, a batch of another size, and a step that cannot be recorded run as they are written.
+    name: in words. batch_size: of the batches that it is recorded for.
     """
 
-    def __init__(self, step):
-        self.step = step
-        self.steps = 0
-        self.recordable = True
-        self.graph = None
+    def __init__(self, step, name, batch_size=None):
+        self.step, self.name, self.batch_size = step, name, batch_size
+        self.steps, self.recordable, self.graph = 0, True, None
 
-    def __call__(self, lr, hr):
-        if self.recordable and self.steps >= EAGER_STEPS and len(lr) == self.step.run.recipe.batch_size:
-            self.record(lr, hr)  # which runs nothing: the replay below does the step
+    def __getattr__(self, name):
+        return getattr(self.step, name)
+
+    def __call__(self, *batch):
+        if self.recordable and self.steps >= EAGER_STEPS and all(len(images) == self.batch_size for images in batch):
+            self.recordable = False  # tried once; it runs nothing: the replay below does the step
+            self.batch = [images.clone() for images in batch]
+            self.graph, self.loss = recorded(lambda: self.step(*self.batch), self.name)
         self.steps += 1
-        if self.graph is None or (lr.shape, hr.shape) != (self.lr.shape, self.hr.shape):
-            return self.step(lr, hr)
-        self.lr.copy_(lr)
-        self.hr.copy_(hr)
+        if self.graph is None or [images.shape for images in batch] != [images.shape for images in self.batch]:
+            return self.step(*batch)
+        for kept, images in zip(self.batch, batch, strict=True):
+            kept.copy_(images)
         self.graph.replay()
         return self.loss  # until the next call
-
-    def record(self, lr, hr):
-        """Record the step for batches of this size; where CUDA cannot, say so and go on without."""
-        self.recordable = False  # tried once
-        self.lr, self.hr = lr.clone(), hr.clone()
-        self.graph, self.loss = recorded(lambda: self.step(self.lr, self.hr), "the training step")
 
 
 def recorded(step, name):

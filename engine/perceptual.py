@@ -16,7 +16,7 @@ from scipy.ndimage import correlate
 from scipy.special import gamma
 
 from support.command_line import UserError
-from utils import imresize, shave, to_y
+from utils import imresize, shave, to_rgb, to_y
 
 BLOCK = 96  # pixels: side of the blocks, as the pristine statistics were made with
 SHAPES = np.arange(0.2, 10.001, 0.001)  # of generalised Gaussians, among which the fitting one is looked for
@@ -35,7 +35,8 @@ def add_perceptual(networks, pixels, outputs):
     for network, (luma, shown) in zip(networks, outputs, strict=True):
         network.rows[-1] |= {"niqe": niqe(shave(luma, border)), "hr_niqe": original}
         if lpips_network():
-            images = (as_lpips_takes_it(shave(image, border)) for image in (shown, pixels))
+            planes = (to_rgb(shave(image, border)).transpose(2, 0, 1) / 127.5 - 1 for image in (shown, pixels))
+            images = [torch.from_numpy(plane)[None].float() for plane in planes]  # (1, 3, H, W) in [-1, 1]
             with torch.no_grad():
                 network.rows[-1]["lpips"] = lpips_network()(*images).item()
 
@@ -138,9 +139,3 @@ def lpips_network():
 
     with warnings.catch_warnings(action="ignore"):  # of how the package asks torchvision for AlexNet
         return lpips.LPIPS(net="alex", verbose=False).eval()
-
-
-def as_lpips_takes_it(image):
-    """Return an image, uint8 (H, W) or (H, W, 3), as a tensor (1, 3, H, W) in [-1, 1]."""
-    planes = np.broadcast_to(image[..., None] if image.ndim == 2 else image, (*image.shape[:2], 3))
-    return torch.tensor(planes.transpose(2, 0, 1)[None] / 127.5 - 1, dtype=torch.float32)

@@ -159,17 +159,13 @@ def paper_pair(pixels, scale):
     HR is cropped at its centre to sides that 32 divides; LR is Pillow's Lanczos of it.
     Raises UserError for an image that is smaller.
     """
-    if min(pixels.shape[:2]) < MULTIPLE:
-        height, width = pixels.shape[:2]
+    height, width = pixels.shape[:2]
+    if min(height, width) < MULTIPLE:
         raise UserError(f"{width}x{height} is too small for dip-paper, which crops to multiples of {MULTIPLE}")
-    hr = to_rgb(pixels)
-    for axis in (0, 1):
-        length = hr.shape[axis] // MULTIPLE * MULTIPLE
-        first = (hr.shape[axis] - length) // 2
-        hr = np.moveaxis(np.moveaxis(hr, axis, 0)[first : first + length], 0, axis)
-    hr = np.ascontiguousarray(hr)
-    size = (hr.shape[1] // scale, hr.shape[0] // scale)
-    return np.array(Image.fromarray(hr).resize(size, Image.Resampling.LANCZOS)), hr
+    top, left = height % MULTIPLE // 2, width % MULTIPLE // 2
+    height, width = height // MULTIPLE * MULTIPLE, width // MULTIPLE * MULTIPLE
+    hr = np.ascontiguousarray(to_rgb(pixels)[top : top + height, left : left + width])
+    return np.array(Image.fromarray(hr).resize((width // scale, height // scale), Image.Resampling.LANCZOS)), hr
 
 
 def paper_psnr(sr, hr):

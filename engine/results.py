@@ -204,13 +204,8 @@ DOCUMENT = {
     "history": "a list",
 }
 WEIGHTS = {"path": "a text", "sha256": "a text"}
-TRAINED = {
-    "epoch": "a whole number",
-    "val_psnr": "a number or null",
-    "val_set": "a text",
-    "recipe": "an object",
-    "data": "an object",
-}
+TRAINED = {"epoch": "a whole number", "val_psnr": "a number or null", "val_set": "a text"}
+TRAINED |= {"recipe": "an object", "data": "an object"}
 NUMBERS = {"psnr": "a number or null", "ssim": "a number"}  # null: the PSNR of equal images, JSON has no infinity
 NUMBERS |= {f"bicubic_{column}": kind for column, kind in NUMBERS.items()}
 
@@ -236,15 +231,13 @@ def read_result_file(path):
         check_document(path, content)
         return [with_infinities(content)]
     check(path, "scores", content["scores"], "a list")
-    history = None
     documents = []
     for number, scores in enumerate(content["scores"]):
         check(path, f"scores[{number}]", scores, "an object")
         document = {field: content.get(field) for field in SHARED} | {"zoom": None, "history": []} | scores
         check_document(path, document)
-        if history is None and document["trained"]:
-            history = read_history(path.with_suffix(".pth"), document["trained"])
-        document["history"] = history or []
+        if document["trained"]:
+            document["history"] = read_history(path.with_suffix(".pth"), document["trained"])
         if document["self_ensemble"]:
             document |= {"label": f"{document['label']}+", "key": f"{document['key']}_ensemble"}
         documents.append(with_infinities(document))

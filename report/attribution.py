@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from data.catalog import TEST_SETS
 from data.degradation import degrade
 from data.images import read_image
-from engine.attribution import check_window, explain, overlay
+from engine.attribution import explain, overlay
 from engine.scoring import load_networks, load_test_images
 from report.comparisons import CHARACTER, GAP, LINE, MARK
 from report.drawing import PAGE_WIDTH, figure_file, show_image
@@ -116,7 +116,6 @@ def main(argv=None):
     networks = load_networks(args.weights, None, choose_device(args.device))
     name, pixels = load_image(args.image, args.dataset, args.data_dir, args.source)
     scale = networks[0].scale
-    check_window(args.at, *(length // scale for length in pixels.shape[:2]), scale)
     check_writable(args.out)
     explained = []
     for network in networks:

@@ -180,26 +180,18 @@ NATURAL = (lambda value: 0 <= value < 2**63, "a whole number of at least 0")
 POSITIVE = (lambda value: 0 < value < 1e38, "a number above 0 (and below 1e38)")
 
 
-def positive_int(text):
-    """Return the whole number of at least 1 that a command line's word says; raises argparse's error otherwise."""
-    return _checked(text, int, *COUNT)
+def number_type(kind, allowed, description):
+    """Return what argparse's `type` takes: text to the `kind` of number that `allowed` admits, or argparse's error."""
 
-
-def natural_int(text):
-    """Return the whole number of at least 0 that a command line's word says; raises argparse's error otherwise."""
-    return _checked(text, int, *NATURAL)
-
-
-def positive_float(text):
-    """Return the number above 0 that a command line's word says; raises argparse's error otherwise."""
-    return _checked(text, float, *POSITIVE)
-
-
-def _checked(text, kind, allowed, description):
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not allowed(value):
+    def read(text):
+        with suppress(ValueError):
+            if allowed(value := kind(text)):
+                return value
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed is {description}")
-    return value
+
+    return read
+
+
+positive_int = number_type(int, *COUNT)
+natural_int = number_type(int, *NATURAL)
+positive_float = number_type(float, *POSITIVE)

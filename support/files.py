@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from support.command_line import ROOT as ROOT
 from support.command_line import UserError, is_plain_text
 
 try:

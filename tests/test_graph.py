@@ -29,13 +29,13 @@ def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_siz
     """CUDA's graphs, played by this processor: recording runs nothing, replaying reads and writes what was recorded."""
     monkeypatch.setattr("engine.graph.EAGER_STEPS", eager)
     written, recorded = random_run(name), random_run(name)
-    plain, step = TrainingStep(written), RecordedStep(TrainingStep(recorded))
+    plain, step = TrainingStep(written), RecordedStep(TrainingStep(recorded), "the step", 4)
     replayed = []
 
     class Graph:
         def replay(self):
-            replayed.append(step.lr.clone())
-            step.loss.copy_(step.step(step.lr, step.hr))
+            replayed.append(step.batch[0].clone())
+            step.loss.copy_(step.step(*step.batch))
 
     @contextmanager
     def graph(graph):
@@ -54,9 +54,9 @@ def test_recorded_step_is_replayed_on_each_batch_once_and_a_batch_of_another_siz
 
 
 def test_batch_of_another_scale_runs_as_written_where_only_its_hr_has_another_size():
-    step = RecordedStep(lambda lr, hr: "written")
+    step = RecordedStep(lambda lr, hr: "written", "the step", 4)
     step.recordable, step.graph = False, "recorded"
-    step.lr, step.hr = torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 32, 32)
+    step.batch = [torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 32, 32)]
     assert step(torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 16, 16)) == "written"
 
 
@@ -68,8 +68,9 @@ def test_step_that_cannot_be_recorded_is_said_once_and_runs_as_written(monkeypat
     monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     written, other = random_run(), random_run()
-    assert train_epochs(other, RecordedStep(TrainingStep(other))) == train_epochs(written, TrainingStep(written))
-    assert capsys.readouterr().out.count("note: the training step cannot be recorded") == 1
+    step = RecordedStep(TrainingStep(other), "the step", 4)
+    assert train_epochs(other, step) == train_epochs(written, TrainingStep(written))
+    assert capsys.readouterr().out.count("note: the step cannot be recorded") == 1
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.catalog import describe_image
 from engine.checkpoint import halved, load_checkpoint, save_checkpoint
-from engine.results import SCORES, SHARED, describe_set, result_documents
+from engine.results import SCORES, SHARED, describe_set, mean, result_documents
 from engine.scoring import bicubic_network, load_networks, load_test_images, score_images
 from models import MODELS
 from support.command_line import ROOT, Parser, UserError, add_data_arguments, add_device_argument, run_script
@@ -48,9 +48,7 @@ def score(path, self_ensemble, sets, device, origin):
         networks = [bicubic_network(network.scale, network.colour, device), network]
         for _ in score_images(networks, dataset, images):
             pass
-        print(
-            f"{network.label} on {dataset}: {sum(row['psnr'] for row in network.rows) / len(images):.3f} dB", flush=True
-        )
+        print(f"{network.label} on {dataset}: {mean(network.rows, 'psnr'):.3f} dB", flush=True)
         described = describe_set(dataset, starmap(describe_image, images.items()), {})
         yield from result_documents(networks, described | origin).values()
 
