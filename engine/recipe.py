@@ -42,9 +42,9 @@ class Recipe:
     schedule: str = setting("cosine", SCHEDULES, "of the learning rate after warm-up")
     warmup: int = setting(200, NATURAL, "steps in which the learning rate rises from 0; 0: none")
     centralize: str = setting(
-        "hidden",
-        ("hidden", "none"),
-        "take the mean off each filter's gradient, but the last layer's: in deep plain networks fewer feature maps die",
+        "inner",
+        ("inner", "none"),
+        "take the mean off each filter's gradient in the inner layers, not the first and last: fewer feature maps die",
     )
     clip: float = setting(0.01, NON_NEGATIVE, "largest norm of the gradient; 0: no clipping")
     average: float = setting(

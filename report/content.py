@@ -9,6 +9,7 @@ import numpy as np
 from data.catalog import TRAIN_SETS
 from data.patch_file import prepare_command
 from models import MODELS, model_label
+from report.results import FORMER
 from report.tables import Table, mark_best
 from report.words import NONE, number, short_device, signed
 
@@ -151,6 +152,7 @@ def recipe_table(facts, say):
     keys = dict.fromkeys(
         key for one in settings for key in one if any(other.get(key) is not None for other in settings)
     )
+    settings = [{key: one.get("recipe.augment") and value for key, value in FORMER.items()} | one for one in settings]
     rows = [(say.known("recipe", key), *(shown_value(key, one.get(key), say) for one in settings)) for key in keys]
     item, value, recipe, networks = say.phrase("table.recipe_columns", letter="{letter}")
     if letters:

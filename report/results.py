@@ -22,6 +22,9 @@ from utils import COLOURS
 FOLLOWING = {"data.held_out", "data.manifest", "data.content", "data.format", "data.format_version"}
 HIDDEN = FOLLOWING | {"started_from", "data.scale", "data.colour", "data.other_scales"}
 
+# pieces of the recipe that had flags in older results, as they are in everyone's training now
+FORMER = {"recipe.freeze_bn": False, "recipe.negatives": True, "recipe.contrast": 0.1}
+
 
 def class_name(model):
     """Return a network's name without options: VDSR of vdsr; of one that the registry lacks its key."""
@@ -47,9 +50,10 @@ class Result:
     @property
     def training(self):
         """Return {field: value} of how it was trained, but for seed and precision, which follows the machine."""
-        none = (("freeze_bn", False),)  # of weights from before there was no such setting
-        kept = [(key, value) for key, value in self.recipe.items() if key not in ("seed", "precision")]
-        fields = {f"recipe.{key}": value for key, value in kept if (key, value) not in none}
+        fields = {f"recipe.{key}": value for key, value in self.recipe.items() if key not in ("seed", "precision")}
+        if "recipe.negatives" in fields:
+            fields.setdefault("recipe.contrast", 0)  # older still
+        fields = {key: value for key, value in fields.items() if (key, value) not in FORMER.items()}
         fields["started_from"] = [stage.get("label") for stage in self.trained.get("started_from", [])]
         return fields | {f"data.{key}": value for key, value in self.trained.get("data", {}).items()}
 

@@ -140,7 +140,7 @@ def plain_weights(tmp_path_factory, tiny):
     [
         ("--schedule", "cosine"),
         ("--warmup", 4),
-        ("--centralize", "hidden"),
+        ("--centralize", "inner"),
         ("--clip", 1e-3),
         ("--average", 0.9),
         ("--precision", "bf16"),
