@@ -27,7 +27,7 @@ from support.devices import prepare_for_training
 from support.files import write_json, written_whole
 from support.provenance import provenance
 from support.signals import Interrupted
-from utils import calc_psnr, imresize, modcrop, rgb_to_ycbcr, to_rgb, to_uint8
+from utils import calc_psnr, imresize, modcrop, protocol, rgb_to_ycbcr, to_rgb, to_uint8
 
 METHODS = {"dip": "Deep Image Prior", "zssr": "ZSSR", "dip-paper": "Deep Image Prior"}
 SAW = "saw the test image's LR, no training set"
@@ -139,6 +139,9 @@ def prior_network(method, scale, device, folder, *, seed, steps, precision):
     description = {"model": method, "options": options, "parameters": count_parameters(network), "scale": scale}
     description |= {"weights": None, "self_ensemble": False, "tile": None, "precision": precision, "trained": None}
     description |= {"history": [], "saw": SAW}
+    if method == "dip":
+        exact = {"degradation": "MATLAB imresize bicubic, of the RGB image in float32, not quantised"}
+        description["protocol"] = protocol("rgb", scale) | exact
     return PriorNetwork(
         label=METHODS[method] + (f" ({', '.join(changed)})" if changed else ""),
         key="_".join([method, *changed]).replace("=", ""),

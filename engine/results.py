@@ -63,13 +63,16 @@ def network_document(network, bicubic):
         row | {"bicubic_psnr": base["psnr"], "bicubic_ssim": base["ssim"]}
         for row, base in zip(network.rows, bicubic.rows, strict=True)
     ]
-    return network.description | {
-        "label": network.label,
-        "key": network.key,
-        "protocol": protocol(network.colour, network.scale),
-        "images": images,
-        "mean": {column: mean(images, column) for column in images[0] if column != "name"},
-    }
+    return (
+        {"protocol": protocol(network.colour, network.scale)}
+        | network.description
+        | {
+            "label": network.label,
+            "key": network.key,
+            "images": images,
+            "mean": {column: mean(images, column) for column in images[0] if column != "name"},
+        }
+    )
 
 
 def mean(rows, column):

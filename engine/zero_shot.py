@@ -50,7 +50,7 @@ class ZeroShot:
     """Super-resolution of one image by ZSSR: go through rows(), then take image().
 
     pixels: float32 (C, h, w) in [0, 1]. scale: one of STAGES. steps: most of them at each scale on the way.
-    precision: "fp32", "bf16", or "auto": bf16 where the hardware computes in it. seed: of weights and fathers.
+    precision: "fp32", "bf16" or "auto", as choose_precision() takes it. seed: of weights and fathers.
     """
 
     def __init__(self, pixels, scale, device, *, seed=0, steps=None, precision="auto"):

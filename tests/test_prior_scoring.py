@@ -54,6 +54,8 @@ def test_methods_are_rows_with_documents_that_say_what_they_saw(script, place):
         assert document["protocol"]["colour"] == "rgb"
         assert [image["name"] for image in document["images"]] == ["photo0", "photo1"]
     assert documents["zssr_steps2"]["parameters"] == 224_640
+    lr = {key: document["protocol"]["degradation"].partition(", ")[2] for key, document in documents.items()}
+    assert lr["zssr_steps2"].endswith(", quantised to uint8") and lr["dip_steps2"].endswith(", not quantised")
 
 
 def test_lr_of_deep_image_prior_is_that_of_networks_on_rgb_before_it_is_rounded():
