@@ -43,15 +43,8 @@ def document(model="srcnn", psnr=30.0, key=None, label=None, *, seed=0, recipe=N
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The folder of a report whose figures are not drawn: that takes longer than all else."""
-
-    def blank(figures, where):
-        for figure in figures:
-            where.mkdir(exist_ok=True)
-            Image.new("RGB", (9, 6)).save(where / f"{figure.name}.png")
-
-    monkeypatch.setattr("report.build.draw", blank)
+def folder(tmp_path, blank_figures):
+    """The folder of a report."""
     return tmp_path / "report"
 
 
