@@ -154,7 +154,8 @@ def seeds(*shifts, model="srcnn"):
             ["B has one run", ONE_RUN], id="one run against two",
         ),
         pytest.param(
-            seeds(0.8, 0.9), [document(model="bicubic", weights=None, trained=None)], [f"{LARGER}A is better"], ["has one run", ONE_RUN, "note"],
+            seeds(0.8, 0.9), [document(model="bicubic", weights=None, trained=None)],
+            [f"{LARGER}A is better"], ["has one run", ONE_RUN, "note"],
             id="two runs against bicubic",
         ),
     ],
