@@ -268,6 +268,7 @@ STATES = {
     "clipping at infinity": part("recipe", clip=float("inf")),
     "seconds of NaN": row(seconds=float("nan")),
     "seconds of 1e300": row(seconds=1e300),
+    "infinite epoch": row(epoch=float("inf")),
     "epoch out of order": row(epoch=7),
     "history of 20,000 rows": with_state(lambda c: c["training"].update(history=c["training"]["history"] * 20_000)),
     "history of more epochs than the recipe": with_state(
@@ -294,6 +295,7 @@ STATES = {
     "data in ../../x": part("data", dataset="../../x"),
     "stride 0": part("data", stride=0),
     "copies of 10^9 times the size": part("data", copies=[1.0, 1e9]),
+    "copies of words": part("data", copies=["whole"]),
 }
 
 
@@ -316,6 +318,7 @@ def test_run_that_no_training_can_have_written_is_not_resumed(script, place, spo
         ("test", "given.png", [*ENLARGE[:3], "given.png", *ENLARGE[4:]]),
         ("train", "best.pth", [*TRAIN[:8], "--weights", "best.pth"]),
         ("train", "run/last.pth", RESUME),
+        ("train", "run/best.pth", RESUME),
         ("train", "data/tiny_x4.h5", TRAIN),
         ("export", "best.pth", ["--weights", "best.pth"]),
     ],
