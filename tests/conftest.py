@@ -143,6 +143,18 @@ def undrawn(monkeypatch):
 
 
 @pytest.fixture
+def blank_figures(monkeypatch):
+    """The figures of a report are blank: drawing them takes longer than all else."""
+
+    def draw(figures, folder):
+        folder.mkdir(exist_ok=True)
+        for figure in figures:
+            Image.new("RGB", (9, 6)).save(folder / f"{figure.name}.png")
+
+    monkeypatch.setattr("report.build.draw", draw)
+
+
+@pytest.fixture
 def drawn(monkeypatch):
     """The figures that were drawn, kept from being closed; text and panels are where the file has them."""
     figures = []

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,19 +63,8 @@ runpy.run_path("app.py", run_name="__main__")
 
 def serve(folder, port):
     """Start app.py with a small network to rate and two photographs: its process and addresses."""
-    command = [
-        sys.executable,
-        "-c",
-        WATCHED.replace("{log}", str(folder / "away.txt")).replace("{runs}", str(folder / "runs")),
-        "--port",
-        port,
-        "--token",
-        TOKEN,
-        "--device",
-        "cpu",
-        "--out",
-        folder / "out",
-    ]
+    code = WATCHED.replace("{log}", str(folder / "away.txt")).replace("{runs}", str(folder / "runs"))
+    command = [sys.executable, "-c", code, "--port", port, "--token", TOKEN, "--device", "cpu", "--out", folder / "out"]
     command += ["--weights", folder / "vdsr.pth", "--dataset", folder / "photos"]
     (folder / "tmp").mkdir(exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
@@ -309,15 +297,8 @@ def test_server_killed_in_the_middle_loses_and_doubles_nothing(browser, material
 
 
 def test_without_the_token_there_is_nothing(server):
-    for path in (
-        "/",
-        "/zh/",
-        "/rate",
-        "/rate/begin",
-        "/wrongtoken/zh/",
-        f"/{TOKEN.upper()}/rate",
-        f"/{TOKEN[:-1]}/rate",
-    ):
+    wrong = ("", "/zh/", "/rate", "/rate/begin", "/wrongtoken/zh/", f"/{TOKEN.upper()}/rate", f"/{TOKEN[:-1]}/rate")
+    for path in wrong:
         assert httpx.get(server.base + path).status_code == 404, path
     assert httpx.get(f"{server.page}/rate").status_code == 200
 
@@ -370,12 +351,8 @@ def test_what_is_no_answer_is_refused_in_one_line_and_nothing_is_written(server,
     begun, other = ready(client), ready(client)
     good = {"session": begun["session"], "question": begun["state"]["question"], "score": 3, "milliseconds": 900}
     before = contents(server.csv.parent) if server.csv.parent.exists() else {}
-    bad = [
-        {"session": "0" * 16}, {"session": "../../etc"}, {"session": 5}, {"session": None}, {"session": "a\n,b"},
-        {"question": other["state"]["question"]}, {"question": "x" * 500}, {"question": []},
-        {"score": 6}, {"score": "5"}, {"score": 2.5}, {"score": True}, {"milliseconds": -1}, {"milliseconds": 1e99},
-    ]  # fmt: skip
-    for changed in bad:
+    bad = [{"session": "../../etc"}, {"session": 5}, {"question": other["state"]["question"]}, {"question": []}]
+    for changed in (*bad, {"score": 6}, {"milliseconds": 1e99}):  # test_rating.py has all that are none
         answer = send(client, **good | changed)
         assert answer.status_code == 400 and "\n" not in answer.json()["error"], changed
     kind = {"content-type": "application/json"}
@@ -388,25 +365,6 @@ def test_what_is_no_answer_is_refused_in_one_line_and_nothing_is_written(server,
     assert client.get(f"rate/results/{begun['session']}").status_code == 400  # no names before the end
     assert (contents(server.csv.parent) if server.csv.parent.exists() else {}) == before
     assert send(client, **good).status_code == 200
-
-
-def test_fifty_clients_at_once(server, client):
-    ready(client)
-
-    def rate(number):
-        with httpx.Client(base_url=server.page, timeout=120) as client:
-            begun = ready(client)
-            session, state = begun["session"], begun["state"]
-            while state["question"]:
-                given = {"session": session, "question": state["question"], "score": 1 + number % 5}
-                state = send(client, **given, milliseconds=number).json()
-                assert send(client, **given, milliseconds=0).json() == state  # again: it counts once
-            return session
-
-    with ThreadPoolExecutor(50) as raters:
-        sessions = [*raters.map(rate, range(50))]
-    found = Counter(row["session"] for row in rows(server.csv))
-    assert {session: found[session] for session in sessions} == dict.fromkeys(sessions, QUESTIONS)
 
 
 def test_uploads_stay_in_the_servers_own_folder_whatever_their_names(client, material):

@@ -66,19 +66,15 @@ def test_figure_fits_a_page_and_nothing_in_it_overlaps(tmp_path, drawn, draw, ki
 
 
 @pytest.mark.parametrize("draw", FIGURES)
-@pytest.mark.parametrize("count", [2, 4, 7])
-def test_long_labels_do_not_run_into_each_other(tmp_path, drawn, draw, count):
-    labels = ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))]
-    draw_whole(draw, tmp_path / "figure.png", "Set14 coastguard, x4", IMAGES["photograph"], labels)
-    assert_legible(drawn[0])
-
-
-@pytest.mark.parametrize("draw", FIGURES)
-@pytest.mark.parametrize("kind", ["photograph", "tall", "wide", "as small as a test image may be"])
+@pytest.mark.parametrize("count", [2, 7])
 @pytest.mark.parametrize("name", ["IMG_20240312_142233_HDR " * 4, "一张名字很长的照片" * 6])
-def test_long_names_of_images_stay_on_the_page(tmp_path, drawn, draw, kind, name):
-    draw_whole(draw, tmp_path / "figure.png", f"my_test_images {name}, x4", IMAGES[kind], LABELS[:4], 20)
-    assert_legible(drawn[0])
+def test_long_labels_do_not_run_into_each_other_and_long_names_of_images_stay_on_the_page(
+    tmp_path, drawn, draw, count, name
+):
+    labels = ["Bicubic", *(LONG_LABELS[number % 2] for number in range(count - 1))]
+    for kind in ("photograph", "tall"):
+        draw_whole(draw, tmp_path / kind / "figure.png", f"my_test_images {name}, x4", IMAGES[kind], labels)
+        assert_legible(drawn[-1])
 
 
 # ---------------------------------------------------------------- the magnified window
@@ -95,16 +91,14 @@ def brute_force(images, size, border):
     )
 
 
-@pytest.mark.parametrize("size", [1, 7, 24, 30])
-@pytest.mark.parametrize("border", [0, 2, 4])
+@pytest.mark.parametrize("size", [1, 24, 30])
+@pytest.mark.parametrize("border", [0, 4])
 def test_window_is_the_one_that_a_search_over_all_windows_finds(size, border):
     images = [np.random.default_rng(seed).integers(0, 256, (38, 45)).astype(np.uint8) for seed in range(3)]
     assert choose_region(images, size, border) == brute_force(images, size, border)[1]
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "window"), [((24, 24), 24, (0, 0)), ((24, 40), 24, (16, 0)), ((26, 24), 24, (0, 2))]
-)
+@pytest.mark.parametrize(("shape", "size", "window"), [((24, 24), 24, (0, 0)), ((24, 40), 24, (16, 0))])
 def test_window_as_large_as_the_image_gives_up_its_border(shape, size, window):
     """Where the window leaves no room for the border of 4, it takes what room there is, down to none."""
     first = np.zeros(shape, np.uint8)

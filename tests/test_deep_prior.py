@@ -12,7 +12,7 @@ from torch import nn
 from engine import deep_prior
 from engine.deep_prior import DeepPrior, Setting, fits_all
 from engine.graph import EAGER_STEPS, RecordedStep
-from engine.priors import Observed, composed, deep_prior_of, explained, kind_of_mask, read_mask
+from engine.priors import Observed, as_large, composed, deep_prior_of, explained, kind_of_mask, read_mask
 from engine.zero_shot import ZeroShot
 from utils import imresize
 
@@ -68,6 +68,13 @@ def test_masks_lack_what_they_say_and_are_told_apart():
     assert abs(masks["random"].mean() - 0.5) < 0.02
     assert masks["hole"].mean() == 1 - 1 / 16
     assert 0.6 < masks["text"].mean() < 0.95
+
+
+def test_start_takes_the_place_of_noise():
+    lr = imresize(CROP.transpose(1, 2, 0), 0.5).transpose(2, 0, 1)
+    start = as_large(lr, CROP)
+    prior = deep_prior_of("sr", Observed(lr), CPU, scale=2, precision="fp32", start=start)
+    assert np.array_equal(prior.step.start[0].numpy(), start)
 
 
 def test_targets_of_the_explanation_are_the_image_its_noisy_and_shuffled_version_and_noise():

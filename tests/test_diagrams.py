@@ -4,14 +4,16 @@ import itertools
 import re
 import warnings
 from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import assert_fits_a_page
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.transforms import Bbox
-from PIL import Image
 from torch import nn
 
 from models import MODELS, build_model, count_parameters
@@ -31,31 +33,32 @@ VARIANTS = [
     ("carn", {"num_blocks": 5, "num_features": 32}),
 ]
 DRAWN = [name for name in MODELS if name != "bicubic" and has_diagram(name, {}, Language("zh"))]
-CASES = [*((name, {}) for name in DRAWN), *VARIANTS]
-NAMES = [" ".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in CASES]
-LANGUAGES = [pytest.param((*case, "zh"), id=name) for case, name in zip(CASES, NAMES, strict=True)]
-LANGUAGES += [
-    pytest.param((name, {}, "en"), id=f"{name} in English") for name in ("srcnn", "carn", "srdensenet", "rcan")
-]
+CASES = [(name, options, "zh") for name, options in [*((name, {}) for name in DRAWN), *VARIANTS]]
+CASES += [(name, {}, "en") for name in ("srcnn", "carn", "srdensenet", "rcan")]
+DIAGRAMS = pytest.mark.parametrize(("name", "options", "language"), CASES, ids=str)
+
+
+@cache
+def drawn(name, language="zh", **options):
+    """A network's diagram, by default or with other options; each is drawn once."""
+    return Drawn(name, options, language)
 
 
 class Drawn:
     """A diagram as it is before it is written: its network, and what stands where, in pixels."""
 
-    def __init__(self, name, options, path, language="zh"):
-        self.name, self.options, self.path = name, options, path
+    def __init__(self, name, options, language):
         self.layers = [layer for layer in build_model(name, **options).modules() if isinstance(layer, CONVOLUTIONS)]
         kept = []
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as self.caught:
             warnings.simplefilter("always")
             patch.setattr(plt, "close", kept.append)
-            if options:  # nothing is asked of the files of these
-                patch.setattr(Figure, "savefig", lambda figure, *_, **__: figure.draw_without_rendering())
-                patch.setattr("report.drawing.written_whole", nullcontext)
-            draw_diagram(path, name, Language(language), **options)
+            patch.setattr(Figure, "savefig", lambda figure, *_, **__: figure.draw_without_rendering())
+            patch.setattr("report.drawing.written_whole", nullcontext)
+            draw_diagram(Path("diagram.png"), name, Language(language), **options)
         (figure,) = kept
         (axes,) = figure.axes
-        self.page = figure.bbox.frozen()
+        self.page, self.inches = figure.bbox.frozen(), figure.get_size_inches()
         self.sizes = [text.get_fontsize() for text in axes.texts]
         self.texts = [(text.get_text(), text.get_window_extent()) for text in axes.texts if text.get_text()]
         # boxes and circles that stand for something: not frames and panels, which lie below the lines, nor dots
@@ -73,77 +76,45 @@ class Drawn:
         plt.close(figure)
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """drawn(name, options): each diagram is drawn once."""
-    folder, diagrams = tmp_path_factory.mktemp("diagrams"), {}
-
-    def draw(name, options, language="zh"):
-        key = (name, language, *options.items())
-        if key not in diagrams:
-            diagrams[key] = Drawn(name, options, folder / f"{name}_{language}.png", language)
-        return diagrams[key]
-
-    return draw
-
-
-@pytest.fixture(params=CASES, ids=NAMES)
-def diagram(request, drawn):
-    """Each network as it is by default, and with other options."""
-    name, options = request.param
-    return drawn(name, options)
-
-
-def shrunk(box):
-    """A box without its outermost pixels."""
-    return box.padded(-1)
-
-
-@pytest.fixture(params=LANGUAGES)
-def in_any_language(request, drawn):
-    """The same, and the default form in English too."""
-    return drawn(*request.param)
-
-
 # ---------------------------------------------------------------- legible
 
 
-def test_text_is_large_enough_and_lies_inside_the_figure_on_no_other_and_inside_its_box_or_outside_of_all(
-    in_any_language,
+@DIAGRAMS
+def test_text_is_large_enough_and_lies_on_the_page_on_no_other_and_inside_its_box_or_outside_of_all(
+    name, options, language
 ):
-    drawn = in_any_language
-    assert min(drawn.sizes) >= 6.5 and [str(warning.message) for warning in drawn.caught] == []  # of missing letters
-    for text, place in drawn.texts:
-        assert drawn.page.x0 <= place.x0 and place.x1 <= drawn.page.x1, text
-        assert drawn.page.y0 <= place.y0 and place.y1 <= drawn.page.y1, text
-        for box in (box for box in drawn.boxes if box.overlaps(place)):
+    shown = drawn(name, language, **options)
+    assert min(shown.sizes) >= 6.5 and [str(warning.message) for warning in shown.caught] == []  # of missing letters
+    assert shown.inches[0] <= 7.2 and shown.inches[1] <= 6
+    for text, place in shown.texts:
+        assert language == "zh" or not re.search("[\u4e00-\u9fff]", text)
+        assert shown.page.x0 <= place.x0 and place.x1 <= shown.page.x1, text
+        assert shown.page.y0 <= place.y0 and place.y1 <= shown.page.y1, text
+        for box in (box for box in shown.boxes if box.overlaps(place)):
             assert box.x0 < place.x0 and place.x1 < box.x1 and box.y0 < place.y0 and place.y1 < box.y1, text
-    for (text, place), (other, its_place) in itertools.combinations(drawn.texts, 2):
-        assert not shrunk(place).overlaps(shrunk(its_place)), (text, other)
+    for (text, place), (other, its_place) in itertools.combinations(shown.texts, 2):
+        assert not place.padded(-1).overlaps(its_place.padded(-1)), (text, other)
 
 
-def test_boxes_stand_apart_and_lines_are_level_or_upright_and_cross_neither_text_nor_box(in_any_language):
-    drawn = in_any_language
-    assert len(drawn.boxes) > 5 and len(drawn.lines) > 5
-    assert not any(box.overlaps(other) for box, other in itertools.combinations(drawn.boxes, 2))
-    obstacles = [*drawn.texts, *(("a box", box) for box in drawn.boxes)]
-    for start, end in drawn.lines:
+@DIAGRAMS
+def test_boxes_stand_apart_and_lines_are_level_or_upright_and_cross_neither_text_nor_box(name, options, language):
+    shown = drawn(name, language, **options)
+    assert len(shown.boxes) > 5 and len(shown.lines) > 5
+    assert not any(box.overlaps(other) for box, other in itertools.combinations(shown.boxes, 2))
+    obstacles = [*shown.texts, *(("a box", box) for box in shown.boxes)]
+    for start, end in shown.lines:
         assert np.isclose(start, end, atol=1e-6).any()
         along = Bbox([np.minimum(start, end), np.maximum(start, end)])
-        assert [what for what, place in obstacles if along.overlaps(shrunk(place))] == []
-
-
-def test_diagram_in_english_has_no_chinese(drawn):
-    for name in ("srcnn", "carn", "srdensenet", "rcan"):
-        assert not any(re.search("[\u4e00-\u9fff]", text) for text, _ in drawn(name, {}, "en").texts)
+        assert [what for what, place in obstacles if along.overlaps(place.padded(-1))] == []
 
 
 # ---------------------------------------------------------------- true
 
 
-def test_convolutions_shown_are_those_of_the_network(diagram):
+@DIAGRAMS
+def test_convolutions_shown_are_those_of_the_network(name, options, language):
     """Kernel, and maps read and made of 1x1 convolutions, made of others; "…" stands for those left out."""
-    shown = set()
+    diagram, shown = drawn(name, language, **options), set()
     for lines in diagram.contents:
         found = re.search(r"(?:Conv|Deconv) (\d+)×\1\n(?:(\d+)→)?(\d+)", "\n".join(lines))
         shown |= {tuple(int(number) if number else None for number in found.groups())} if found else set()
@@ -155,10 +126,10 @@ def test_convolutions_shown_are_those_of_the_network(diagram):
 @pytest.mark.parametrize(
     ("name", "layers"), [("srcnn", 3), ("vdsr", 20), ("srresnet", 37), ("srdensenet", 69), ("drrn", 52), ("carn", 34)]
 )
-def test_depth_is_the_papers_and_parameters_the_networks(drawn, name, layers):
+def test_depth_is_the_papers_and_parameters_the_networks(name, layers):
     """SRResNet: 2 x 16 + 5; SRDenseNet: 8 x 8 + 5; CARN: 3 x 3 x 3 + 3 + 4; the others' papers state it."""
     numbers = f"参数 {count_parameters(build_model(name)):,}　卷积 {layers} 层"
-    assert numbers in "".join(text for text, _ in drawn(name, {}).texts)
+    assert numbers in "".join(text for text, _ in drawn(name).texts)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +148,8 @@ def test_depth_is_the_papers_and_parameters_the_networks(drawn, name, layers):
         ("imdn", {}, ["× 6", "× 2"], "C+++C×"),
     ],
 )
-def test_repetitions_and_joins_are_those_of_the_network(drawn, name, options, shown, joins):
-    written = [text for text, _ in drawn(name, options).texts]
+def test_repetitions_and_joins_are_those_of_the_network(name, options, shown, joins):
+    written = [text for text, _ in drawn(name, **options).texts]
     assert sorted(text for text in written if re.match(r"× \d+", text)) == sorted(shown)
     signs = [text for text in written if text in ("+", "×", "−", "C")]
     for sign in {*signs}:
@@ -192,10 +163,6 @@ def test_network_with_a_step_that_has_no_sign_has_no_diagram():
     assert not has_diagram("no more in the registry", {}, say) and not has_diagram("carn", {"no_more": 1}, say)
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_files_fit_a_page(drawn, name):
-    path = drawn(name, {}).path
-    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    with Image.open(path) as figure:
-        assert figure.info["dpi"] == pytest.approx((300, 300), abs=0.01)
-        assert figure.width <= 7.2 * 300 and figure.height <= 6 * 300
+def test_files_fit_a_page(tmp_path):
+    draw_diagram(tmp_path / "a.png", "carn", Language("zh"))
+    assert_fits_a_page(tmp_path / "a.png", pdf=True)

@@ -1,45 +1,22 @@
 """The scripts one after the other, as a user types them: each in a process of its own, in another folder."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from helpers import read_json
+from helpers import lines_of, read_json
 
 from support.command_line import ROOT
 
 
-@pytest.fixture
-def shell(workplace):
-    """Run a script in the empty folder: shell("train.py", "--epochs", 1) -> its lines of output; it must succeed."""
-
-    def run(name, *arguments):
-        result = subprocess.run(
-            [sys.executable, ROOT / name, *map(str, arguments)],
-            cwd=workplace,
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1"},  # small networks; two threads wait for each other on a busy machine
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert (result.returncode, result.stderr) == (0, ""), result.stderr
-        return result.stdout.splitlines()
-
-    return run
-
-
-def test_network_trained_on_t91_for_an_epoch_is_above_bicubic_on_set5(shell, workplace, datasets):
+def test_network_trained_on_t91_for_an_epoch_is_above_bicubic_on_set5(workplace, datasets):
     """The course's path on the real images, with few patches and a small network."""
     data = ("--data-dir", "data", "--source", datasets)
     network = ("--model", "vdsr", "--set", "depth=4", "--set", "num_features=16")
-    shell("prepare.py", "--stride", 400, *data)
-    trained = shell("train.py", *network, "--epochs", 1, "--batch-size", 8, *data)
+    lines_of(workplace, ROOT / "prepare.py", "--stride", 400, *data)
+    trained = lines_of(workplace, ROOT / "train.py", *network, "--epochs", 1, "--batch-size", 8, *data)
     assert "(bicubic 24.84)" in trained[-2]
     assert re.fullmatch(r"best epoch: 1, psnr: 25\.\d\d", trained[-1])
-    scored = shell("test.py", "--weights", "best.pth", "--no-figures", "--out", "report", *data)
+    scored = lines_of(workplace, ROOT / "test.py", "--weights", "best.pth", "--no-figures", "--out", "report", *data)
     assert any(re.search(r"^mean +Bicubic +28\.42 +0\.8104 ", line) for line in scored)
     (path,) = (workplace / "report" / "results").iterdir()
     result = read_json(path)

@@ -15,21 +15,12 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
-from fuzzing import (
-    FUZZ,
-    PHOTOGRAPH,
-    little_memory,
-    mutated,
-    mutated_image,
-    no_hang,
-    saved,
-)
-from helpers import contents, refused, run_in
+from fuzzing import FUZZ, PHOTOGRAPH, little_memory, mutated, no_hang, saved
+from helpers import cases, contents, refused, run_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.images import read_photo
 from data.patch_file import prepare_patches
 from engine.checkpoint import CHECKPOINT_FIELDS, load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
@@ -204,32 +195,21 @@ CHECKPOINTS = {
     "tensor larger than its storage": (rewritten(tensor_larger_than_its_storage), ""),
     "keys that hash alike": (rewritten(keys_that_hash_alike), "64 bits"),
     "bytes in front of the archive": (in_front(b"anything"), "not a checkpoint of this project"),
-    "pointer of Git LFS": (
-        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 99\n"),
-        "not a checkpoint of this project",
-    ),
     "record that claims 4 GB": (claiming_a_terabyte, "records are not those"),
     "record named ../../x": (rewritten(lambda m: m.update({"../../x": b"x"})), "records are not those"),
-    "record that answers to thousands of names": (
-        rewritten(lambda m: m.update({"data/abcdefghijkl": b"x"})),
-        "records are not those",
-    ),
+    "record of thousands of names": (rewritten(lambda m: m.update({"data/abcdefghijkl": b"x"})), "records are not"),
     "two pickles": (rewritten(lambda m: m.update({"x/data.pkl": m["data.pkl"]})), "records are not those"),
     "options for a billion parameters": (
-        with_field(model="drrn", options={"num_features": 1024, "num_blocks": 30}),
-        "weights are not those of a drrn",
+        with_field(model="drrn", options={"num_features": 1024}),
+        "not those of a drrn",
     ),
-    "options for a million layers": (
-        with_field(model="carn", options={"num_features": 1, "num_blocks": 1024}),
-        "10,000 tensors",
-    ),
+    "options for a million layers": (with_field(model="carn", options={"num_blocks": 1024}), "10,000 tensors"),
     "weight of another shape": (with_weight(lambda weight: weight.transpose(0, 1)), "weights are not those"),
     "weight of whole numbers": (with_weight(lambda weight: weight.long()), "weights are not those"),
     "weight in float64": (with_weight(lambda weight: weight.double()), NOTHING_RUN),
     "weight without values": (with_weight(lambda weight: weight.to("meta")), NOTHING_RUN),
     "10^12 values in four bytes": (with_weight(lambda weight: torch.zeros(1).expand(10**6, 10**6)), "claims more"),
     "NaN weight": (with_weight(lambda weight: weight * torch.nan), "not all finite"),
-    "infinite weight": (with_weight(lambda weight: weight / 0), "not all finite"),
     "weight that overflows": (with_weight(lambda weight: weight * 0 + 3e38), "output is not finite"),
     "call for 10 GB": (with_field(recipe={"a": Call(bytearray, 10**10)}), NOTHING_RUN),
     "call of a program": (with_field(recipe={"a": Call(os.mkdir, "sprung")}), NOTHING_RUN),
@@ -254,13 +234,12 @@ CHECKPOINTS = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "words"), CHECKPOINTS.values(), ids=CHECKPOINTS)
+@pytest.mark.parametrize(("spoil", "words"), cases(CHECKPOINTS))
 def test_checkpoint_is_refused_in_little_time_and_memory(script, place, spoil, words):
     spoil(place / "best.pth")
+    named = "" if words == "output is not finite" else "best.pth"
     with no_hang(), little_memory():
-        assert refused(
-            script, "test", SCORE, "best.pth" if words != "output is not finite" else "", words, unchanged=place
-        )
+        assert refused(script, "test", SCORE, named, words, unchanged=place)
 
 
 @pytest.mark.parametrize(
@@ -323,14 +302,9 @@ STATES = {
 @pytest.mark.parametrize("spoil", STATES.values(), ids=STATES)
 def test_run_that_no_training_can_have_written_is_not_resumed(script, place, spoil):
     spoil(place / "run" / "last.pth")
+    named = "unknown training set" if spoil is STATES["data in ../../x"] else "last.pth: "
     with no_hang(), little_memory():
-        assert refused(
-            script,
-            "train",
-            RESUME,
-            "last.pth: " if spoil is not STATES["data in ../../x"] else "unknown training set",
-            unchanged=place.parent,
-        )
+        assert refused(script, "train", RESUME, named, unchanged=place.parent)
 
 
 # ---------------------------------------------------------------- names and folders
@@ -403,25 +377,6 @@ def test_links_to_images_are_read_and_nothing_is_written_through_a_link(script, 
 # ---------------------------------------------------------------- mutated files
 
 
-def test_folder_of_mutated_images_is_enlarged_but_for_those_named(script, place):
-    """Ten files a run: each is enlarged whole or named in the one line, and nothing else is there."""
-    for first in range(10**6, 10**6 + FUZZ * 10 // 100, 10):
-        shutil.rmtree("given", ignore_errors=True)
-        shutil.rmtree("out", ignore_errors=True)
-        Path("given").mkdir()
-        for seed in range(first, first + 10):
-            Path(f"given/{seed}.png").write_bytes(mutated_image(seed))
-        with no_hang():
-            result = script("test", *ENLARGE)
-        refusals = [seed for seed in range(first, first + 10) if f"given/{seed}.png: " in result.err]
-        assert result.status == (2 if refusals else 0), (first, result.err)
-        assert result.err.count("\n") == bool(refusals), (first, result.err)
-        done = sorted(os.listdir("out")) if Path("out").exists() else []
-        assert done == [f"{seed}_x4.png" for seed in range(first, first + 10) if seed not in refusals]
-        for name in done:
-            read_photo(Path("out", name))
-
-
 def mutate_checkpoint(path, chance):
     """Change a checkpoint byte by byte, or its records, zipped again with right checksums."""
     kind = chance.randrange(4)
@@ -444,24 +399,20 @@ def mutate_checkpoint(path, chance):
     zipped(path, members, chance.choice((zipfile.ZIP_STORED,) * 9 + (zipfile.ZIP_DEFLATED,)))
 
 
-def test_scoring_a_mutated_checkpoint_succeeds_or_ends_in_one_line(script, home, place):
-    scored = 0
-    for seed in range(10**6, 10**6 + FUZZ * 8 // 100):
-        shutil.copy(home / "best.pth", "best.pth")
-        mutate_checkpoint(place / "best.pth", random.Random(seed))
-        scored += ends_well(script, "test", SCORE, seed)
-        shutil.rmtree("out", ignore_errors=True)
-    assert 0 < scored < FUZZ * 8 // 100
-
-
-def test_resuming_from_a_mutated_run_succeeds_or_ends_in_one_line(script, home, place):
-    resumed = 0
+@pytest.mark.parametrize(
+    ("name", "arguments", "mutated"), [("test", SCORE, "best.pth"), ("train", RESUME, "run/last.pth")], ids=str
+)
+def test_scoring_or_resuming_a_mutated_checkpoint_succeeds_or_ends_in_one_line(
+    script, home, place, name, arguments, mutated
+):
+    good = 0
     for seed in range(FUZZ * 8 // 100):
-        for name in ("run/last.pth", "run/best.pth", "run/log.csv", "best.pth"):
-            shutil.copy(home / name, name)
-        mutate_checkpoint(place / "run" / "last.pth", random.Random(seed))
-        resumed += ends_well(script, "train", RESUME, seed)
-    assert 0 < resumed < FUZZ * 8 // 100
+        for file in ("run/last.pth", "run/best.pth", "run/log.csv", "best.pth"):
+            shutil.copy(home / file, file)
+        shutil.rmtree("out", ignore_errors=True)
+        mutate_checkpoint(place / mutated, random.Random(seed))
+        good += ends_well(script, name, arguments, seed)
+    assert 0 < good < FUZZ * 8 // 100
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5)

@@ -7,7 +7,7 @@ import sys
 from functools import cache
 
 import pytest
-from helpers import PHOTOGRAPH, read_json
+from helpers import PHOTOGRAPH, lines_of, read_json
 from PIL import Image
 
 from support.command_line import ROOT
@@ -154,26 +154,19 @@ def tree(tmp_path):
     return copy
 
 
-def run_in_tree(tree, script, *arguments):
-    """Run a script of the copy as a user does; what it printed."""
-    command = [sys.executable, script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
-
-
 def test_network_of_one_file_is_listed_trained_scored_drawn_and_reported(tree):
-    assert ["toy", "10"] in [line.split()[:2] for line in run_in_tree(tree, "train.py", "--list").splitlines()]
-    run_in_tree(tree, "prepare.py", "--dataset", "sample", "--copies", 1, "--stride", 256)
+    assert ["toy", "10"] in [line.split()[:2] for line in lines_of(tree, "train.py", "--list")]
+    lines_of(tree, "prepare.py", "--dataset", "sample", "--copies", 1, "--stride", 256)
     train = ("--model", "toy", "--dataset", "sample", "--epochs", 1, "--device", "cpu")
-    assert "toy x4: 10 parameters" in run_in_tree(tree, "train.py", *train)
+    assert "toy x4: 10 parameters" in "\n".join(lines_of(tree, "train.py", *train))
     (tree / "shots").mkdir()
     Image.fromarray(PHOTOGRAPH[:64, :64]).save(tree / "shots" / "face.png")
-    scored = run_in_tree(tree, "test.py", "--weights", "best.pth", "--dataset", "shots", "--device", "cpu")
-    assert re.search(r"^mean +Bicubic .*\n +Toy ", scored, re.MULTILINE)
+    scored = lines_of(tree, "test.py", "--weights", "best.pth", "--dataset", "shots", "--device", "cpu")
+    assert re.search(r"^mean +Bicubic .*\n +Toy ", "\n".join(scored), re.MULTILINE)
     result = read_json(tree / "report" / "results" / "shots_x4_toy.json")
     assert (result["model"], result["parameters"]) == ("toy", 10)
     figures = [path.name for path in (tree / "report" / "figures").glob("shots_x4_*toy*.png")]
     assert figures, "no figure is named for it"
-    run_in_tree(tree, "report/build.py")
-    assert "Toy" in (tree / "report" / "report.md").read_text(encoding="utf-8")
+    lines_of(tree, "report/build.py")
+    report = (tree / "report" / "report.md").read_text(encoding="utf-8")
+    assert "### 2.1 Toy\n\nA network for this test: bicubic enlargement and one convolution." in report

@@ -52,7 +52,7 @@ def photograph():
 
 @pytest.mark.parametrize(("scale", "channels"), [(2, 1), (3, 3), (4, 3), (8, 1)])
 @pytest.mark.parametrize("name", MODELS)
-def test_output_is_scale_times_as_large_and_finite_for_odd_sides_and_a_batch(name, scale, channels):
+def test_output_is_scale_times_as_large_and_finite_for_odd_sides_a_batch_and_a_pixel(name, scale, channels):
     model = small(name, scale, channels)
     lr = torch.rand(2, channels, 9, 13)
     before = lr.clone()
@@ -62,6 +62,7 @@ def test_output_is_scale_times_as_large_and_finite_for_odd_sides_and_a_batch(nam
         assert sr.isfinite().all()
         assert torch.equal(lr, before), "forward changed its input"
         torch.testing.assert_close(model(lr[1:]), sr[1:])  # an image gets the same result alone as in a batch
+        assert model(lr[:1, :, :1, :1]).shape == (1, channels, scale, scale)
 
 
 @pytest.mark.parametrize("name", TRAINABLE)

@@ -2,17 +2,16 @@
 
 import csv
 import random
-import shutil
 from itertools import product
 
 import pytest
-from helpers import assert_fits_a_page, assert_legible, refusal, refused
+from helpers import assert_fits_a_page, assert_legible, refusal, refused, result_document
 
 from engine.rating import FIELDS
 from report.build import build
 from report.opinions import Opinion, Scores, draw_mos, load_scores, opinion, screened_out
 from report.words import Language
-from support.command_line import ROOT
+from support.files import write_json
 
 LOW, HIGH = [2] * 4 + [3] * 11 + [4] * 4 + [5], [4] * 4 + [3] * 11 + [2] * 4 + [1]
 PSNR = {"HR": "", "bicubic": "26.0", "srcnn": "28.0", "carn": "29.5"}
@@ -158,12 +157,11 @@ def test_figure_is_legible(workplace, drawn, language):
     assert_fits_a_page(workplace / "figures" / "mos.png", pdf=True)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_report_is_built_with_the_ratings_beside_its_results(workplace):
     results = workplace / "results"
-    results.mkdir()
-    for file in (*ROOT.glob("weights/srcnn_x4.*"), *ROOT.glob("weights/carn_x4.*")):
-        if file.suffix != ".pth":
-            shutil.copy(file, results)
+    for model in ("srcnn", "carn"):
+        write_json(results / f"{model}.json", result_document(model, dataset="Set5"))
     others = simulated(1, "Set14_x2")
     write_ratings(results / "mos.csv", simulated() | {"other": others["rater0"]})
     assert [scores.group for scores in load_scores(results / "mos.csv")] == ["Set5_x4", "Set14_x2"]

@@ -7,7 +7,6 @@ from skimage import data
 
 from data.catalog import TRAIN_SETS
 from data.degradation import degrade
-from data.patches import cut_patches
 from report import pictures
 from report.words import Language
 from utils import imresize, to_y
@@ -28,19 +27,6 @@ def few_images():
 
 
 # ---------------------------------------------------------------- patch pairs
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_pair_is_the_one_of_cut_patches_that_varies_most_and_says_where_it_lies(scale):
-    patch = 76 // scale * scale
-    lr, hr = degrade(PHOTOGRAPH, scale, "y")
-    lr_patches, hr_patches = cut_patches(lr, hr, patch, 38, scale)
-    index = max(range(len(hr_patches)), key=lambda index: hr_patches[index].std())
-    pair = pictures.densest_pair(PHOTOGRAPH, patch, 38, scale)
-    left, top, lr, hr = pair
-    np.testing.assert_array_equal(lr, lr_patches[index, 0])
-    np.testing.assert_array_equal(hr, hr_patches[index, 0])
-    np.testing.assert_array_equal(hr, to_y(PHOTOGRAPH)[top : top + patch, left : left + patch])
 
 
 @LANGUAGES

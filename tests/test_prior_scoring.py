@@ -99,21 +99,20 @@ def test_damaged_file_of_a_fit_is_made_again(script, place):
     assert len(fits(place)[0].read_bytes()) == len(good)
 
 
-def test_steps_without_a_method_are_refused(script, place):
-    refused(script, "test", ("--dataset", "mine", "--steps", 2), "--method", unchanged=place)
-
-
-def test_image_too_small_for_the_method_is_refused(script, workplace, photographs):
-    photographs(workplace / "mine", count=1, size=(24, 40))
-    done = scored(script, methods=("zssr",))
-    assert done.status == 2 and "too small" in done.err and not (workplace / "report" / "results").exists()
-
-
-@pytest.mark.parametrize(("scale", "size", "words"), [(3, (64, 64), "divide 32"), (4, (24, 40), "40x24 is too small")])
-def test_what_the_papers_protocol_cannot_score_is_one_line(script, workplace, photographs, scale, size, words):
+@pytest.mark.parametrize(
+    ("method", "scale", "size", "words"),
+    [
+        ("zssr", 4, (24, 40), "too small"),
+        ("dip-paper", 3, (64, 64), "divide 32"),
+        ("dip-paper", 4, (24, 40), "40x24 is too small"),
+    ],
+)
+def test_what_a_method_cannot_score_is_one_line(script, workplace, photographs, method, scale, size, words):
     photographs(workplace / "mine", count=1, size=size)
-    done = scored(script, "--scale", scale, methods=("dip-paper",))
+    done = scored(script, "--scale", scale, methods=(method,))
     assert (done.status, done.err.count("\n")) == (2, 1) and words in done.err
+    assert not [path.name for path in workplace.rglob("*.json") if "bicubic" not in path.name]
+    refused(script, "test", ("--dataset", "mine", "--steps", 2), "--method", unchanged=workplace)
 
 
 def test_papers_pair_is_cropped_at_the_centre_to_multiples_of_32():

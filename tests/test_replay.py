@@ -172,6 +172,7 @@ def test_file_that_is_no_replay_is_none(workplace, finished):
 # ---------------------------------------------------------------- report and page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_report_of_one_trained_network_shows_its_replay_and_without_one_nothing(
     workplace, finished, script, monkeypatch
 ):

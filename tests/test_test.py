@@ -1,11 +1,8 @@
 """test.py: its table, its files and figures, the notes under the table, and the command lines that it refuses."""
 
 import csv
-import os
 import re
 import shutil
-import subprocess
-import sys
 import weakref
 from hashlib import sha256
 from types import SimpleNamespace
@@ -21,6 +18,7 @@ from helpers import (
     read_json,
     refused,
     run_in,
+    run_process,
     scored,
     small_checkpoint,
     small_options,
@@ -31,7 +29,7 @@ from PIL import Image
 
 import test
 from data.catalog import TRAIN_SETS
-from data.images import read_image, write_png
+from data.images import read_image
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.results import read_results
 from models import build_model, count_parameters, model_options
@@ -63,15 +61,9 @@ def evaluation(tmp_path_factory):
         small_checkpoint(path, seed=seed, channels=3 if path.parent.name == "colour" else 1)
     arguments = ["--dataset", place / "shots", "--out", place / "out", "--device", "cpu", "--no-figures"]
     out = run_in(place, [*arguments, "--weights", *paths], test)
-    names = {
-        "first": f"shots_x4_{KEY}_first-best.json",
-        "second": f"shots_x4_{KEY}_second-best.json",
-        "colour": f"shots_x4_{KEY}_rgb.json",
-    }
-    results = {name: read_json(place / "out" / "results" / file) for name, file in names.items()}
-    return SimpleNamespace(
-        place=place, paths=dict(zip(names, paths, strict=True)), out=out, names=names, results=results
-    )
+    keys = {"first": f"{KEY}_first-best", "second": f"{KEY}_second-best", "colour": f"{KEY}_rgb"}
+    results = {name: read_json(place / "out" / "results" / f"shots_x4_{key}.json") for name, key in keys.items()}
+    return SimpleNamespace(paths=dict(zip(keys, paths, strict=True)), out=out, keys=keys, results=results)
 
 
 def test_table_has_a_block_per_image_and_the_mean_with_bicubic_first(evaluation):
@@ -88,7 +80,7 @@ def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(evaluati
     for position, (name, result) in enumerate(evaluation.results.items(), start=2):
         path = evaluation.paths[name]
         assert (result["model"], result["scale"], result["dataset"]) == ("vdsr", 4, "shots")
-        assert result["key"] == evaluation.names[name].removeprefix("shots_x4_").removesuffix(".json")
+        assert result["key"] == evaluation.keys[name]
         assert result["options"] == model_options("vdsr") | SMALL
         assert result["parameters"] == count_parameters(build_model("vdsr", 4, 3 if name == "colour" else 1, **SMALL))
         assert result["weights"] == {"path": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
@@ -103,17 +95,6 @@ def test_json_has_the_fields_of_the_design_and_the_numbers_of_the_table(evaluati
         assert ("rgb_psnr" in result["mean"]) == (name == "colour")
         for column, value in result["mean"].items():
             assert value == pytest.approx(np.mean([image[column] for image in result["images"]]), rel=1e-12)
-
-
-def test_a_tree_is_clean_in_which_only_this_run_has_drawn_figures(script, workplace, monkeypatch):
-    monkeypatch.setattr("support.provenance.git_state", lambda: ("abc", not any((workplace / "out").rglob("*.*"))))
-    monkeypatch.setattr(
-        "report.comparisons.draw_image", lambda folder, *_: write_png(folder / "a.png", PHOTOGRAPH) or []
-    )
-    clean_run(script, "--dataset", small_set(workplace / "shots"), "--out", "out")
-    assert read_json(workplace / "out" / "results" / "shots_x4_bicubic.json")["clean"]
-    clean_run(script, "--dataset", "shots", "--out", "out")
-    assert not read_json(workplace / "out" / "results" / "shots_x4_bicubic.json")["clean"]
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
@@ -363,9 +344,9 @@ def test_figures_are_drawn_whatever_matplotlib_is_set_to(workplace):
     Image.fromarray(PHOTOGRAPH[:48, :48]).save(workplace / "shots" / "face.png")
     (workplace / "mpl").mkdir()
     (workplace / "mpl" / "matplotlibrc").write_text("text.usetex: True\nfont.size: nonsense\n")
-    settings = {"MPLCONFIGDIR": str(workplace / "mpl"), "MPLBACKEND": "no such backend", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "test.py", "--dataset", "shots", "--out", "out", "--device", "cpu"]
-    done = subprocess.run(command, cwd=workplace, env=os.environ | settings, capture_output=True, text=True)
+    settings = {"MPLCONFIGDIR": str(workplace / "mpl"), "MPLBACKEND": "no such backend"}
+    command = [ROOT / "test.py", "--dataset", "shots", "--out", "out", "--device", "cpu"]
+    done = run_process(workplace, *command, **settings)
     assert (done.returncode, done.stderr) == (0, "") and "could not be made" not in done.stdout
     files = sorted(path.name for path in (workplace / "out" / "figures").iterdir())
     assert [name.rpartition(".")[2] for name in files].count("pdf") == 2 and len(files) == 2 * 2 + 2

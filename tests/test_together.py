@@ -14,14 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import SRRESNET, equal, network_flags, read_log, run_in
+from helpers import SRRESNET, equal, network_flags, read_log, run_in, run_process
 from torch import distributed, nn
 
 from data.patch_file import prepare_patches
 from engine.batch_norm import share_batch_norm
 from engine.checkpoint import load_checkpoint
 from engine.replay import FILE, read_replay
-from engine.together import ASK_STEPS, SharedFolder
 from support.command_line import ROOT
 from support.processes import Team, process_rank
 
@@ -136,10 +135,7 @@ def test_two_processes_stopped_within_an_epoch_go_on_as_if_they_had_not_been(wor
     """The second one is asked to end; the losses of all steps are those of both."""
     (workplace / "stopped.py").write_text(STOPPED.format(root=str(ROOT)))
     resume = ["--resume", "parts/last.pth", "--data-dir", str(tiny), "--device", "cpu"]
-    runs = [
-        ([*flags, "--out", "parts"], workplace / "stopped.py", 143),
-        (resume, ROOT / "train.py", 0),
-    ]
+    runs = [([*flags, "--out", "parts"], workplace / "stopped.py", 143), (resume, ROOT / "train.py", 0)]
     for arguments, program, status in runs:
         meeting = port()
         team = [start(rank, meeting, arguments, program) for rank in (0, 1)]
@@ -158,9 +154,9 @@ def test_torchrun_prepares_the_patches_once_and_goes_on_with_a_run_of_one_proces
     data = ["--dataset", "sample", "--epochs", "2", "--data-dir", str(folder), "--out", "run", "--stop-after", "1"]
     run_in(workplace, [*flags, *data])
     patches.unlink()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "train.py"]
-    command += ["--resume", "run/last.pth", "--data-dir", str(folder), "--device", "cpu"]
-    out = subprocess.run(command, check=True, text=True, capture_output=True, timeout=120).stdout
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "train.py"]
+    command += ["--resume", "run/last.pth", "--data-dir", folder, "--device", "cpu"]
+    out = run_process(workplace, *command).stdout
     assert out.count("preparing it") == out.count("best epoch: ") == 1
     assert load_checkpoint(workplace / "run" / "last.pth")["epoch"] == 2
     assert shutil.which("torchrun", path=Path(sys.executable).parent)  # the name README uses for it
@@ -186,17 +182,6 @@ def test_shares_of_a_batch_weighted_give_the_mean_of_the_whole(items, size):
     assert all(len(part) for part, _ in shares)
 
 
-@pytest.mark.parametrize(("device", "steps"), [("cpu", 1), ("cuda", ASK_STEPS)])
-def test_processes_ask_each_other_whether_to_end_after_each_step_on_a_cpu(device, steps):
-    """torchrun kills them half a minute after Ctrl-C: 25 steps can take longer. On CUDA asking waits for the device."""
-    asked = []
-    team = SimpleNamespace(rank=1, device=torch.device(device), largest=lambda number: asked.append(number) or number)
-    folder = SharedFolder(SimpleNamespace(received=0), team)
-    for number in range(1, 2 * ASK_STEPS + 1):
-        folder.after_step(SimpleNamespace(steps=number, steps_per_epoch=1000))
-    assert len(asked) == 2 * ASK_STEPS / steps
-
-
 @pytest.fixture
 def alone():
     """A process group of this process only."""
@@ -207,12 +192,11 @@ def alone():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_shared_batch_normalisation_in_one_process_is_torchs(alone, training):
-    plain, common = nn.Sequential(nn.BatchNorm2d(5)).double(), nn.Sequential(nn.BatchNorm2d(5)).double()
+    plain, common = nn.Sequential(nn.BatchNorm2d(5)), nn.Sequential(nn.BatchNorm2d(5))
     share_batch_norm(common, alone)
     assert type(common[0]) is not nn.BatchNorm2d
-    weights = torch.randn(6, 5, 3, 4)
-    found = []
-    for model in (plain.float().train(training), common.float().train(training)):
+    weights, found = torch.randn(6, 5, 3, 4), []
+    for model in (plain.train(training), common.train(training)):
         nn.init.uniform_(model[0].weight, generator=torch.Generator().manual_seed(1))
         x = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(2)).mul(3).add(1).requires_grad_()
         y = model(x)
@@ -245,18 +229,6 @@ def test_environment_that_torchrun_cannot_have_made_ends_in_one_line(monkeypatch
 
 
 def test_script_asks_first_of_all_which_process_it_is(workplace, flags):
-    command = [sys.executable, ROOT / "train.py", *flags]
-    done = subprocess.run(command, env=os.environ | {"RANK": "1"}, capture_output=True, text=True, timeout=60)
-    assert (
-        done.returncode == 2 and done.stderr.startswith("train.py: error: RANK is 1") and done.stderr.count("\n") == 1
-    )
-    assert list(workplace.iterdir()) == []
-
-
-def test_process_that_waits_for_others_says_so(workplace, flags, port):
-    alone = start(0, port(), flags)
-    try:
-        assert "waiting for 1 more process\n" in iter(alone.stdout.readline, "")
-    finally:
-        alone.kill()
-        alone.communicate()
+    done = run_process(workplace, ROOT / "train.py", *flags, RANK="1")
+    assert done.returncode == 2 and list(workplace.iterdir()) == []
+    assert done.stderr.startswith("train.py: error: RANK is 1") and done.stderr.count("\n") == 1

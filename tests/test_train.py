@@ -195,29 +195,26 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoints(script, 
     assert checkpoint["epoch"] == len(read_log(workplace / "run")) == 2
 
 
-def test_absurd_learning_rate_stops_in_the_first_epoch_and_leaves_nothing(script, workplace, tiny):
-    flags = ("--learning-rate", 1e30, "--warmup", 0, "--clip", 0, "--average", 0, "--batch-size", 1, "--out", "run")
-    result = script("train", *train_flags(tiny, *VDSR, *flags))
-    assert re.fullmatch(r"train\.py: error: the loss is not finite at step 2, .*\n", result.err)
-    assert result.status == 2 and not list(workplace.iterdir())
-
-
-@pytest.mark.parametrize("network", [VDSR, SRRESNET])
+@pytest.mark.parametrize("spoilt", [1, 4])
 @pytest.mark.parametrize("saving", [False, True])
-def test_step_whose_loss_is_not_finite_ends_the_run_unsaved(script, workplace, tiny, monkeypatch, network, saving):
+def test_step_whose_loss_is_not_finite_ends_the_run_unsaved(script, workplace, tiny, monkeypatch, spoilt, saving):
     """Also where the next save comes before the next look at the loss; what an earlier epoch saved stays."""
     step, seen = TrainingStep.__call__, []
 
-    def spoil_fourth_batch(self, lr, hr):
+    def spoil_a_batch(self, lr, hr):
         seen.append(None)
-        return step(self, lr * math.inf if len(seen) == 4 else lr, hr)
+        return step(self, lr * math.inf if len(seen) == spoilt else lr, hr)
 
-    monkeypatch.setattr(TrainingStep, "__call__", spoil_fourth_batch)
+    monkeypatch.setattr(TrainingStep, "__call__", spoil_a_batch)
     monkeypatch.setattr("engine.folder.SAVE_SECONDS", 0 if saving else 300)
-    result = script("train", *train_flags(tiny, *network, "--out", "run"))
-    assert re.fullmatch(r"train\.py: error: the loss is not finite at step 4, .* before it; .*\n", result.err)
-    saved = load_checkpoint(workplace / "run" / "last.pth")
-    assert result.status == 2 and saved["epoch"] * 3 + len(saved["training"]["losses"]) == 3
+    result = script("train", *train_flags(tiny, *SRRESNET, "--out", "run"))
+    assert re.fullmatch(rf"train\.py: error: the loss is not finite at step {spoilt}, .* before it; .*\n", result.err)
+    assert result.status == 2
+    if spoilt == 1:
+        assert not list(workplace.iterdir())
+    else:
+        saved = load_checkpoint(workplace / "run" / "last.pth")
+        assert saved["epoch"] * 3 + len(saved["training"]["losses"]) == 3
 
 
 def test_network_that_stays_at_bicubic_is_warned_of_once(workplace, tiny):

@@ -60,6 +60,13 @@ def test_result_shrinks_to_the_lr_image_by_back_projection(one_stage):
     assert np.abs(shrunk - LR).mean() < 0.3 * np.abs(bicubic - LR).mean()
 
 
+def test_stopped_from_outside_it_gives_what_the_network_makes_now(one_stage):
+    zssr = ZeroShot(LR, 2, CPU, precision="fp32")
+    for row in zssr.rows():
+        zssr.stopped = row["step"] > 1
+    assert row["step"] == 51 and zssr.image().shape == (3, 96, 96)
+
+
 def test_same_seed_gives_the_same_bits_and_another_seed_others(one_stage):
     images = []
     for seed in (1, 1, 2):
