@@ -6,8 +6,7 @@ and formats do not matter.
 """
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -38,11 +37,10 @@ class ImageSet:
     held_out: tuple = ()  # names of those that a training set keeps for choosing the best epoch
     mirrors: tuple = ()  # in the order in which they are asked
     shipped_in: str = ""  # the installed package whose files they are, instead of data/, a source or mirrors
+    manifest: str = field(init=False)  # of manifest_hash()
 
-    @cached_property
-    def manifest(self):
-        """Return manifest_hash() of the images."""
-        return manifest_hash(self.images)
+    def __post_init__(self):
+        object.__setattr__(self, "manifest", manifest_hash(self.images))
 
     def missing(self, found):
         """Return the names of the set's images that are not in `found`."""
