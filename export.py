@@ -15,16 +15,10 @@ def parse_args(argv=None):
     """Return the checked command line of export.py."""
     parser = Parser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE.pth", help="checkpoint to export")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("exported"),
-        metavar="DIR|FILE",
-        help="folder for both files, or one file that ends in .onnx or .safetensors",
-    )
-    parser.add_argument(
-        "--grey", action="store_true", help="the ONNX graph takes and returns grey images (default: RGB)"
-    )
+    output = "folder for both files, or one file that ends in .onnx or .safetensors"
+    parser.add_argument("--output", type=Path, default=Path("exported"), metavar="DIR|FILE", help=output)
+    grey = "the ONNX graph takes and returns grey images (default: RGB)"
+    parser.add_argument("--grey", action="store_true", help=grey)
     return parser.parse_args(argv)
 
 

@@ -37,28 +37,19 @@ def parse_args(argv=None):
     parser.add_argument("--name", help="name of your own training set, for train.py --dataset NAME")
     parser.add_argument("--scale", type=int, default=4, choices=SCALES, help="how many times smaller LR is")
     parser.add_argument("--color", dest="colour", default="y", choices=COLOURS, help="train on luma or on RGB")
-    parser.add_argument(
-        "--patch-size",
-        type=positive_int,
-        help=f"side of an HR patch in pixels (default: {DEFAULT_PATCH}, rounded down to a multiple of the scale)",
+    side = f"side of an HR patch in pixels (default: {DEFAULT_PATCH}, rounded down to a multiple of the scale)"
+    parser.add_argument("--patch-size", type=positive_int, help=side)
+    stride = "distance between patches in HR pixels (default: the patch size: side by side)"
+    parser.add_argument("--stride", type=positive_int, help=stride)
+    copies = (
+        "cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent (default: "
+        f"{' '.join(f'{factor:g}' for factor in DEFAULT_COPIES)})"
     )
     parser.add_argument(
-        "--stride",
-        type=positive_int,
-        help="distance between patches in HR pixels (default: the patch size: side by side)",
+        "--copies", type=positive_float, nargs="+", default=DEFAULT_COPIES, metavar="FACTOR", help=copies
     )
-    parser.add_argument(
-        "--copies",
-        type=positive_float,
-        nargs="+",
-        default=DEFAULT_COPIES,
-        metavar="FACTOR",
-        help="cut patches from each training image at these sizes: 1 0.8 0.6 adds copies of 80 and 60 percent "
-        f"(default: {' '.join(f'{factor:g}' for factor in DEFAULT_COPIES)})",
-    )
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out images of --images that cannot be used, and name them"
-    )
+    bad = "leave out images of --images that cannot be used, and name them"
+    parser.add_argument("--skip-bad", action="store_true", help=bad)
     add_data_arguments(parser)
     parser.add_argument("--test-sets", action="store_true", help="fetch and verify Set5 and Set14 too")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw 24 of the patch pairs into this picture")

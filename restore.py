@@ -48,26 +48,19 @@ def parse_args(argv=None):
     parser.add_argument("--method", choices=("dip", "zssr"), default="dip", help="Deep Image Prior, or for sr ZSSR")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="the original, to score the result against")
     parser.add_argument("--scale", type=int, choices=SCALES, help="sr: enlargement (default: 4)")
-    parser.add_argument(
-        "--mask",
-        metavar="FILE|KIND",
-        help=f"inpaint: an image that is black where pixels are missing; or {', '.join(MASKS)}, to take such pixels "
-        "away from IMAGE, which then is the reference",
+    mask = (
+        f"inpaint: an image that is black where pixels are missing; or {', '.join(MASKS)}, to take such pixels away "
+        "from IMAGE, which then is the reference"
     )
+    parser.add_argument("--mask", metavar="FILE|KIND", help=mask)
     parser.add_argument("--flash", type=Path, metavar="FILE", help="flash: the same scene with flash light")
-    parser.add_argument(
-        "--sigma",
-        type=positive_float,
-        metavar="S",
-        help="denoise: add Gaussian noise of this standard deviation, in grey levels of 255, to IMAGE, which then is "
-        "the reference",
+    sigma = (
+        "denoise: add Gaussian noise of this standard deviation, in grey levels of 255, to IMAGE, which then is the "
+        "reference"
     )
-    parser.add_argument(
-        "--layer",
-        type=int,
-        choices=range(1, 6),
-        help="preimage: convolution of AlexNet that is fitted (default: 3)",
-    )
+    parser.add_argument("--sigma", type=positive_float, metavar="S", help=sigma)
+    layer = "preimage: convolution of AlexNet that is fitted (default: 3)"
+    parser.add_argument("--layer", type=int, choices=range(1, 6), help=layer)
     fit = parser.add_argument_group("fit")
     fit.add_argument("--setting", choices=SETTINGS, help="network and rates of the paper's (default: the task's)")
     fit.add_argument("--steps", type=positive_int, help="steps (default: the paper's for the task)")

@@ -40,36 +40,23 @@ FURTHER = (  # columns that not every table has: of a row, title, width, digits
 def make_parser():
     """Return the parser of test.py's command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE.pth",
-        help="checkpoints of one scale; without any, only bicubic is scored",
-    )
+    weights = "checkpoints of one scale; without any, only bicubic is scored"
+    parser.add_argument("--weights", type=Path, nargs="+", default=[], metavar="FILE.pth", help=weights)
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
     parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
-    parser.add_argument(
-        "--perceptual",
-        action="store_true",
-        help="also print how natural the images look: NIQE, and LPIPS where its package and weights are at hand",
-    )
+    natural = "also print how natural the images look: NIQE, and LPIPS where its package and weights are at hand"
+    parser.add_argument("--perceptual", action="store_true", help=natural)
     add_computing_arguments(parser)
     add_mixing_arguments(parser)
     add_prior_arguments(parser)
 
     files = parser.add_argument_group("results")
     files.add_argument("--out", type=Path, default=ROOT / "report", help="folder for results/ and figures/")
-    files.add_argument(
-        "--zoom",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="[IMAGE:]X,Y,SIZE",
-        help="window to magnify in the figures, in HR pixels, of every image or of one: 100,60,64 or "
-        "butterfly:100,60,64; may be repeated (default: where the results differ most)",
+    window = (
+        "window to magnify in the figures, in HR pixels, of every image or of one: 100,60,64 or butterfly:100,60,64; "
+        "may be repeated (default: where the results differ most)"
     )
+    files.add_argument("--zoom", nargs="+", action="extend", default=[], metavar="[IMAGE:]X,Y,SIZE", help=window)
     files.add_argument("--no-figures", dest="figures", action="store_false", help="draw no figures")
     add_data_arguments(files)
 
@@ -81,21 +68,15 @@ def make_parser():
 
 def add_computing_arguments(parser):
     """Add to a parser how the networks compute: --self-ensemble, --tile, --precision, --device."""
-    parser.add_argument(
-        "--self-ensemble", action="store_true", help="average the outputs for 8 flipped and turned inputs"
+    views = "average the outputs for 8 flipped and turned inputs"
+    parser.add_argument("--self-ensemble", action="store_true", help=views)
+    side = "tile side in LR pixels, with overlap (default: in one piece, tiles for large images)"
+    parser.add_argument("--tile", type=positive_int, metavar="N", help=side)
+    precision = (
+        "of the convolutions; auto is bf16 where that is faster, fp32 for 16-bit images (default: fp32 when scoring, "
+        "auto with --input)"
     )
-    parser.add_argument(
-        "--tile",
-        type=positive_int,
-        metavar="N",
-        help="tile side in LR pixels, with overlap (default: in one piece, tiles for large images)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "bf16"],
-        help="of the convolutions; auto is bf16 where that is faster, fp32 for 16-bit images "
-        "(default: fp32 when scoring, auto with --input)",
-    )
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], help=precision)
     add_device_argument(parser)
 
 

@@ -5,8 +5,6 @@ The mirrors serve their files at once: an answer that leads elsewhere is not fol
 """
 
 import tempfile
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -16,7 +14,7 @@ from urllib.request import HTTPRedirectHandler, build_opener
 
 from data.images import read_image
 from support.command_line import UserError, is_plain_text
-from support.progress import progress
+from support.progress import in_thread, progress
 
 DOWNLOAD_TIMEOUT = 15  # seconds without an answer
 DOWNLOAD_SECONDS = 120  # for one file, from the first byte asked to the last one read
@@ -97,28 +95,12 @@ def fetch(address):
     """Return the bytes at an http(s) address, asked DOWNLOAD_TRIES times at most; raise OSError when none come."""
     for attempt in range(1, DOWNLOAD_TRIES + 1):
         try:
-            return fetch_in_time(address)
+            # however slowly headers, content or what follows it come, only a thread waits for them
+            return in_thread(fetch_once, address).result(DOWNLOAD_SECONDS)
         except OSError as error:
             final = isinstance(error, HTTPError) and error.code < 500
             if final or attempt == DOWNLOAD_TRIES:
                 raise
-
-
-def fetch_in_time(address):
-    """Call fetch_once() in a thread; raise TimeoutError where it takes longer than DOWNLOAD_SECONDS.
-
-    However slowly headers, content or what follows it come, only the thread waits for them, and no script for that.
-    """
-    answer = Future()
-
-    def work():
-        try:
-            answer.set_result(fetch_once(address))
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return answer.result(DOWNLOAD_SECONDS)
 
 
 class NoRedirects(HTTPRedirectHandler):

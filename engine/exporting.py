@@ -193,9 +193,7 @@ def differences(content, path, grey):
         pixels = np.ascontiguousarray(pixels[..., 1] if grey else pixels)
         planes = np.atleast_3d(pixels).transpose(2, 0, 1)[None] / np.float32(255)
         (found,) = session.run(None, {"image": planes})
-        found = np.moveaxis(to_uint8(found[0]), 0, 2).reshape(
-            *(side * enlarger.network.scale for side in pixels.shape[:2]), -1
-        )
+        found = np.moveaxis(to_uint8(found[0]), 0, 2)  # (H, W, C)
         yield int(np.abs(found.astype(int) - np.atleast_3d(enlarger.enlarge(pixels))).max())
 
 

@@ -30,7 +30,7 @@ class RunFolder(ExitStack):
     """
 
     def __init__(self, path, draw, *, numbered=False, resumed=None):
-        """Nothing is made yet, but UserError is raised where the folder cannot be used.
+        """Make nothing yet; raise UserError where the folder cannot be used.
 
         draw: called with (path, history, bicubic PSNR, name of the validation set) to draw curve.png.
         numbered: whether a number is added to a path that is taken. resumed: the Run that goes on in the folder.
@@ -47,28 +47,29 @@ class RunFolder(ExitStack):
         self.check()
 
     def check(self):
-        """Raise UserError where the folder cannot be used; nothing is made yet."""
+        """Raise UserError where the folder cannot be used."""
         check_writable(self.path.parent if self.numbered else self.path)
         check_writable(Path("."))  # for ./best.pth
-        best, last = self.path / "best.pth", self.path / "last.pth"
+        last = self.path / "last.pth"
         if not (self.resumed or self.numbered) and last.exists():
             raise UserError(f"{self.path} holds a run; choose another --out, or continue it with --resume {last}")
         if self.resumed and self.resumed.best_epoch:
-            try:
-                self.check_best(load_checkpoint(best), self.resumed)
-            except UserError as error:
-                raise UserError(
-                    f"{error}; best.pth beside last.pth is the run's, of epoch {self.resumed.best_epoch}: copy that "
-                    f"there, or begin a new run with --weights {last}"
-                ) from error
+            self.check_best(self.resumed)
 
-    def check_best(self, best, run):
-        """Raise UserError unless a checkpoint is the best of a run that goes on; a killed one may have got further."""
+    def check_best(self, run):
+        """Raise UserError unless best.pth is the best of a run that goes on; one that was killed may be further."""
         known = ("model", "options", "scale", "channels", "recipe", "data")
-        is_its = all(best[name] == run.description[name] for name in known)
-        is_best = (best["epoch"], best["val_psnr"]) == (run.best_epoch, run.best_psnr)
-        if not is_its or not (is_best or best["epoch"] > run.epoch):
-            raise UserError(f"{self.path / 'best.pth'}: it is another run's, or of another epoch")
+        try:
+            best = load_checkpoint(self.path / "best.pth")
+            is_its = all(best[name] == run.description[name] for name in known)
+            is_best = (best["epoch"], best["val_psnr"]) == (run.best_epoch, run.best_psnr)
+            if not is_its or not (is_best or best["epoch"] > run.epoch):
+                raise UserError(f"{self.path / 'best.pth'}: it is another run's, or of another epoch")
+        except UserError as error:
+            raise UserError(
+                f"{error}; best.pth beside last.pth is the run's, of epoch {run.best_epoch}: copy that there, or begin "
+                f"a new run with --weights {self.path / 'last.pth'}"
+            ) from error
 
     def open(self, run):
         """Make the folder, lock it, and take charge of signals, once there is something to keep."""
@@ -127,9 +128,8 @@ class RunFolder(ExitStack):
     def checkpoint(self, run):
         """Return a run's checkpoint, which says where its log is: ./best.pth is a copy without one beside it."""
         path = self.path.as_posix()
-        return (
-            run.checkpoint() | self.origin | {"run": path if is_plain_text(path) else ""}
-        )  # other text no checkpoint may hold
+        named = path if is_plain_text(path) else ""  # other text no checkpoint may hold
+        return run.checkpoint() | self.origin | {"run": named}
 
     def write_log(self, history):
         """Write log.csv, a row per epoch."""

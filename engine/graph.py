@@ -80,7 +80,6 @@ class CompiledStep:
 
     def __init__(self, step):
         self.step = step
-        self.run = step.run
 
     def __call__(self, lr, hr):
         try:

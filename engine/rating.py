@@ -29,6 +29,7 @@ from engine.results import inert
 from engine.scoring import bicubic_network, check_sizes, load_test_images, score_images
 from support.command_line import UserError
 from support.files import fcntl
+from support.progress import in_thread
 from support.web import NotReadyError
 from utils import modcrop, score, shave, to_rgb, to_y
 
@@ -211,28 +212,18 @@ class PreparedTest:
     def __init__(self, make):
         self.make = make
         self.lock = threading.Lock()
-        self.thread = self.test = self.error = None
+        self.making = None  # the Future of the BlindTest
         self.said = ""
 
     def get(self):
         """Return the BlindTest; raises NotReadyError until it is there, and what its making ended in."""
         with self.lock:
-            if self.error:
-                error, self.error, self.thread = self.error, None, None  # the next one who asks tries again
-                raise error
-            if not self.thread:
-                self.thread = threading.Thread(target=self.run, daemon=True)
-                self.thread.start()
-            if not self.test:
+            making = self.making = self.making or in_thread(self.make, lambda line: setattr(self, "said", line))
+            if not making.done():
                 raise NotReadyError(self.said)
-            return self.test
-
-    def run(self):
-        """Make the BlindTest."""
-        try:
-            self.test = self.make(lambda line: setattr(self, "said", line))
-        except (UserError, OSError) as error:
-            self.error = error
+            if making.exception():
+                self.making = None  # the next one who asks tries again
+            return making.result()
 
 
 def question_of(session, *what):

@@ -4,6 +4,8 @@ Every process draws the same batches and takes its part of each, so that batch s
 are with one process. All validate the same weights; the first one writes the run folder.
 """
 
+from contextlib import ExitStack
+
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -55,29 +57,24 @@ class SharedStep:
         return self.team.mean(self.step(lr, hr))
 
 
-class SharedFolder:
+class SharedFolder(ExitStack):
     """A run folder that the first process writes; all end after the same step when a signal comes to any of them.
 
     On a CPU they ask each other at every step, since torchrun gives them half a minute to end.
     """
 
     def __init__(self, folder, team):
+        super().__init__()
         self.folder = folder
         self.team = team
         self.asked = 0  # the signal that came to this process; the folder hears of it when all have
         folder.hold = self.hold
 
-    def __enter__(self):  # the folder itself opens at the first step
-        self.handling = handling_signals(self.hold)
-        self.handling.__enter__()
-        if self.team.rank == 0:
-            self.folder.__enter__()
+    def __enter__(self):
+        self.push(lambda kind, error, traceback: self.team.leave(error))  # last
+        self.enter_context(handling_signals(self.hold))
+        self.enter_context(self.folder)  # which itself opens at the first step
         return self
-
-    def __exit__(self, kind, error, traceback):
-        self.folder.__exit__(kind, error, traceback)
-        self.handling.__exit__(None, None, None)
-        self.team.leave(error)
 
     def hold(self, number, frame):
         """Note a signal until all processes know of it; the second one interrupts."""

@@ -70,18 +70,9 @@ class Skip(nn.Module):
         self.inputs, self.widths = inputs, widths
         self.smallest_side = kernel // 2 * 2 ** len(widths) + 1  # the deepest level is mirrored by half a kernel
         level, below = None, widths[-1]
-        for depth in reversed(range(len(widths))):
-            level = Level(
-                widths[depth - 1] if depth else inputs,
-                widths[depth],
-                skips[depth],
-                inner=level,
-                below=below,
-                kernel=kernel,
-                upsampling=upsampling,
-                mix=mix,
-            )
-            below = widths[depth]
+        how = {"kernel": kernel, "upsampling": upsampling, "mix": mix}
+        for entering, width, skip in reversed(list(zip([inputs, *widths[:-1]], widths, skips, strict=True))):
+            level, below = Level(entering, width, skip, inner=level, below=below, **how), width
         self.levels = level
         self.exit = nn.Conv2d(widths[0], channels, 1)
 

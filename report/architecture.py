@@ -1,6 +1,8 @@
 """What a network does with an image, read off one run of it: its layers and blocks, and what each of them reads."""
 
+import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -45,10 +47,10 @@ class Part:
 
 def tensors(values):
     """Yield the tensors in arguments or results, in lists and tuples too."""
-    for value in values if isinstance(values, (list, tuple)) else [values]:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
             yield from tensors(value)
 
 
@@ -165,10 +167,7 @@ def trace(module, inputs):
 
 def merged(parts):
     """Return the parts with each activation inside the convolution that alone it reads, and that nothing else does."""
-    readers = {}
-    for part in parts:
-        for source in part.reads:
-            readers[source] = readers.get(source, 0) + 1
+    readers = Counter(source for part in parts for source in part.reads)
     places, new = {}, []
     for index, part in enumerate(parts):
         source = part.reads[0] if part.reads else None
@@ -189,13 +188,12 @@ def collapsed(parts):
     """Return the parts with those that come again and again in a row there once, with their `repeat`."""
     places, new, index = {}, [], 0
     while index < len(parts):
-        found = [(size, times(parts, index, size)) for size in range(1, LONGEST_PERIOD + 1)]
-        found = [
-            (size, count)
-            for size, count in found
-            if (count > 2 or count > size == 1) and alike_outside(parts, index, size, count)
-        ]
-        size, count = max(found, key=lambda pair: pair[0] * pair[1], default=(1, 1))
+        found = [(1, 1)]
+        for size in range(1, LONGEST_PERIOD + 1):
+            count = times(parts, index, size)
+            if (count > 2 or count > size == 1) and alike_outside(parts, index, size, count):
+                found.append((size, count))
+        size, count = max(found, key=math.prod)
         group = parts[index : index + size * count]
         for number, part in enumerate(group):
             places[index + number] = len(new) + number % size

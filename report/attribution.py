@@ -35,20 +35,13 @@ from utils import modcrop, to_uint8
 def parse_args(argv=None):
     """Return the arguments of report/attribution.py's command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, metavar="FILE.pth", help="checkpoints of one scale"
-    )
+    weights = "checkpoints of one scale"
+    parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="FILE.pth", help=weights)
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
-    parser.add_argument(
-        "--image", required=True, metavar="NAME|FILE", help="image of the set, or a file of your own HR"
-    )
-    parser.add_argument(
-        "--at",
-        type=partial(parse_window, flag="--at"),
-        required=True,
-        metavar="X,Y,SIZE",
-        help="window to explain, in HR pixels: 100,60,16",
-    )
+    image = "image of the set, or a file of your own HR"
+    parser.add_argument("--image", required=True, metavar="NAME|FILE", help=image)
+    place, window = partial(parse_window, flag="--at"), "window to explain, in HR pixels: 100,60,16"
+    parser.add_argument("--at", type=place, required=True, metavar="X,Y,SIZE", help=window)
     parser.add_argument("--out", type=Path, default=ROOT / "report" / "figures", help="folder of the figure")
     parser.add_argument("--lang", choices=Language.NAMES, default="zh", help="language of the figure")
     add_device_argument(parser)

@@ -77,7 +77,7 @@ def draw_image(folder, results, image, hr, panels, zoom):
 
 
 def choose_region(images, size, border):
-    """(x, y) of the size x size window in which the images differ most: where their mean variance is largest.
+    """Return (x, y) of the size x size window in which the images differ most: where their mean variance is largest.
 
     images: grey (H, W) arrays of equal shape; windows keep `border` pixels away from the sides where there is room.
     """
@@ -91,13 +91,13 @@ def choose_region(images, size, border):
 
 
 def default_zoom(height, width):
-    """Side of the magnified window: a quarter of the image's shorter side, from 24 to 96 pixels if it has them."""
+    """Return the side of the magnified window: a quarter of the image's, from 24 to 96 pixels if it has them."""
     shorter = min(height, width)
     return min(shorter, 96, max(24, shorter // 4))
 
 
 def wrapped(text, width):
-    """The lines of a text within so many inches, in bold; Chinese characters take half as much room again."""
+    """Return the lines of a bold text that is so many inches wide; Chinese characters take half as much room again."""
     wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return textwrap.wrap(text, max(1, int(width / CHARACTER / (1.5 if wide else 1))))
 
@@ -146,7 +146,7 @@ def grid_places(count, columns):
 
 
 def error_limit(errors):
-    """The upper end of the colour scale: 99 % of all errors lie below, in steps of 5 grey levels."""
+    """Return the upper end of the colour scale: 99 % of all errors lie below, in steps of 5 grey levels."""
     return max(5, int(np.ceil(np.percentile(np.stack(errors), 99) / 5)) * 5)
 
 

@@ -1,6 +1,5 @@
 """The report's Markdown: the user's text files, with what their placeholders stand for."""
 
-import importlib
 import inspect
 import re
 import tomllib
@@ -66,9 +65,8 @@ def descriptions(language):
 
 def docstring_of(model):
     """Return the docstring of a network's module, each paragraph in a line; "" of one that the registry lacks."""
-    module = importlib.import_module(MODELS[model].__module__) if model in MODELS else None
-    paragraphs = (inspect.getdoc(module) or "").split("\n\n") if module else []
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    text = inspect.getmodule(MODELS[model]).__doc__ if model in MODELS else ""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n"))
 
 
 class Document:

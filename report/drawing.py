@@ -101,10 +101,7 @@ def figure_file(path, width, height, layout=None, pdf=False, math=True):
 
 
 def interpolation(axes, image):
-    """How axes show an image: its pixels as they are, or where they are more than the printed ones, their means.
-
-    The nearest of many pixels would make patterns that the image does not have.
-    """
+    """Return how axes show an image: its pixels as they are; more than are printed as means, which make no patterns."""
     place, (across, down) = axes.get_position(), axes.figure.get_size_inches()
     inches = min(place.width * across / image.shape[1], place.height * down / image.shape[0])  # of a pixel
     return "nearest" if inches * plt.rcParams["savefig.dpi"] >= 1 else None

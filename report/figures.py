@@ -58,10 +58,11 @@ def all_figures(facts, sections, training, examples, say):
         add("degradation", "degradation", pictures.draw_degradation, {}, scale=facts.scale, **shown)
         add("patches", "patches", pictures.draw_patch_pairs, {}, cut=cut, **shown)
         add("held_out", "held_out", pictures.draw_held_out, {"name": training_set}, **shown)
+    zooms = networks[0].document.get("zoom") or {}  # {image: the window, [x, y, size], that test.py was to magnify}
     for name, example in examples.items():
         title = {"title": f"{facts.dataset} {name}, ×{facts.scale}"}
         shown = title | {"hr": example.hr, "panels": example.best(), "scale": facts.scale}
-        add(f"comparison_{name}", "comparison", draw_comparison, title, **shown, zoom=zoom_of(facts, name))
+        add(f"comparison_{name}", "comparison", draw_comparison, title, **shown, zoom=zooms.get(name))
         add(f"errors_{name}", "errors", draw_errors, title, **shown)
     return {figure.name: figure for figure in made}
 
@@ -152,9 +153,3 @@ def fits(picture, hr, scale, psnr):
     """Return whether a picture has about the PSNR of its result: otherwise it is of other weights."""
     planes = [shave(to_y(pixels), scale) / 255 for pixels in (picture, hr)]
     return abs(min(calc_psnr(*planes), 100) - min(psnr, 100)) < CLOSE_DB
-
-
-def zoom_of(facts, name):
-    """Return the window of an image that test.py was told to magnify, (x, y, size), or None."""
-    zoom = (facts.networks[0].document.get("zoom") or {}).get(name)
-    return tuple(zoom) if zoom else None

@@ -24,7 +24,7 @@ SEGMENTS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's path codes 
 
 @cache
 def formula_svg(tex, display=False):
-    """A formula as SVG that stands on the text's baseline and takes its colour; one path, so nothing in it has an id.
+    """Return a formula as SVG that stands on the text's baseline and takes its colour: one path, without an id.
 
     display: it stands on a line of its own, with large fractions. The TeX source is what screen readers read. Raises
     UserError for a formula that mathtext cannot read, or that its fonts lack a character of.
@@ -55,7 +55,7 @@ def formula_svg(tex, display=False):
 
 
 def svg_path(vertices, codes):
-    """The d attribute of a matplotlib path, y downwards."""
+    """Return the d attribute of a matplotlib path, y downwards."""
     parts = []
     for points, code in Path(vertices, codes).iter_segments(simplify=False):
         corners = () if code == Path.CLOSEPOLY else points.reshape(-1, 2).round(1)

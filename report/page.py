@@ -79,7 +79,7 @@ class PageRenderer(mistune.HTMLRenderer):
         self.headings = []  # (level, anchor, HTML) in the page's order
 
     def heading(self, text, level, **attributes):
-        """A heading with an anchor like GitHub's, so that links inside the Markdown work in both places."""
+        """Return a heading with an anchor like GitHub's, so that links inside the Markdown work in both places."""
         slug = re.sub(r"[^\w\- ]", "", plain(text).lower()).strip().replace(" ", "-") or "section"
         taken = {anchor for _, anchor, _ in self.headings}
         names = (f"{slug}-{number}" if number else slug for number in count())
@@ -89,30 +89,27 @@ class PageRenderer(mistune.HTMLRenderer):
         return f'<h{level} id="{escape(anchor)}">{text}{link}</h{level}>\n'
 
     def paragraph(self, text):
-        """A paragraph; images in it stand between its parts, HTML having no figures inside paragraphs.
-
-        One in bold that begins with 表 or Table and a number is the caption of the table below it.
-        """
+        """Return a paragraph, its images between its parts; in bold, from 表 1 or Table 1 on, a table's caption."""
         if TABLE_CAPTION.fullmatch(text):
             return f'<p class="caption">{text}</p>\n'
         parts = (part.strip() for part in FIGURE.split(BREAK_IN_CHINESE.sub("", text)))
         return "".join(f"{part}\n" if FIGURE.match(part) else f"<p>{part}</p>\n" for part in parts if part)
 
     def block_text(self, text):
-        """The text of a list item."""
+        """Return the text of a list item."""
         return BREAK_IN_CHINESE.sub("", text)
 
     def codespan(self, text):
-        """Code in a line; a line never ends between the dashes of a flag."""
+        """Return code in a line, which never ends between the dashes of a flag."""
         return re.sub(r"--[\w-]+", r'<span class="flag">\g<0></span>', super().codespan(text))
 
     def table(self, text):
-        """A table that scrolls by itself where the screen is too narrow."""
+        """Return a table that scrolls by itself where the screen is too narrow."""
         name = self.words["table"]
         return f'<div class="table" tabindex="0" role="region" aria-label="{name}">\n<table>\n{text}</table>\n</div>\n'
 
     def image(self, text, url, title=None):
-        """A figure with its caption, as wide beside the text as it is on an A4 page."""
+        """Return a figure with its caption, as wide beside the text as it is on an A4 page."""
         source, size, dpi = self.pictures.figure(self.folder / unquote(url))
         width = round(size[0] * COLUMN / PAGE_WIDTH / dpi) if dpi else size[0]
         attributes = {
@@ -128,21 +125,21 @@ class PageRenderer(mistune.HTMLRenderer):
         return f"<figure>{image}{caption}</figure>"
 
     def inline_math(self, text):
-        """$...$"""
+        """Return a formula in a line, $...$."""
         return formula_svg(text)
 
     def block_math(self, text):
-        """$$...$$"""
+        """Return a formula on its own line, $$...$$."""
         return f'<span class="display">{formula_svg(text, display=True)}</span>\n'
 
     def block_html(self, html):
-        """The sliders at their marker; other comments are left out."""
+        """Return the sliders at their marker, nothing for other comments."""
         if html.strip() == SLIDERS:
             return "".join(self.slider(**slider_of(comparison, self.pictures)) for comparison in self.sliders)
         return "" if re.fullmatch(r"\s*<!--.*?-->\s*", html, re.DOTALL) else super().block_html(html)
 
     def inline_html(self, html):
-        """A line break, as tables need it; comments are left out."""
+        """Return a line break, as tables need it, nothing for comments."""
         if re.fullmatch(r"<br\s*/?>", html):
             return "<br>"
         return "" if html.startswith("<!--") else super().inline_html(html)

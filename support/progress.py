@@ -1,8 +1,9 @@
-"""Long loops: a progress bar or plain lines, reading ahead and writing behind."""
+"""Long loops: a progress bar or plain lines, reading ahead and writing behind; and calls that nobody waits for."""
 
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -57,3 +58,17 @@ def write_behind(function, items):
             pending = thread.submit(function, item)
         if pending:
             pending.result()
+
+
+def in_thread(function, *arguments):
+    """Return the Future of a call in a thread of its own, whose end no script waits for."""
+    future = Future()
+
+    def work():
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future

@@ -59,7 +59,8 @@ def test_recorded_step_whose_gradient_is_not_finite_changes_nothing():
     train_epochs(run, step, 1)
     assert step.graph is not None
     before = deepcopy((run.model.state_dict(), run.optimizer.state_dict()["state"]))
-    assert not step(torch.rand_like(step.lr), torch.full_like(step.hr, torch.inf)).isfinite()
+    lr, hr = step.batch
+    assert not step(torch.rand_like(lr), torch.full_like(hr, torch.inf)).isfinite()
     assert equal((run.model.state_dict(), run.optimizer.state_dict()["state"]), before)
 
 
