@@ -41,11 +41,6 @@ class Recipe:
     learning_rate: float = setting(4e-4, POSITIVE, "Adam's peak rate")
     schedule: str = setting("cosine", SCHEDULES, "of the learning rate after warm-up")
     warmup: int = setting(200, NATURAL, "steps in which the learning rate rises from 0; 0: none")
-    centralize: str = setting(
-        "inner",
-        ("inner", "none"),
-        "take the mean off each filter's gradient in the inner layers, not the first and last: fewer feature maps die",
-    )
     clip: float = setting(0.01, NON_NEGATIVE, "largest norm of the gradient; 0: no clipping")
     average: float = setting(
         0.999, FRACTION, "decay per step of the averaged weights that are scored and saved; 0: no averaging"

@@ -1,4 +1,4 @@
-"""The training step: forward, backward, centralized gradients, clipping, Adam, averaged weights."""
+"""The training step: forward, backward, clipping, Adam, averaged weights."""
 
 from copy import deepcopy
 
@@ -64,29 +64,11 @@ class TrainingStep:
         loss = self.criterion(sr.float(), hr)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-
-        if recipe.centralize == "inner":
-            centralize_gradients(run.model)
         if recipe.clip:  # one patch with a large error must not throw the weights far
             nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip)
         run.optimizer.step()
         run.average.update()
         return loss.detach()
-
-
-def centralize_gradients(model):
-    """Take the mean off the gradient of every filter of the convolutions between the first and the last.
-
-    Yong et al., "Gradient Centralization", ECCV 2020, https://arxiv.org/abs/2004.01461. What ReLU gives is never
-    negative: when all weights of a filter move the same way, as its mean gradient asks, Adam soon moves its map below
-    zero everywhere, where no gradient reaches it any more. The first layer reads an image, of which a filter's mean is
-    the brightness that it sees: it must be free to move. The last layer has no ReLU behind it.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    for layer in layers[1:-1]:
-        filters = 0 if isinstance(layer, nn.Conv2d) else 1  # the dimension that counts them
-        within = [dimension for dimension in range(4) if dimension != filters]
-        layer.weight.grad -= layer.weight.grad.mean(within, keepdim=True)
 
 
 def for_this_machine(step, folder, compiled):

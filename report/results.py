@@ -23,7 +23,7 @@ FOLLOWING = {"data.held_out", "data.manifest", "data.content", "data.format", "d
 HIDDEN = FOLLOWING | {"started_from", "data.scale", "data.colour", "data.other_scales"}
 
 # pieces of the recipe that had flags in older results, as they are in everyone's training now
-FORMER = {"recipe.freeze_bn": False, "recipe.negatives": True, "recipe.contrast": 0.1}
+FORMER = {"recipe.freeze_bn": False, "recipe.centralize": False, "recipe.negatives": True, "recipe.contrast": 0.1}
 
 
 def class_name(model):

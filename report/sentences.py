@@ -87,7 +87,7 @@ def about_training(facts, say):
         "other_losses": [f"`{name}`" for name in sorted(losses - {"mse"})],
         "cosine": any(recipe.get("schedule") == "cosine" for recipe in recipes),
         "average": any(recipe.get("average") for recipe in recipes),
-        "centralize": any(recipe.get("centralize") not in (None, False, "none") for recipe in recipes),
+        "centralize": any(recipe.get("centralize") is True for recipe in recipes),  # in older results
         "augmented": all(recipe.get("augment") for recipe in recipes),
         "negatives": all(recipe.get("negatives", True) for recipe in recipes),  # a flag of its own in older results
         "contrast": all(recipe.get("contrast", "negatives" not in recipe) for recipe in recipes),

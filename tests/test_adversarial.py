@@ -29,7 +29,7 @@ from engine.step import TrainingStep, for_this_machine
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 RESUME = ["--resume", "run/last.pth", "--device", "cpu", "--data-dir"]
-GAN = {"loss": "mse + 1e-3 gan", "average": 0, "clip": 0, "centralize": "none"}
+GAN = {"loss": "mse + 1e-3 gan", "average": 0, "clip": 0}
 
 
 @pytest.fixture(autouse=True, scope="module")

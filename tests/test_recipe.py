@@ -15,7 +15,7 @@ from engine.recipe import LOSSES, Recipe, learning_rate_at
 from models import build_model
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--centralize", "none", "--clip", 0)
+PLAIN = ("--learning-rate", 1e-4, "--schedule", "constant", "--warmup", 0, "--clip", 0)
 PLAIN += ("--average", 0, "--no-augment")
 FORMULAS = {
     "mse": lambda error: error.square().mean(),
@@ -33,7 +33,7 @@ def parsed(*words):
 
 def test_each_field_is_a_flag():
     assert parsed() == Recipe()
-    other = Recipe("l1", 3, 4, 0.5, "constant", 6, "none", 0.25, 0.5, False, "bf16", 7, "Set5")
+    other = Recipe("l1", 3, 4, 0.5, "constant", 6, 0.25, 0.5, False, "bf16", 7, "Set5")
     assert all(value != asdict(Recipe())[name] for name, value in asdict(other).items())
     words = []
     for name, value in asdict(other).items():
@@ -68,7 +68,7 @@ def test_value_that_makes_no_recipe_is_refused_by_the_flags_name_and_in_a_file_t
 
 @pytest.mark.parametrize(
     "fields",
-    [{"contrast": 0.1}, {"epochs": 3.0}, {"epochs": True}, {"centralize": True}, {"loss": None}],
+    [{"contrast": 0.1}, {"epochs": 3.0}, {"epochs": True}, {"centralize": "none"}, {"loss": None}],
     ids=str,
 )
 def test_recipe_of_another_version_or_kind_is_refused(fields):
@@ -140,7 +140,6 @@ def plain_weights(tmp_path_factory, tiny):
     [
         ("--schedule", "cosine"),
         ("--warmup", 4),
-        ("--centralize", "inner"),
         ("--clip", 1e-3),
         ("--average", 0.9),
         ("--precision", "bf16"),
