@@ -188,9 +188,9 @@ def main(argv=None):
     baselines = [bicubic_network(scale, colour, device) for colour in colours]
     check_files(args.out, dataset, scale, images, networks or baselines, args.figures)
     set_document = describe_set(dataset, described, zoom)
-    evaluate([*baselines, *networks], set_document, images, zoom, args.out, args.figures, args.perceptual)
     if "dip-paper" in args.method:
         score_by_paper(dataset, images, scale, device, args.out / "results", **fit)
+    evaluate([*baselines, *networks], set_document, images, zoom, args.out, args.figures, args.perceptual)
 
 
 if __name__ == "__main__":

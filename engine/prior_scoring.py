@@ -182,11 +182,11 @@ def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precisio
     images: {name: pixels}. out: folder for the file, and its subfolder for what is kept.
     """
     options = {"seed": seed, "steps": steps, "precision": precision}
+    pairs = {name: paper_pair(pixels, scale) for name, pixels in images.items()}  # refused before hours of fitting
     model, rows = Fitted("dip-paper", scale, device, out / "fits", **options), []
-    print(f"\n{dataset} x{scale} by Deep Image Prior's protocol (Lanczos LR, its box): PSNR on Y")
+    print(f"{dataset} x{scale} by Deep Image Prior's protocol (Lanczos LR, its box): PSNR on Y")
     print(f"{'image':<14}{'bicubic':>9}{'DIP':>9}{'seconds':>9}")
-    for name, pixels in images.items():
-        lr, hr = paper_pair(pixels, scale)
+    for name, (lr, hr) in pairs.items():
         sr = enlarge(model, torch.from_numpy(lr.transpose(2, 0, 1)).to(device), "Deep Image Prior")
         shown = {"psnr": to_uint8(sr).cpu().numpy().transpose(1, 2, 0), "bicubic_psnr": imresize(lr, scale)}
         scores = {column: paper_psnr(image, hr) for column, image in shown.items()}
