@@ -20,6 +20,7 @@ from support.devices import choose_precision
 
 DECAY = 0.99  # of the averaged output
 FALL_BACK = 5.0  # dB that the fit may lose between two looks before the weights of the last look return
+SETTLED = 350  # steps before which the first outputs, of untrained weights, still show in the average
 LOOK_EVERY = 25  # steps between two looks: each waits for the device
 PATIENCE = 500  # steps that the variance of the output may rise before early stopping ends a fit
 MOST_PIXELS = 2**21  # of a result: each takes some 3 KB in a step
@@ -34,7 +35,7 @@ class Setting:
     learning_rate: float = 0.01
     network: dict = field(default_factory=dict)  # options of models.skip.Skip that differ from its defaults
     source: str = "noise"  # the input: uniform noise, the pixels' coordinates ("grid"), or an "image"
-    averaged: bool = False  # whether the result is the average of the outputs; else it is the last one
+    averaged: bool = False  # whether the result is the average of the outputs, from SETTLED steps on; else the last one
 
 
 SETTINGS = {
@@ -146,6 +147,7 @@ class DeepPrior:
         self.steps = steps or setting.steps
         self.parameters = count_parameters(self.step.generator)
         self.lowest, self.lowest_at, self.best = math.inf, 0, None
+        self.taken = 0  # steps, at the last look
         self.stopped = False  # set from outside, by Ctrl-C: the step that is being taken is the last one
 
     def rows(self):
@@ -161,6 +163,7 @@ class DeepPrior:
             else:
                 kept, last_fit = deepcopy(self.step.generator.state_dict()), fit
             row = {"step": number, "fit": fit, "variance": self.step.variance.item()}
+            self.taken = number
             yield row
             if self.stopped or (self.early_stop and self.has_turned(row)):
                 return
@@ -181,7 +184,8 @@ class DeepPrior:
         """Return the result so far, float32 (C, H, W) in [0, 1] on the CPU."""
         if self.best is not None:
             return self.best[0].cpu()
-        return self.step.average[0].cpu() if self.setting.averaged else self.last()
+        settled = self.setting.averaged and self.taken >= SETTLED
+        return self.step.average[0].cpu() if settled else self.last()
 
     @torch.no_grad()
     def last(self):

@@ -121,6 +121,13 @@ def test_image_that_would_not_fit_into_memory_is_refused_at_once(make):
     assert "3000x2000" in refusal(make, (2000, 3000))
 
 
+def test_result_is_the_average_of_the_outputs_once_it_has_forgotten_the_first_ones(monkeypatch):
+    monkeypatch.setattr(deep_prior, "SETTLED", 2 * deep_prior.LOOK_EVERY)
+    prior = deep_prior_of("denoise", Observed(CROP), CPU, steps=2 * deep_prior.LOOK_EVERY, precision="fp32")
+    first, second = (torch.equal(prior.image(), prior.average()) for _ in prior.rows())
+    assert (first, second) == (False, True)
+
+
 class Scripted:
     """A Step whose losses and variances are given: it shows what DeepPrior does with them."""
 
