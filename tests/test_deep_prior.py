@@ -109,7 +109,7 @@ def test_precision_that_measures_faster_is_taken(monkeypatch, faster):
     ms = {"fp32": 2.0, "bf16": 2.0} | {faster: 1.0}
     monkeypatch.setattr("support.devices.convolution_ms", lambda device: ms)
     prior = DeepPrior(SMALL, CROP.shape, fits_all(torch.from_numpy(CROP)[None]), CPU, steps=1)
-    assert prior.precision == prior.step.precision == faster
+    assert prior.precision == prior.step.generate.precision == faster
 
 
 def test_image_smaller_than_its_scales_allow_is_refused_and_one_pixel_more_is_not():
