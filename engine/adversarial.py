@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.checkpoint import load_moments
+from engine.inference import InPrecision
 from engine.losses import ADVERSARIAL, parse_loss
 from models.discriminator import Discriminator
 from support.command_line import UserError
@@ -32,7 +33,8 @@ class AdversarialStep:
         ((name, weight),) = [term for term in parse_loss(run.recipe.loss).items() if term[0] in ADVERSARIAL]
         torch.manual_seed(run.recipe.seed)
         discriminator = Discriminator(run.description["channels"], run.description["data"]["patch_size"])
-        self.discriminator = discriminator.to(run.device, memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(run.device)
+        self.judge = InPrecision(self.discriminator, run.recipe.precision)  # (N, C, p, p) to logits (N, 1)
         self.optimizer = torch.optim.Adam(
             discriminator.parameters(), lr=run.learning_rate, fused=True, capturable=run.device.type == "cuda"
         )
@@ -56,11 +58,6 @@ class AdversarialStep:
             tqdm.write(f"the discriminator took {real:.0%} of the HR patches for HR, and {fake:.0%} of the SR patches")
             self.taken.clear()
         return loss
-
-    def judge(self, images):
-        """Return the discriminator's logits (N, 1) of images (N, C, p, p), in the precision of the recipe."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.run.recipe.precision == "bf16"):
-            return self.discriminator(images.contiguous(memory_format=torch.channels_last)).float()
 
     def state_dict(self):
         """Return what last.pth keeps of it."""

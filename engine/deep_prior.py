@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.graph import RecordedStep
+from engine.inference import InPrecision
 from models import count_parameters
 from models.skip import Skip
 from support.command_line import UserError
@@ -87,24 +88,18 @@ class Step:
         if height * width > MOST_PIXELS:
             raise UserError(f"{width}x{height} needs too much memory; allowed are {MOST_PIXELS:,} pixels; crop it")
         start = starting_input(setting, self.generator, height, width) if start is None else start
-        layout = {"device": device, "memory_format": torch.channels_last}
-        self.generator.to(**layout)
-        self.start = start.to(**layout)
+        # its convolutions in bf16 where asked for; batch normalisation's sums, sigmoid and loss are float32
+        self.generate = InPrecision(self.generator.to(device), precision)
+        self.start = start.to(device, memory_format=torch.channels_last)
         self.noise, self.input = torch.empty_like(self.start), self.start.clone()
         self.average = torch.zeros(1, channels, height, width, device=device)
         self.variance = torch.zeros((), device=device)
-        self.setting, self.loss, self.device, self.precision = setting, loss, device, precision
+        self.setting, self.loss = setting, loss
         on_gpu = device.type == "cuda"  # where the step is recorded, nothing of it may stay with the CPU
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(), setting.learning_rate, fused=device.type != "mps", capturable=on_gpu
         )
         self.taken = 0
-
-    def generate(self, noise):
-        """Return the generator's output for an input, float32 in [0, 1]."""
-        # convolutions in bf16 where asked for; batch normalisation's sums, sigmoid and loss are float32
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.generator(noise)
 
     def __call__(self):
         if self.setting.jitter:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from engine.inference import InPrecision
 from engine.resampling import Resize
 from models import count_parameters
 from models.zssr import ZSSR
@@ -65,7 +66,7 @@ class ZeroShot:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
         self.precision, self.device, self.scale = choose_precision(precision, device), device, scale
-        self.network = ZSSR(channels).to(device, memory_format=torch.channels_last)
+        self.network = InPrecision(ZSSR(channels).to(device), self.precision)
         self.parameters = count_parameters(self.network)
         self.lr = torch.from_numpy(pixels)[None].to(device)
         self.most = steps or MOST_STEPS
@@ -94,13 +95,8 @@ class ZeroShot:
         latest = self.sources[-1][1]
         size = [length * self.scale for length in self.lr.shape[2:]]
         if [*latest.shape[2:]] != size:
-            latest = self.generate(Resize(latest.shape[2:], size).to(self.device)(latest)).clamp(0, 1)
+            latest = self.network(Resize(latest.shape[2:], size).to(self.device)(latest)).clamp(0, 1)
         return latest[0].cpu()
-
-    def generate(self, enlarged):
-        """Return the network's output, float32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.network(enlarged.contiguous(memory_format=torch.channels_last)).float()
 
 
 class Stage:
@@ -135,7 +131,7 @@ class Stage:
         """Take one step on one father and its son."""
         father = random_father(self.whole.sources, self.side, self.whole.random)
         son = self.to_son(father).clamp(0, 1)
-        loss = F.l1_loss(self.whole.generate(self.to_father(son)), father)
+        loss = F.l1_loss(self.whole.network(self.to_father(son)), father)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -143,7 +139,7 @@ class Stage:
     @torch.no_grad()
     def error(self):
         """Return the mean squared error with which the base itself is made of its son."""
-        made = self.whole.generate(self.enlarge(self.shrink(self.base).clamp(0, 1)))
+        made = self.whole.network(self.enlarge(self.shrink(self.base).clamp(0, 1)))
         return F.mse_loss(made.clamp(0, 1), self.base).item()
 
     @torch.no_grad()
@@ -162,7 +158,7 @@ class Stage:
         enlarged = enlarge(self.base)
         for quarters in range(4) if self.scales[0] == self.scales[1] else (0, 2):
             for flips in ((), (3,)):
-                view = self.whole.generate(enlarged.rot90(quarters, (2, 3)).flip(flips))
+                view = self.whole.network(enlarged.rot90(quarters, (2, 3)).flip(flips))
                 views.append(project_back(view.flip(flips).rot90(-quarters, (2, 3)).clamp(0, 1)))
         ordered = torch.stack(views).sort(dim=0).values
         middle = len(views) // 2  # of an even number
