@@ -276,8 +276,12 @@ def commands_table(facts, kind, say):
     kind: "training" or "scoring".
     """
     groups = {}
-    for network in facts.shown:
-        for run in (*network.runs, *network.ensembles, *chain.from_iterable(network.elsewhere.values())):
+    scored = [(one, [*one.runs, *one.ensembles, *chain.from_iterable(one.elsewhere.values())]) for one in facts.shown]
+    scored = [(name_of(network, say), runs) for network, runs in scored]
+    if kind == "scoring":
+        scored += [(one.document["label"], [one]) for one in facts.untrained]
+    for name, runs in scored:
+        for run in runs:
             source = run.trained if kind == "training" else run.document
             commands = [*prepared_by(run)] * (kind == "training") + [source.get("command") or NONE]
             versions = source.get("versions") or {}
@@ -285,7 +289,7 @@ def commands_table(facts, kind, say):
             where = say("，", ", ").join([short_device(source.get("device")), *torch])
             commit = f"`{(source.get('commit') or NONE)[:10]}{'' if source.get('clean', True) else '*'}`"
             row = ("<br>".join(f"`{command}`" for command in commands), where, commit)
-            groups.setdefault(row, {})[name_of(network, say)] = None
+            groups.setdefault(row, {})[name] = None
     rows = [(say.listed(labels), *row) for row, labels in groups.items()]
     return made(f"commands_{kind}", say, say.phrase("table.commands_columns"), rows, (1, 2, 3))
 

@@ -16,7 +16,7 @@ from report.replays import draw_replays, replays_of
 from support.command_line import UserError
 from utils import COLOURS, calc_psnr, imresize, score, shave, to_uint8, to_y
 
-CLOSE_DB = 0.1  # that a picture's PSNR may lie from its result's: its RGB values are rounded, and cut at 0 and 255
+CLOSE_DB = 0.3  # that a picture's PSNR may lie from its result's: its RGB values are rounded, and cut at 0 and 255
 MOST = 7  # networks in a comparison of pictures
 
 
