@@ -372,10 +372,10 @@ def test_results_of_different_images_under_one_name_and_what_is_no_result_are_re
     assert "broken.json" in refusal(made)
 
 
-def test_method_without_a_training_set_has_a_row_that_says_so_and_no_place_elsewhere(made):
+def test_method_without_a_training_set_has_a_row_that_says_so_and_its_command(made):
     fitted = document("carn", 29.0, key="dip", label="Deep Image Prior") | {"model": "dip", "weights": None}
     fitted |= {"trained": None, "saw": "the LR of each test image"}
     text = made(document(), fitted, fitted | {"dataset_manifest": "other", "key": "other"}, "--lang", "en")
     row = ["Deep Image Prior (no training set)", "1,234", "29.00", "0.8500", "+1.25"]
     assert [one for one in rows(text, "Mean PSNR and SSIM") if "Deep" in one[0]] == [row]
-    assert text.count("Deep Image Prior") == 2 and "fitted to the LR of each test image" in text
+    assert text.count("Deep Image Prior") == 3 and "fitted to the LR of each test image" in text
