@@ -19,7 +19,7 @@ from support.command_line import UserError
 from utils import COLOURS
 
 # fields of a training that others decide, and those that no table shows
-FOLLOWING = {"data.held_out", "data.manifest", "data.content", "data.format", "data.format_version"}
+FOLLOWING = {"data.held_out", "data.manifest"}
 HIDDEN = FOLLOWING | {"started_from", "data.scale", "data.colour", "data.other_scales"}
 
 # pieces of the recipe that had flags in older results, as they are in everyone's training now
@@ -55,7 +55,10 @@ class Result:
             fields.setdefault("recipe.contrast", 0)  # older still
         fields = {key: value for key, value in fields.items() if (key, value) not in FORMER.items()}
         fields["started_from"] = [stage.get("label") for stage in self.trained.get("started_from", [])]
-        return fields | {f"data.{key}": value for key, value in self.trained.get("data", {}).items()}
+        data = self.trained.get("data", {}).items()
+        return fields | {
+            f"data.{key}": value for key, value in data if key not in ("content", "format", "format_version")
+        }
 
 
 @dataclass
