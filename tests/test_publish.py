@@ -40,6 +40,8 @@ def test_run_is_published_with_its_scores_plain_and_with_self_ensemble_and_its_l
 def test_rescore_writes_only_the_json_of_each_shipped_network(shelf):
     small_checkpoint(shelf / f"{KEY}_x4.pth")
     before = (shelf / f"{KEY}_x4.pth").read_bytes()
+    publish.main(["--rescore", "carn", "--device", "cpu"])
+    assert len(list(shelf.iterdir())) == 1
     publish.main(["--rescore", "--device", "cpu"])
     assert sorted(path.suffix for path in shelf.iterdir()) == [".json", ".pth"]
     assert (shelf / f"{KEY}_x4.pth").read_bytes() == before

@@ -72,7 +72,7 @@ def main(argv=None):
     sets = dict(load_test_images(name, args.data_dir, args.source) for name in SETS)
     if args.run:
         save_checkpoint(args.run / "half.pth", halved(load_checkpoint(args.run / "best.pth")))
-    shipped = [path for name in args.rescore or MODELS for path in WEIGHTS.glob(f"{name}_x*.pth")]
+    shipped = [path for name in args.rescore or MODELS for path in WEIGHTS.glob(f"{name}_*.pth")]
     for path in [args.run / "half.pth"] if args.run else shipped:
         content = summary(path, sets, device, origin)
         target = WEIGHTS / f"{content['key']}_x{content['scale']}"
