@@ -183,7 +183,22 @@ def agreement(document):
     return markdown_table(header, rows)
 
 
-PARTS = {  # of benchmarks/speed.py: a key of the document, and what shows it
+def priors(document):
+    """Return the table of Deep Image Prior's step against a plain loop (benchmarks/priors.py)."""
+    size, ratio = document["size"], document["ratio"]
+    header = (f"Deep Image Prior, {size}x{size}", "precision", "s a step", "peak memory (MB)")
+    seconds, precision, memory = (document[name] for name in ("seconds_per_step", "precision", "megabytes"))
+    rows = [
+        (name, precision[name], spread_text(seconds[name], "{:.2f}"), f"{memory[name]:.0f}")
+        for name in ("ours", "plain")
+    ]
+    return (
+        f"{markdown_table(header, rows)}\nplain / ours: {spread_text(ratio, '{:.2f}')}, {ratio['n']} rounds in turn.\n"
+    )
+
+
+PARTS = {
+    "megabytes": priors,  # of benchmarks/speed.py: a key of the document, and what shows it
     "training": training,
     "inference": inference,
     "peers": peers,

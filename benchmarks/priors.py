@@ -1,6 +1,6 @@
 """Deep Image Prior's step against a plain float32 loop of the same network, in turn; and the memory of each.
 
-The fit is super-resolution x4 of random pixels: what is computed does not depend on them. Writes priors_<machine>.json.
+The fit is super-resolution x4 of random pixels: what is computed does not depend on them. Writes <machine>_priors.json.
 """
 
 import multiprocessing
@@ -115,7 +115,7 @@ def main(argv=None):
         seconds = document["seconds_per_step"][name]["median"]
         print(f"{name:>6}: {seconds:.3f} s a step ({precisions[name]}), {memory[name]:.0f} MB")
     print("plain / ours: {median:.2f} ({low:.2f} to {high:.2f}, {n} rounds)".format(**document["ratio"]))
-    path = args.out / f"priors_{measure.slug(document['hardware'])}.json"
+    path = args.out / f"{measure.slug(document['hardware'])}_priors.json"
     write_json(path, document)
     print(f"written: {path}")
 
