@@ -37,7 +37,7 @@ def results_table(header):
             f"{mean['ssim']:.4f}",
             f"{ensemble['psnr']:.2f}" if ensemble else "",
             published(name),
-            f"{(ROOT / document['weights']['path']).stat().st_size / 1e6:.1f}",
+            f"{(ROOT / document['weights']['path']).stat().st_size / 1e6:.2f}",
         )
         rows.append(cells)
     return markdown_table(header, rows)
