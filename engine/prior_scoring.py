@@ -131,6 +131,11 @@ def changes(seed, steps):
     return [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
 
 
+def key_of(method, changed):
+    """Return what names a fit's files: dip, dip_steps100_seed1."""
+    return "_".join([method, *changed]).replace("=", "")
+
+
 def prior_network(method, scale, device, folder, *, seed, steps, precision):
     """Return the PriorNetwork of "dip" or "zssr"."""
     changed = changes(seed, steps)
@@ -144,7 +149,7 @@ def prior_network(method, scale, device, folder, *, seed, steps, precision):
         description["protocol"] = protocol("rgb", scale) | exact
     return PriorNetwork(
         label=METHODS[method] + (f" ({', '.join(changed)})" if changed else ""),
-        key="_".join([method, *changed]).replace("=", ""),
+        key=key_of(method, changed),
         model=Fitted(method, scale, device, folder, **options),
         scale=scale,
         colour="rgb",
@@ -194,8 +199,7 @@ def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precisio
         print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(**rows[-1]), flush=True)
     means = {column: mean(rows, column) for column in ("psnr", "bicubic_psnr", "seconds")}
     print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(name="mean", **means))
-    key = "_".join(["dip", *changes(seed, steps)]).replace("=", "")
-    path = out / "paper_protocol" / f"{dataset}_x{scale}_{key}.json"
+    path = out / "paper_protocol" / f"{dataset}_x{scale}_{key_of('dip', changes(seed, steps))}.json"
     document = {"model": "dip", "scale": scale, "saw": SAW, "options": options, "images": rows, "mean": means}
     write_json(path, document | provenance(device))
     print(f"wrote {path}")

@@ -324,7 +324,7 @@ def open_again(path, storage, data):
 
     path: of its last.pth. data: what that says of them. Raises UserError where there are others now.
     """
-    files = [data, *data.get("other_scales", [])]
+    files, data_dir = [data, *data.get("other_scales", [])], storage.data_dir
     cuttings = [{name: file[name] for name in ("patch_size", "stride", "copies")} for file in files]
     if len(files) > 1:
         storage = AllScales(storage, {file["scale"]: cut for file, cut in zip(files[1:], cuttings[1:], strict=True)})
@@ -332,9 +332,7 @@ def open_again(path, storage, data):
     present = [patches.attributes, *patches.attributes.get("other_scales", [])]
     for file, now, cutting in zip(files, present, cuttings, strict=True):
         if changed := ", ".join(key for key in now if key != "other_scales" and now[key] != file.get(key)):
-            build = prepare_command(
-                file["dataset"], file["scale"], file["colour"], **cutting, data_dir=storage.data_dir
-            )
+            build = prepare_command(file["dataset"], file["scale"], file["colour"], **cutting, data_dir=data_dir)
             raise UserError(
                 f"{path}: the run was trained on other patches than the present file's ({changed} differ); rebuild "
                 f"that with: {build}"

@@ -17,7 +17,7 @@ class AllScales:
 
     def __init__(self, storage, others):
         self.storage = replace(storage, memory_limit=storage.memory_limit / (1 + len(others)))
-        self.others, self.data_dir = others, storage.data_dir
+        self.others = others
         self.patches = []  # of the others, once they are open
 
     def open(self, dataset, scale, colour, **cutting):
@@ -30,7 +30,9 @@ class AllScales:
         for other in self.patches:
             if other.attributes["manifest"] != patches.attributes["manifest"]:
                 different = other.attributes["scale"]
-                commands = [prepare_command(dataset, s, colour, data_dir=self.data_dir) for s in (different, scale)]
+                commands = [
+                    prepare_command(dataset, s, colour, data_dir=self.storage.data_dir) for s in (different, scale)
+                ]
                 raise UserError(
                     f"the patches of {dataset} at x{different} and x{scale} are of different images; "
                     f"build both of the same, with: {', and: '.join(commands)}"

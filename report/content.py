@@ -276,8 +276,10 @@ def commands_table(facts, kind, say):
     kind: "training" or "scoring".
     """
     groups = {}
-    scored = [(one, [*one.runs, *one.ensembles, *chain.from_iterable(one.elsewhere.values())]) for one in facts.shown]
-    scored = [(name_of(network, say), runs) for network, runs in scored]
+    scored = [
+        (name_of(network, say), [*network.runs, *network.ensembles, *chain.from_iterable(network.elsewhere.values())])
+        for network in facts.shown
+    ]
     if kind == "scoring":
         scored += [(one.document["label"], [one]) for one in facts.untrained]
     for name, runs in scored:
