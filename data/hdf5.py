@@ -11,21 +11,24 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
-from support.files import sha256_of_file, written_whole
+from support.files import written_whole
 from support.signals import undisturbed
 
 USER_BLOCK = 512  # bytes, the fewest that HDF5 allows
 
 
-def seal_of(path):
-    """Return the user block that an HDF5 file must have to be as it was sealed."""
-    return f"sealed with SHA-256 {sha256_of_file(path, start=USER_BLOCK)}\n".encode().ljust(USER_BLOCK, b"\0")
+def seal_of(file):
+    """Return the user block of an HDF5 file that stays as it is now; `file` is open behind the one that it has."""
+    return f"sealed with SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode().ljust(USER_BLOCK, b"\0")
 
 
 def seal(path):
-    """Write the user block of an HDF5 file that has one, to be read only while the file stays as it is now."""
+    """Write the user block of an HDF5 file that has room for one."""
     with open(path, "r+b") as file:
-        file.write(seal_of(path))
+        file.seek(USER_BLOCK)
+        block = seal_of(file)
+        file.seek(0)
+        file.write(block)
 
 
 @contextmanager

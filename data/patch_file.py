@@ -230,7 +230,7 @@ def read_patches(path, *, dataset, scale, colour):
     """
     try:
         with open(check_regular(path, "a patch file"), "rb") as file:
-            if file.read(USER_BLOCK) != seal_of(path):
+            if file.read(USER_BLOCK) != seal_of(file):
                 raise UserError(f"{path}: not what prepare.py wrote, or of an earlier version")
         # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
         file = h5py.File(path, "r", locking=False)

@@ -189,10 +189,9 @@ def check_regular(path, what="a file", hint=""):
     raise UserError(f"{path}: {found}" + f"; {hint}" * bool(hint))
 
 
-def sha256_of_file(path, start=0):
-    """Return the SHA-256 of a file's bytes from `start` on, as hexadecimal digits."""
+def sha256_of_file(path):
+    """Return the SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:
-        file.seek(start)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
