@@ -23,11 +23,12 @@ CHINESE = ("网络", "年份", "参数量", "PSNR (dB)", "SSIM", "自集成", "�
 
 def results_table(header):
     """Return the table of the shipped networks in the registry's order, below bicubic."""
-    paths = {name: ROOT / "weights" / f"{name}_x{SCALE}.json" for name in MODELS}
-    documents = {name: json.loads(path.read_bytes()) for name, path in paths.items() if path.exists()}
-    first, _ = means_of(next(iter(documents.values())))
+    documents = [json.loads(path.read_bytes()) for path in (ROOT / "weights").glob(f"*_x{SCALE}.json")]
+    documents.sort(key=lambda document: ([*MODELS].index(document["model"]), document["key"]))
+    first, _ = means_of(documents[0])
     rows = [("Bicubic", "", "0", f"{first['bicubic_psnr']:.2f}", f"{first['bicubic_ssim']:.4f}", "", "", "")]
-    for name, document in documents.items():
+    for document in documents:
+        name = document["model"]
         mean, ensemble = means_of(document)
         cells = (
             f"[{document['label']}](models/{name}.py)",

@@ -19,7 +19,8 @@ from torch import nn
 from engine.checkpoint import label_of, load_checkpoint, model_from_checkpoint
 from engine.enlarging import load_network
 from engine.inference import OfGrey
-from engine.scoring import TRAINED, file_key
+from engine.scoring import TRAINED
+from models import file_key
 from models.layers import BicubicUpsample, FewMapsConv2d, PReLU, SubPixelConv2d
 from support.command_line import UserError
 from support.files import check_lengths, check_names, check_writable, sha256_of_file, written_whole

@@ -18,7 +18,7 @@ from data.images import own_images, read_image
 from engine.checkpoint import load_checkpoint, model_from_checkpoint
 from engine.inference import InPrecision, OfGrey, SelfEnsemble, Tiled
 from engine.results import read_history
-from models import build_model, count_parameters, model_label, non_default_options
+from models import build_model, count_parameters, file_key, model_label
 from support.command_line import UserError
 from support.files import check_names, sha256_of_file
 from support.progress import progress
@@ -179,12 +179,6 @@ def bicubic_network(scale, colour, device):
     model = InPrecision(build_model("bicubic", scale, channels).to(device), "fp32")
     label, key = model_label("bicubic", {}, channels), file_key("bicubic", {}, channels)
     return Network(label, key, model, scale, colour, device, description)
-
-
-def file_key(name, options, channels):
-    """Return what a network is called in file names: vdsr, vdsr_depth10, carn_rgb."""
-    changed = [f"{option}{value}" for option, value in non_default_options(name, options).items()]
-    return "_".join([name, *changed, *["rgb"] * (channels == 3)])
 
 
 def make_distinct(networks):

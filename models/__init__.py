@@ -160,6 +160,12 @@ def model_label(name, options, channels=1):
     return MODELS[name].__name__ + (f" ({', '.join(notes)})" if notes else "")
 
 
+def file_key(name, options, channels):
+    """Return what a network is called in file names: vdsr, vdsr_depth10, carn_rgb."""
+    changed = [f"{option}{value}" for option, value in non_default_options(name, options).items()]
+    return "_".join([name, *changed, *["rgb"] * (channels == 3)])
+
+
 def count_parameters(model):
     """Return the number of trainable values; shared weights count once."""
     return sum(parameter.numel() for parameter in model.parameters())

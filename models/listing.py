@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import MODELS, build_model, count_parameters, model_options, non_default_options, parse_options
+from models import MODELS, build_model, count_parameters, file_key, model_options, parse_options
 from support.command_line import ROOT
 from utils import COLOURS
 
@@ -28,8 +28,7 @@ def print_registry(name, assignments, scale, colour):
         options = parse_options(name, assignments)
         parameters = count_parameters(build_model(name, scale, channels, **options))
         side = receptive_field(name, scale, **options)
-        default = channels == 1 and not non_default_options(name, model_options(name) | options)
-        shipped = default and (ROOT / "weights" / f"{name}_x{scale}.pth").exists()
+        shipped = (ROOT / "weights" / f"{file_key(name, options, channels)}_x{scale}.pth").exists()
         cells = (
             name,
             f"{parameters:,}",
