@@ -19,14 +19,13 @@ from benchmarks import measure
 from benchmarks.peers import measure_busy, measure_peers
 from benchmarks.reference import BATCH, SCALE, write_pairs
 from benchmarks.watch import last_line, watch
-from data.batches import WINDOW_BYTES, Batches
+from data.batches import Batches
 from data.catalog import TEST_SETS, TRAIN_SETS, load_images
 from data.degradation import degrade
 from data.hdf5 import seal
 from data.images import list_images, read_image, write_png
 from data.patch_file import patch_path, prepare_patches, read_patches
 from data.patches import DEFAULT_PATCH
-from data.streaming import WINDOWS_HELD
 from engine.exporting import with_plain_layers
 from engine.inference import InPrecision, Tiled
 from engine.recipe import Recipe
@@ -49,6 +48,7 @@ REPETITIONS = 3  # of whole processes and of preparation
 EPOCHS_TIMED = 8  # of a training on T91; the first is not counted
 EPOCHS_STRIDE = 38
 MEMORY_LIMIT = 2  # GB of patches that train.py may hold of a larger file
+STREAMED_STEPS = 500  # on that
 
 
 @dataclass
@@ -335,12 +335,12 @@ def measure_memory(bench):
 def measure_streaming(bench):
     """Peak memory of train.py on a patch file that is larger than what it may hold.
 
-    It is ended when it has trained on as many windows of the file as it holds at once.
+    It is ended after STREAMED_STEPS.
     """
     gigabytes = bench.args.gigabytes
     for name in said([bench.first], f"memory of training on {gigabytes:g} GB of patches"):
         dataset, pair_bytes = bench.large_set(gigabytes)
-        steps = int(min(WINDOWS_HELD * WINDOW_BYTES, gigabytes * 1e9) // (BATCH * pair_bytes))
+        steps = int(min(STREAMED_STEPS, gigabytes * 1e9 // (BATCH * pair_bytes)))
         arguments = [*train_arguments(bench, name, dataset), "--epochs", 1, "--memory-limit", MEMORY_LIMIT]
         watched = watch_script(bench, "train.py", *arguments, "--out", bench.folder / "streaming", steps=steps)
     return {"model": bench.first, "gigabytes": gigabytes, "limit": MEMORY_LIMIT, "steps": steps} | watched

@@ -2,10 +2,8 @@
 
 import torch
 
-from data.patch_file import CHUNK
 from utils import to_unit
 
-WINDOW_BYTES = 128 << 20  # so many bytes of patches are shuffled among each other
 MAX_CONTRAST = 3  # the largest factor by which a patch's contrast is raised
 RAISED = 0.1  # the share of patches whose contrast is raised
 
@@ -34,34 +32,20 @@ class Batches:
         lr, hr: float32 (N, C, p/scale, p/scale) and (N, C, p, p), about [0, 1]: unrounded bicubic LR overshoots a
         little, and where contrast was raised both leave it.
         """
-        window = window_of(self.lr, self.hr, self.batch_size)
-        plan = plan_epoch(self.patch_count, window, self.augmented, self.seed, number)
+        plan = plan_epoch(self.patch_count, self.augmented, self.seed, number)
         plan = (drawn[first * self.batch_size :].to(self.device).split(self.batch_size) for drawn in plan)
         for rows, views, gains in zip(*plan, strict=True):
             yield augment(to_unit(self.lr[rows]), to_unit(self.hr[rows]), views, gains)
 
 
-def window_of(lr, hr, batch_size):
-    """Return how many patch pairs a window holds: whole batches of about WINDOW_BYTES."""
-    return max(WINDOW_BYTES // (lr[:1].nbytes + hr[:1].nbytes) // batch_size, 1) * batch_size
-
-
-def plan_epoch(count, window, augmented, seed, number):
+def plan_epoch(count, augmented, seed, number):
     """Return (rows, views, gains) of an epoch: which of `count` patches comes when, and how it is augmented.
 
     rows: int64; views, gains: as augment() takes them. All (count,), on the CPU. They depend on the seed and the
     epoch's number alone, so that a resumed epoch goes on as it would have.
-    Where there are more than `window` patches, each run of `window` of them comes from HDF5 chunks that were drawn at
-    random: the order needs no more than a window in memory, and is the same whether the patches are in memory or not.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
-    if count <= window:
-        rows = torch.randperm(count, generator=generator)
-    else:
-        chunks = torch.randperm(-(-count // CHUNK), generator=generator)
-        rows = (chunks[:, None] * CHUNK + torch.arange(CHUNK)).flatten()
-        rows = rows[rows < count].split(window)
-        rows = torch.cat([part[torch.randperm(len(part), generator=generator)] for part in rows])
+    rows = torch.randperm(count, generator=generator)
     views, gains = torch.zeros(count, dtype=torch.uint8), torch.ones(count)
     if augmented:
         views.random_(0, 16, generator=generator)

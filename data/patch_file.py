@@ -35,7 +35,7 @@ from support.files import check_regular, check_writable
 from support.progress import progress, read_ahead
 
 FORMAT = {"format": "sr-patches", "format_version": 4}
-CHUNK = 64  # patches in one HDF5 chunk
+CHUNK = 8  # patches in one HDF5 chunk, which is read whole for any of them
 
 
 @dataclass

@@ -165,7 +165,7 @@ class Storage:
         drawn = {"augmented": recipe.augment, "seed": recipe.seed}
         if sum(array.nbytes for part in parts for array in part) <= self.memory_limit * 1e9:
             return Batches(parts, recipe.batch_size, device, **drawn), val
-        return StreamedBatches(parts, recipe.batch_size, device, self.memory_limit * 1e9, **drawn), val
+        return StreamedBatches(parts, recipe.batch_size, device, **drawn), val
 
     def classroom(self, patches, val_set):
         """Return (parts, val) of the classroom protocol: all images are trained on, a test set chooses the epoch.

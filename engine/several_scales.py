@@ -60,7 +60,7 @@ class MixedBatches:
     def epoch(self, number, first=0):
         """Yield (lr, hr) of each batch of an epoch, beginning with batch `first`; all of a batch are of one scale."""
         whose = torch.arange(len(self.parts)).repeat_interleave(torch.tensor([part.count for part in self.parts]))
-        order, *_ = plan_epoch(self.count, self.count, False, self.seed, number)
+        order, *_ = plan_epoch(self.count, False, self.seed, number)
         whose = whose[order].tolist()
         epochs = [part.epoch(number, whose[:first].count(index)) for index, part in enumerate(self.parts)]
         for index in whose[first:]:

@@ -7,22 +7,20 @@ import torch
 from helpers import equal
 
 from data.batches import MAX_CONTRAST, RAISED, Batches, augment, plan_epoch
-from data.patch_file import CHUNK
 from utils import imresize
 
 CPU = torch.device("cpu")
-WINDOW = 130  # patches: two chunks of the file, and a little
 
 
-def rows_of(count, seed=0, number=0, window=WINDOW):
+def rows_of(count, seed=0, number=0):
     """Which of `count` patches comes when."""
-    return plan_epoch(count, window, False, seed, number)[0]
+    return plan_epoch(count, False, seed, number)[0]
 
 
 # ---------------------------------------------------------------- the plan
 
 
-@pytest.mark.parametrize("count", [1, 100, WINDOW, WINDOW + 1, 3 * CHUNK, 1000])
+@pytest.mark.parametrize("count", [1, 100, 1000])
 def test_each_patch_comes_once_and_seed_and_epoch_alone_decide_when(count):
     orders = [rows_of(count, *which) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert all(order.sort().values.equal(torch.arange(count)) for order in orders)
@@ -31,23 +29,15 @@ def test_each_patch_comes_once_and_seed_and_epoch_alone_decide_when(count):
     assert count == 1 or len({tuple(order.tolist()) for order in orders}) == 4
 
 
-def test_beyond_a_window_each_window_comes_from_few_chunks_of_the_file_and_is_shuffled():
-    order = rows_of(50 * CHUNK)
-    for window in order.split(WINDOW)[:-1]:
-        assert len((window // CHUNK).unique()) <= -(-WINDOW // CHUNK) + 1
-        assert (window.diff() == 1).sum() < WINDOW / 10
-    assert ((order[::CHUNK] // CHUNK).diff().abs() > 5).sum() > 25  # and chunks lie far from those before them
-
-
 def test_augmented_patches_come_in_all_views_alike_and_one_in_ten_is_raised_in_contrast():
-    rows, views, gains = plan_epoch(16_000, 16_000, True, 0, 0)
-    assert rows.equal(rows_of(16_000, window=16_000))  # augmentation changes no order
+    rows, views, gains = plan_epoch(16_000, True, 0, 0)
+    assert rows.equal(rows_of(16_000))  # augmentation changes no order
     assert views.bincount().float().div(1000).sub(1).abs().max() < 0.15 and len(views.bincount()) == 16
     raised = gains[gains != 1]
     assert len(raised) / len(gains) == pytest.approx(RAISED, rel=0.1)
     assert 1 < raised.min() < 1.05 and MAX_CONTRAST - 0.05 < raised.max() <= MAX_CONTRAST
-    assert not plan_epoch(16_000, 16_000, True, 0, 1)[1].equal(views)
-    _, views, gains = plan_epoch(50, 50, False, 0, 0)
+    assert not plan_epoch(16_000, True, 0, 1)[1].equal(views)
+    _, views, gains = plan_epoch(50, False, 0, 0)
     assert not views.any() and (gains == 1).all()
 
 
@@ -64,7 +54,7 @@ def test_batches_are_the_plans_pairs_in_0_to_1_and_may_begin_within_an_epoch(aug
     parts = random_parts(30, 7, 5)
     lr, hr = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     batches = Batches(parts, 10, CPU, augmented=augmented, seed=3)
-    rows, views, gains = plan_epoch(42, 10_000, augmented, 3, 2)
+    rows, views, gains = plan_epoch(42, augmented, 3, 2)
     expected = augment(lr[rows] / 255, hr[rows] / 255, views, gains) if augmented else (lr[rows] / 255, hr[rows] / 255)
     epoch = [*batches.epoch(2)]
     assert (batches.count, batches.patch_count, [len(lr) for lr, _ in epoch]) == (5, 42, [10, 10, 10, 10, 2])

@@ -114,7 +114,7 @@ def test_plain_recipe_is_a_textbook_loop_with_the_chosen_loss(workplace, tiny, l
     model = build_model("vdsr", 4, depth=3, num_features=8)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     for epoch, row in enumerate(read_log(workplace / "run")):
-        order, losses = plan_epoch(len(hr), len(hr), False, 5, epoch)[0], []
+        order, losses = plan_epoch(len(hr), False, 5, epoch)[0], []
         for batch in order.split(8):
             losses.append(FORMULAS[loss](model(lr[batch] / 255) - hr[batch] / 255))
             optimizer.zero_grad()

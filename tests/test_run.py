@@ -289,8 +289,7 @@ def test_patch_file_of_another_colour_is_refused_with_the_command_that_rebuilds_
 def test_streamed_run_is_the_run_in_memory_bit_for_bit_also_when_resumed_in_the_other_way(
     workplace, tiny, resume, monkeypatch
 ):
-    """18 patches of 1,280 bytes in windows of 4: 15,360 bytes when streamed, 23,040 in memory; stopped at step 3."""
-    monkeypatch.setattr("data.batches.WINDOW_BYTES", 4 * 1280)
+    """18 patches of 1,280 bytes; stopped at step 3."""
     kinds, made = [], Storage.batches
 
     def batches(*given):
@@ -312,8 +311,3 @@ def test_streamed_run_is_the_run_in_memory_bit_for_bit_also_when_resumed_in_the_
     run_in(workplace, [*resume, *streaming])
     assert kinds == ["Batches", "StreamedBatches"] * 3
     assert equal(state_of(workplace / "run"), state_of(workplace / "inside"))
-
-
-def test_memory_limit_too_small_to_stream_is_refused(script, workplace, tiny):
-    arguments = train_flags(tiny, *VDSR, "--memory-limit", "1e-6")
-    assert refused(script, "train", arguments, "1e-06 GB", "18 patches", "--memory-limit", unchanged=workplace)
