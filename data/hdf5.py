@@ -15,20 +15,16 @@ from support.files import written_whole
 from support.signals import undisturbed
 
 USER_BLOCK = 512  # bytes, the fewest that HDF5 allows
-
-
-def seal_of(file):
-    """Return the user block of an HDF5 file that stays as it is now; `file` is open behind the one that it has."""
-    return f"sealed with SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode().ljust(USER_BLOCK, b"\0")
+SEAL = b"sealed with SHA-256 %b\n"  # of all bytes behind the user block, which zeros fill up
 
 
 def seal(path):
-    """Write the user block of an HDF5 file that has room for one."""
+    """Write the user block of an HDF5 file that has room for one, to be read only while the file stays as it is."""
     with open(path, "r+b") as file:
         file.seek(USER_BLOCK)
-        block = seal_of(file)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-        file.write(block)
+        file.write((SEAL % digest.encode()).ljust(USER_BLOCK, b"\0"))
 
 
 @contextmanager
