@@ -249,9 +249,9 @@ class Sketch:
 
     def line(self, start, end, arrow=True):
         """Draw a line to the right or downwards, with an arrow head at its end."""
-        head = {"marker": CARETRIGHT if start[1] == end[1] else CARETDOWN, "markersize": 4} if arrow else {}
-        style = {"color": BLACK, "linewidth": 0.9, "zorder": 2, "solid_capstyle": "butt", "markevery": [1]}
-        self.axes.plot(*zip(start, end, strict=True), **style, **head)
+        head = {"marker": CARETRIGHT if start[1] == end[1] else CARETDOWN, "markersize": 5} if arrow else {}
+        style = {"color": BLACK, "linewidth": 0.9, "zorder": 2, "solid_capstyle": "butt", "markeredgewidth": 0}
+        self.axes.plot(*zip(start, end, strict=True), **style, **head, markevery=[1])
 
     def dot(self, x, y):
         """Draw a place where a line forks."""
