@@ -1,25 +1,26 @@
 """What a network does with an image, read off one run of it: its layers and blocks, and what each of them reads."""
 
+import inspect
 import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from models.layers import BicubicUpsample, SubPixelConv2d
 
 SIDE = 8  # pixels of the image that is sent through
 LONGEST_PERIOD = 8  # parts that are repeated together
 CONTAINERS = (nn.Sequential, nn.ModuleList)
-JOINS = {"add": "+", "add_": "+", "iadd": "+", "radd": "+", "sub": "−", "mul": "×", "cat": "C"}
-POINTWISE = {"relu": "ReLU", "relu_": "ReLU", "leaky_relu": "LReLU", "sigmoid": "Sigmoid", "prelu": "PReLU"}
+JOINS = {"add": "+", "iadd": "+", "sub": "−", "mul": "×", "cat": "C"}
+POINTWISE = {"relu": "ReLU", "leaky_relu": "LReLU", "sigmoid": "Sigmoid", "prelu": "PReLU"}
 POINTWISE |= {"tanh": "Tanh", "pixel_shuffle": "PixelShuffle", "mean": "Mean", "var_mean": "Mean, std"}
 POINTWISE |= {"split": "Split", "chunk": "Split"}
 POINTWISE |= {"BatchNorm2d": "BN", "LeakyReLU": "LReLU", "PixelShuffle": "PixelShuffle"}
-PASSED = {"sqrt", "getitem", "float", "to", "contiguous", "dim", "size"}  # makes no part of its own
+PASSED = {"sqrt", "getattr", "getitem", "float", "to", "contiguous", "dim", "size"}  # makes no part of its own
 
 
 class NotDrawnError(Exception):
@@ -41,90 +42,79 @@ class Part:
     reads: list
     key: object = None
     module: nn.Module | None = None
+    given: tuple = ()  # arguments of a block
     factor: float = 1
     repeat: dict = field(default_factory=dict)
 
 
-def tensors(values):
-    """Yield the tensors in arguments or results, in lists and tuples too."""
-    if isinstance(values, torch.Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors(value)
+class Units(fx.Tracer):
+    """Traces a module down to its layers and blocks; containers are looked through, parameters are constants."""
+
+    def is_leaf_module(self, module, name):
+        return not isinstance(module, CONTAINERS)
+
+    def getattr(self, name, value, cache):
+        return value
 
 
-def units(module, prefix=""):
-    """Yield (name, layer or block) of what a module is made of; containers are looked through."""
-    for name, child in module.named_children():
-        name = prefix if name.isdigit() else name
-        if isinstance(child, CONTAINERS):
-            yield from units(child, name)
-        elif not isinstance(child, nn.Identity):
-            yield name, child
+def trace(module, given=(), image=None):
+    """Return the Parts of a module from its input to its output.
+
+    given: what it was called with, where arguments are lists. image: from which the parts' factors are measured, on the
+    meta device, None for factors of 1. Raises NotDrawnError where no Part stands for a step.
+    """
+    names = inspect.signature(module.forward).parameters
+    lists = {name: [fx.PH] * len(one) for name, one in zip(names, given, strict=False) if isinstance(one, list)}
+    try:
+        graph = Units().trace(module, lists)
+    except Exception as error:  # of whatever kind: a step that depends on values, which are not known
+        raise NotDrawnError(f"{error}") from error
+    if image is not None:
+        ShapeProp(fx.GraphModule(module, graph)).propagate(image)
+    parts, made = [Part("image", "", [], [])], {}  # made: {step: index of the part that made its result}
+    for node in graph.nodes:
+        reads = list(dict.fromkeys(made[source] for source in node.all_input_nodes if source in made))
+        part = part_of(node, module, reads) if reads else None
+        if part:
+            parts.append(part)
+            part.factor = height_of(node) / image.shape[-2] if image is not None else 1
+            made[node] = len(parts) - 1
+        elif reads or node.op == "placeholder":
+            made[node] = reads[0] if reads else 0
+    return collapsed(merged(parts))
 
 
-class Recorder(TorchFunctionMode):
-    """While it is active, the calls of a module's units and what is computed between them become Parts."""
-
-    def __init__(self, module, inputs):
-        super().__init__()
-        self.parts, self.inputs, self.inside, self.kept = [], {}, 0, []
-        self.made = {}  # {id of a tensor: index of the part that made it}
-        self.height = next(tensors(inputs)).shape[-2]
-        self.add(Part("image", "", [], []), inputs)
-        self.hooks = []
-        for name, unit in units(module):
-            before = unit.register_forward_pre_hook(self.enter)
-            after = unit.register_forward_hook(lambda unit, args, out, name=name: self.leave(name, unit, args, out))
-            self.hooks += [before, after]
-
-    def enter(self, unit, arguments):
-        self.inside += 1
-        as_given = tuple([*one] if isinstance(one, list) else one for one in arguments)  # it may grow afterwards
-        self.inputs.setdefault(unit, as_given)
-
-    def leave(self, name, unit, arguments, made):
-        self.inside -= 1
-        self.add(part_of(name, unit, self.reads(arguments)), made)
-
-    def __torch_function__(self, function, types, arguments=(), options=None):
-        made = function(*arguments, **(options or {}))
-        name = function.__name__.strip("_") if function.__name__ != "__get__" else "size"
-        if not self.inside and any(True for _ in tensors(made)):
-            reads = self.reads(arguments)
-            if name in JOINS and len(reads) > 1:
-                self.add(Part("join", "", [JOINS[name]], reads, JOINS[name]), made)
-            elif name in POINTWISE:
-                self.add(Part("pointwise", "", [POINTWISE[name]], reads, name), made)
-            elif name == "mul" and (factors := [one for one in arguments if isinstance(one, int | float) and one != 1]):
-                self.add(Part("pointwise", "", [f"×{factors[0]:g}"], reads, f"{factors[0]}"), made)
-            elif len(reads) == 1 and (name in JOINS or name in PASSED):
-                self.note(made, reads[0])
-            elif reads:
-                raise NotDrawnError(name)
-        return made
-
-    def reads(self, arguments):
-        """Return the indices of the parts that made some arguments."""
-        return list(dict.fromkeys(self.made[id(one)] for one in tensors(arguments) if id(one) in self.made))
-
-    def add(self, part, made):
-        """Add a part that made some tensors."""
-        self.parts.append(part)
-        part.factor = next(tensors(made)).shape[-2] / self.height
-        part.key = (part.key, part.factor / self.parts[part.reads[0]].factor if part.reads else 1)
-        self.note(made, len(self.parts) - 1)
-
-    def note(self, made, index):
-        """Note which part made some tensors; they are kept, so that no other takes their id."""
-        for one in tensors(made):
-            self.made[id(one)] = index
-            self.kept.append(one)
+def height_of(node):
+    """Return the height of the maps that a step made, the first where it made several."""
+    made = node.meta["tensor_meta"]
+    return (made if hasattr(made, "shape") else made[0]).shape[-2]
 
 
-def part_of(name, unit, reads):
-    """Return the Part of a layer or block. name: in the code."""
+def part_of(node, module, reads):
+    """Return the Part of a step of a module, None where it hands on what it reads. reads: indices of parts."""
+    if node.op == "output":
+        return Part("image", "", [], reads)
+    if node.op == "call_module":
+        names = [name for name in node.target.split(".") if not name.isdigit()]
+        unit = module.get_submodule(node.target)
+        return (
+            None if isinstance(unit, nn.Identity) else part_of_unit(names[-1] if names else "", unit, node.args, reads)
+        )
+    name = getattr(node.target, "__name__", node.target).strip("_")
+    factors = [one for one in node.args if isinstance(one, int | float) and one != 1]
+    if name in JOINS and len(reads) > 1:
+        return Part("join", "", [JOINS[name]], reads, JOINS[name])
+    if name in POINTWISE:
+        return Part("pointwise", "", [POINTWISE[name]], reads, name)
+    if name == "mul" and factors:
+        return Part("pointwise", "", [f"×{factors[0]:g}"], reads, f"{factors[0]}")
+    if name not in JOINS and name not in PASSED:
+        raise NotDrawnError(name)
+    return None
+
+
+def part_of_unit(name, unit, given, reads):
+    """Return the Part of a layer or block. name: in the code. given: its arguments."""
     kind = type(unit).__name__
     if isinstance(unit, BicubicUpsample):
         return Part("enlarge", "", ["Bicubic", f"×{unit.scale}"], reads, kind, unit)
@@ -143,26 +133,11 @@ def part_of(name, unit, reads):
         return Part("pointwise", "", [POINTWISE.get(kind, kind)], reads, kind)
     if not any(True for _ in unit.children()):
         raise NotDrawnError(kind)
+    # the key leaves out how many maps they read: blocks alike may read more and more
     layers = [layer for layer in unit.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    key = (kind, *((layer.kernel_size, layer.groups) for layer in layers))  # blocks alike may read more and more maps
+    key = (kind, *((type(layer), layer.kernel_size, layer.groups) for layer in layers))
     words = " ".join(re.findall("[A-Z]+(?![a-z])|[A-Z][a-z]*", kind))
-    return Part("block", name, [words], reads, key, unit)
-
-
-def trace(module, inputs):
-    """Return (the Parts of a module from its input to its output, {unit: what it was given first}).
-
-    inputs: the arguments of its forward, on the meta device. Raises NotDrawnError where no Part stands for a step.
-    """
-    recorder = Recorder(module, inputs)
-    try:
-        with torch.no_grad(), recorder:
-            made = module(*inputs)
-    finally:
-        for hook in recorder.hooks:
-            hook.remove()
-    recorder.add(Part("image", "", [], recorder.reads([made])), made)
-    return collapsed(merged(recorder.parts)), recorder.inputs
+    return Part("block", name, [words], reads, key, unit, given)
 
 
 def merged(parts):
@@ -238,13 +213,13 @@ def rows_of(model, image_channels, most=4):
     model: on the meta device. most: rows. Raises NotDrawnError where no Part stands for a step of the network itself.
     """
     image = torch.empty(1, image_channels, SIDE, SIDE, device="meta")
-    waiting, rows, seen = [(None, model, (image,))], [], []
+    waiting, rows, seen = [None], [], []
     while waiting and len(rows) < most:
-        block, module, inputs = waiting.pop(0)
+        block = waiting.pop(0)
         try:
-            parts, given = trace(module, inputs)
+            parts = trace(block.module, block.given) if block else trace(model, image=image)
         except NotDrawnError:
-            if not rows:
+            if not block:
                 raise
             continue
         shape = [(part.kind, part.lines, part.reads) for part in parts]
@@ -254,7 +229,7 @@ def rows_of(model, image_channels, most=4):
             blocks = {}
             for part in parts:
                 if part.kind == "block":
-                    blocks.setdefault(part.key, (part, part.module, given[part.module]))
+                    blocks.setdefault(part.key, part)
             waiting += blocks.values()
     return rows
 
@@ -263,13 +238,11 @@ def shortened(parts, drop):
     """Return the parts with `drop` of them, before the middle of the row, replaced by dots that stand for them."""
     first = (len(parts) - drop + 1) // 2
     dots = Part("dots", "", ["…"], [first - 1], factor=parts[first].factor)
-    cut = [
-        replace(part, repeat={}) if n + part.repeat.get("parts", 0) > first else part for n, part in enumerate(parts)
+    whole = [
+        part if n + part.repeat.get("parts", 0) <= first else replace(part, repeat={}) for n, part in enumerate(parts)
     ]
-    kept = [*cut[:first], dots, *parts[first + drop :]]
-
-    def place(index):
-        return index if index < first else max(first, index - drop + 1)
-
-    last = [replace(part, reads=list(dict.fromkeys(map(place, part.reads)))) for part in kept[first + 1 :]]
-    return [*kept[: first + 1], *last]
+    new = [*whole[:first], dots]
+    for part in parts[first + drop :]:
+        places = (index if index < first else max(first, index - drop + 1) for index in part.reads)
+        new.append(replace(part, reads=list(dict.fromkeys(places))))
+    return new

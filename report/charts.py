@@ -1,15 +1,12 @@
 """The report's figures that are drawn from numbers: curves, the map of the networks, gains per image, options."""
 
-from itertools import pairwise
-
-import numpy as np
-from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, place_legend, styles_of
 
-ANGLES = [degrees * np.pi / 180 for degrees in (0, 90, 180, 270, 30, 60, 120, 150, 210, 240, 300, 330)]
+PLACES = [(0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # of a name beside a point
+MARKER = 4  # pixels, half a marker's width
 
 
 def draw_training(path, networks, bicubic, say):
@@ -24,11 +21,8 @@ def draw_map(path, networks, front, dataset, scale, say):
     styles = styles_of(networks)
     with figure_file(path, PAGE_WIDTH, min(2.6 + 0.1 * len(networks), 4.6), "constrained", pdf=True) as figure:
         axes = figure.subplots()
-        steps = [(one.giga, one.psnr) for one in front[:1]]
-        for before, later in pairwise(front):
-            steps += [(later.giga, before.psnr), (later.giga, later.psnr)]
-        line = {"color": "0.55", "linestyle": "--", "linewidth": 1, "zorder": 1}
-        axes.plot(*zip(*steps, strict=True), label=say("Pareto 前沿", "Pareto front"), **line)
+        line = {"color": "0.55", "linestyle": "--", "linewidth": 1, "label": say("Pareto 前沿", "Pareto front")}
+        axes.step([one.giga for one in front], [one.psnr for one in front], where="post", **line)
         for network in networks:
             style = styles[network.key]
             inside = "white" if network.is_reference else style.colour
@@ -45,42 +39,26 @@ def draw_map(path, networks, front, dataset, scale, say):
         axes.margins(0.1)
         axes.grid()
         axes.legend(loc="lower right")
-        name_points(axes, [(network.giga, network.psnr, network.label) for network in networks], steps)
+        name_points(axes, [(network.giga, network.psnr, network.label) for network in networks])
 
 
-def name_points(axes, points, line):
-    """Write names beside points where there is room, with a line where that is farther off.
+def name_points(axes, points):
+    """Write names beside points, each at the first of eight places where it covers no point and no other name.
 
-    points: [(x, y, name)]. line: [(x, y)], corners of a line along the axes that names are to keep off.
+    points: [(x, y, name)].
     """
     axes.figure.draw_without_rendering()  # from here on it is known where the axes are
-    pixel = axes.figure.dpi / 72  # of a point
-    places, corners = (axes.transData.transform([one[:2] for one in some]) for some in (points, line))
-    taken = [Bbox([place - 3 * pixel, place + 3 * pixel]) for place in places]
-    taken += [Bbox([np.minimum(*ends) - 1, np.maximum(*ends) + 1]) for ends in pairwise(corners)]
-    taken.append(axes.get_legend().get_window_extent())
-    offsets = [(distance, angle) for distance in (0, 7, 16, 27, 40) for angle in ANGLES]
-    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-    for place, (x, y, name) in zip(places, points, strict=True):
-        style = {"ha": "center", "va": "center", "fontsize": 7, "arrowprops": leader, "in_layout": False}
+    taken = [Bbox([place - MARKER, place + MARKER]) for place in axes.transData.transform([one[:2] for one in points])]
+    style = {"fontsize": 7, "in_layout": False, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.3}}
+    for x, y, name in points:
         text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", **style)
-        size = Text.get_window_extent(text).size
-        found = []
-        for distance, angle in offsets:
-            offset = np.array([np.cos(angle), np.sin(angle)]) * (size / 2 + (5 + distance) * pixel)
-            box = Bbox([place + offset - size / 2, place + offset + size / 2])
-            covered = size.prod() - area(box, axes.bbox) + sum(area(box, other) for other in taken)
-            found.append((round(covered), distance, offset, box))
-        _, distance, offset, box = min(found, key=lambda one: one[:2])
-        text.xyann = offset / pixel
-        text.arrow_patch.set_visible(distance > 0)
+        for across, up in PLACES:
+            text.set(ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up])
+            text.xyann = 6 * across, 5 * up
+            box = text.get_window_extent()
+            if box.x1 < axes.bbox.x1 and not box.count_overlaps(taken):
+                break
         taken.append(box)
-
-
-def area(box, other):
-    """Return the area that two Bboxes share."""
-    shared = Bbox.intersection(box, other)
-    return shared.width * shared.height if shared else 0
 
 
 def draw_images(path, networks, images, dataset, scale, say):

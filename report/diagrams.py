@@ -5,7 +5,8 @@ import itertools
 import matplotlib
 import torch
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Circle, FancyBboxPatch, Polygon
+from matplotlib.markers import CARETDOWN, CARETRIGHT
+from matplotlib.patches import Circle, FancyBboxPatch
 from torch import nn
 
 from models import build_model, count_parameters
@@ -13,7 +14,7 @@ from report.architecture import NotDrawnError, rows_of, shortened
 from report.drawing import BLACK, BLUE, ORANGE, PAGE_WIDTH, PINK, YELLOW, figure_file
 from support.command_line import UserError
 
-MARGIN, LINE, HEADER, TRACK, RADIUS, HEAD = 0.06, 0.118, 0.3, 0.1, 0.078, 0.058  # inches
+MARGIN, LINE, HEADER, TRACK, RADIUS = 0.06, 0.118, 0.3, 0.1, 0.078  # inches
 SMALLEST_GAP = 0.1  # inches between two parts: an arrow fits
 GREY, PAPER = "#595959", "#f4f4f4"
 COLOURS = {"conv": BLUE, "fusion": PINK, "enlarge": ORANGE, "block": GREY, "pointwise": YELLOW, "image": BLACK}
@@ -52,25 +53,23 @@ def draw_diagram(path, name, say, scale=4, image_channels=1, **options):
     rows = [(block, fitting(parts, say, bool(block))) for block, parts in rows_of(model, image_channels)]
     rows = [(block, row) for block, row in rows if row]
     height = HEADER + sum(row.height for _, row in rows) + 0.3 + 0.26 * (len(rows) - 1)
-    numbers = {"scale": scale, "parameters": count_parameters(model)}
     with figure_file(path, PAGE_WIDTH, height, pdf=True) as figure:
         sketch = Sketch(figure)
         top = HEADER
         for block, row in rows:
             if block:
-                sketch.box(
-                    MARGIN, top, PAGE_WIDTH - 2 * MARGIN, row.height + 0.2, facecolor=PAPER, edgecolor="none", zorder=0
-                )
+                width, style = PAGE_WIDTH - 2 * MARGIN, {"facecolor": PAPER, "edgecolor": "none", "zorder": 0}
+                sketch.box(MARGIN, top, width, row.height + 0.2, **style)
                 title = f"{in_words(block.lines[0], say)} ({block.title})"
                 sketch.text(MARGIN + 0.1, top + 0.1, title, ha="left", weight=700)
                 top += 0.2
             row.draw(sketch, top)
             top += row.height + 0.06
             if not block:
-                sizes(sketch, row, top - 0.03)
+                row.draw_sizes(sketch, top - 0.03)
                 top += 0.24
-        layers = count_convolutions(model, image_channels)
-        header(sketch, type(model).__name__, say.phrase("diagram.header", layers=layers, **numbers), say)
+        numbers = {"parameters": count_parameters(model), "layers": count_convolutions(model, image_channels)}
+        draw_header(sketch, type(model).__name__, say.phrase("diagram.header", scale=scale, **numbers), say)
 
 
 def in_words(text, say):
@@ -79,6 +78,21 @@ def in_words(text, say):
     if word.startswith("{"):
         return say.phrase(f"diagram.{word[1:-1]}", count=rest)
     return say.known("part", text).replace("_", " ")
+
+
+def lines_in(part, say, is_block):
+    """Return (title, further lines) of the text in a part, lists both. is_block: it stands inside of a block."""
+    if part.kind == "join":
+        return [], []
+    if part.kind == "image":
+        place = ("in", "out") if is_block else ("LR", "SR")
+        word = place[bool(part.reads)]
+        return [], [say.phrase(f"diagram.{word}") if is_block else word]
+    if part.kind == "block":
+        return in_words(part.lines[0], say).split(" "), []
+    title = in_words(part.title, say)
+    title = title.split(" ") if len(title) > 10 else [title] * bool(title)
+    return title, [in_words(line, say) for line in part.lines]
 
 
 def fitting(parts, say, is_block=False):
@@ -92,48 +106,28 @@ class Row:
 
     def __init__(self, parts, say, is_block):
         self.parts, self.say = parts, say
-        self.titles = {id(part): title_lines(part, say, is_block) for part in parts}
-        self.above = self.on_a_line()
+        self.texts = [lines_in(part, say, is_block) for part in parts]
+        self.widths = [width_of(*text) for text in self.texts]
+        self.above = beside_the_row(parts)
         self.inside = [index for index in range(len(parts)) if index not in self.above]
-        self.widths = {index: self.width_of(parts[index]) for index in range(len(parts))}
-        self.gap = (PAGE_WIDTH - 0.2 - sum(self.widths[i] for i in self.inside)) / max(len(self.inside) - 1, 1)
-        self.gap = min(self.gap, 0.6)
-        self.box = max(len(lines) for lines in self.titles.values()) * LINE + 0.12
+        room = PAGE_WIDTH - 0.2 - sum(self.widths[index] for index in self.inside)
+        self.gap = min(room / (len(self.inside) - 1), 0.6)
+        self.box = max(map(self.lines, range(len(parts)))) * LINE + 0.12
         self.tracks = self.lines_above()
         self.above_box = 0.1 + sum(height for height, *_ in self.tracks) + 0.1 * bool(self.above)
         self.height = self.above_box + self.box + (0.22 if any(part.repeat for part in parts) else 0.06)
 
-    def width_of(self, part):
-        """Return a part's width in inches, as its longest line needs it."""
-        if part.kind == "join":
-            return 2 * RADIUS
-        longest = max(
-            (sum(1.7 if ord(letter) > 0x2E80 else 1 for letter in line) for line in self.titles[id(part)]), default=4
-        )
-        return max(0.054 * longest + 0.1, 0.3)
-
-    def on_a_line(self):
-        """Return {index: the join that reads it} of parts beside the others, which read an early one alone."""
-        readers = {}
-        for index, part in enumerate(self.parts):
-            for source in part.reads:
-                readers.setdefault(source, []).append(index)
-        repeated = {i + n for i, part in enumerate(self.parts) if part.repeat for n in range(part.repeat["parts"])}
-        found = {}
-        for index, part in enumerate(self.parts):
-            if len(part.reads) == 1 and part.reads[0] < index - 1 and index not in repeated and part.kind != "join":
-                to, *others = readers.get(index, [index])
-                if self.parts[to].kind == "join" and to > part.reads[0] + 3 and not others:  # there is room
-                    found[index] = to
-        return found
+    def lines(self, index):
+        """Return how many lines of text are in a part."""
+        return sum(map(len, self.texts[index]))
 
     def lines_above(self):
         """Return [(height, source, targets, part on it or None)] of the tracks above the row, the highest first."""
-        order = {index: place for place, index in enumerate(self.inside)}
         tracks = [
-            (0.1 + len(self.titles[id(self.parts[i])]) * LINE, self.parts[i].reads[0], [to], i)
-            for i, to in self.above.items()
+            (0.1 + self.lines(index) * LINE, self.parts[index].reads[0], [join], index)
+            for index, join in self.above.items()
         ]
+        order = {index: place for place, index in enumerate(self.inside)}
         for source in self.inside:
             targets = [i for i in self.inside if source in self.parts[i].reads and order[i] > order[source] + 1]
             tracks += [(TRACK, source, targets, None)] if targets else []
@@ -146,7 +140,7 @@ class Row:
         self.places = {}
         for index in self.inside:
             self.places[index] = x
-            sketch.part(self.parts[index], self.titles[id(self.parts[index])], x, middle, self.widths[index], self.box)
+            self.draw_part(sketch, index, x, middle, self.box)
             x += self.widths[index] + self.gap
         for before, index in itertools.pairwise(self.inside):
             if before in self.parts[index].reads:
@@ -157,7 +151,19 @@ class Row:
             y += height
         for index in self.inside:
             if self.parts[index].repeat:
-                self.frame(sketch, index, middle)
+                self.draw_frame(sketch, index, middle)
+
+    def draw_part(self, sketch, index, left, middle, height):
+        """Draw a part with its text, its left side at x = left."""
+        part, (title, lines), width = self.parts[index], self.texts[index], self.widths[index]
+        if part.kind == "join":
+            return sketch.symbol(part.lines[0], left, middle)
+        if part.kind != "dots":
+            flat = part.kind in ("pointwise", "image")
+            sketch.symbol(part.kind, left, middle, width, min(height, 0.3) if flat else height)
+        for number, line in enumerate([*title, *lines]):
+            y = middle + (number - (self.lines(index) - 1) / 2) * LINE
+            sketch.text(left + width / 2, y, line, weight=700 if number < len(title) else 400)
 
     def draw_track(self, sketch, y, middle, source, targets, beside, entered):
         """Draw a line from behind a part over others to those that read it. entered: those drawn to, which grows."""
@@ -167,10 +173,10 @@ class Row:
         sketch.dot(start, middle)
         sketch.line((start, middle), (start, y), arrow=False)
         if beside:
-            part, width = self.parts[beside], self.widths[beside]
+            width = self.widths[beside]
             left, level = (start + ends[-1] - width) / 2, (start + ends[-1] + width) / 2
             sketch.line((start, y), (left, y))
-            sketch.part(part, self.titles[id(part)], left, y, width, len(self.titles[id(part)]) * LINE + 0.04)
+            self.draw_part(sketch, beside, left, y, self.lines(beside) * LINE + 0.04)
         sketch.line((level, y), (ends[-1], y), arrow=False)
         for target, end in zip(targets, ends, strict=True):
             half = {"join": RADIUS, "pointwise": 0.15, "image": 0.15}.get(self.parts[target].kind, self.box / 2)
@@ -179,7 +185,7 @@ class Row:
                 sketch.dot(end, y)
             entered.add(target)
 
-    def frame(self, sketch, index, middle):
+    def draw_frame(self, sketch, index, middle):
         """Draw the frame around parts that are repeated, and how often below it."""
         repeat = self.parts[index].repeat
         last = index + repeat["parts"] - 1
@@ -190,18 +196,33 @@ class Row:
         words = self.say.phrase("diagram.shared" if repeat["shared"] else "diagram.times", count=repeat["count"])
         sketch.text(right, top + height + 0.085, words, ha="right", size=8, weight=700)
 
+    def draw_sizes(self, sketch, y):
+        """Draw, along the row, how large the maps are."""
+        for factor, stage in itertools.groupby(self.inside, lambda index: self.parts[index].factor):
+            group = [*stage]
+            left, right = self.places[group[0]], self.places[group[-1]] + self.widths[group[-1]]
+            sketch.axes.plot([left, right], [y, y], "|-", color=GREY, linewidth=0.9, markersize=4)
+            size = "h×w" if factor == 1 else f"{factor:g}h×{factor:g}w"
+            sketch.text((left + right) / 2, y + 0.09, size, color=GREY)
 
-def title_lines(part, say, is_block):
-    """Return the lines of text in a part; the first, where it has a name, is its title. is_block: inside of a block."""
-    if part.kind == "join":
-        return []
-    if part.kind == "image":
-        return [say.phrase("diagram.out" if part.reads else "diagram.in") if is_block else "SR" if part.reads else "LR"]
-    if part.kind == "block":
-        return in_words(part.lines[0], say).split(" ")
-    title = in_words(part.title, say) if part.title and part.kind != "dots" else ""
-    title = title.split(" ") if len(title) > 10 else [title]
-    return [*filter(None, title), *(in_words(line, say) for line in part.lines)]
+
+def width_of(title, lines):
+    """Return how wide a part is in inches, as its longest line needs it; one without text is a circle."""
+    widths = [sum(0.092 if ord(letter) > 0x2E80 else 0.054 for letter in line) for line in [*title, *lines]]
+    return max(max(widths) + 0.1, 0.3) if widths else 2 * RADIUS
+
+
+def beside_the_row(parts):
+    """Return {index: the join that reads it} of parts that have their place above the row: they read an early one."""
+    repeated = {i + n for i, part in enumerate(parts) if part.repeat for n in range(part.repeat["parts"])}
+    found = {}
+    for index, part in enumerate(parts):
+        readers = [to for to, other in enumerate(parts) if index in other.reads]
+        if part.kind != "join" and index not in repeated and len(part.reads) == len(readers) == 1:
+            (source,), (to,) = part.reads, readers
+            if parts[to].kind == "join" and source < index - 1 and source < to - 3:  # there is room
+                found[index] = to
+    return found
 
 
 class Sketch:
@@ -209,9 +230,9 @@ class Sketch:
 
     def __init__(self, figure):
         figure.set_dpi(matplotlib.rcParams["savefig.dpi"])  # so that text is measured as the file will have it
-        self.figure = figure
-        self.width, self.height = figure.get_size_inches()
-        self.axes = figure.add_axes([0, 0, 1, 1], xlim=(0, self.width), ylim=(self.height, 0))
+        self.dpi = figure.dpi
+        self.width, height = figure.get_size_inches()
+        self.axes = figure.add_axes([0, 0, 1, 1], xlim=(0, self.width), ylim=(height, 0))
         self.axes.set_axis_off()
         self.kinds = set()
 
@@ -219,39 +240,22 @@ class Sketch:
         """Draw a line of text; returns its left and right end."""
         style = {"ha": "center", "va": "center", "zorder": 5} | style
         extent = self.axes.text(x, y, text, size=size, **style).get_window_extent()
-        return extent.x0 / self.figure.dpi, extent.x1 / self.figure.dpi
+        return extent.x0 / self.dpi, extent.x1 / self.dpi
 
     def box(self, left, top, width, height, **style):
         """Draw a rectangle with round corners."""
         style = {"linewidth": 0.9, "boxstyle": "round,pad=0,rounding_size=0.04"} | style
         self.axes.add_patch(FancyBboxPatch((left, top), width, height, **style))
 
-    def line(self, *points, arrow=True):
-        """Draw a line through points, with an arrow head at its end."""
-        self.axes.plot(*zip(*points, strict=True), color=BLACK, linewidth=0.9, zorder=2, solid_capstyle="butt")
-        if arrow:
-            (_, before), (x, y) = points[-2:]
-            sides = (HEAD / 2, -HEAD / 2)
-            corners = [(x - HEAD, y + side) if y == before else (x + side, y - HEAD) for side in sides]
-            self.axes.add_patch(Polygon([(x, y), *corners], facecolor=BLACK, linewidth=0, zorder=4))
+    def line(self, start, end, arrow=True):
+        """Draw a line to the right or downwards, with an arrow head at its end."""
+        head = {"marker": CARETRIGHT if start[1] == end[1] else CARETDOWN, "markersize": 5} if arrow else {}
+        style = {"color": BLACK, "linewidth": 0.9, "zorder": 2, "solid_capstyle": "butt", "markeredgewidth": 0}
+        self.axes.plot(*zip(start, end, strict=True), **style, **head, markevery=[1])
 
     def dot(self, x, y):
         """Draw a place where a line forks."""
-        self.axes.add_patch(Circle((x, y), 0.022, facecolor=BLACK, linewidth=0, zorder=4))
-
-    def part(self, part, lines, left, middle, width, height):
-        """Draw a part with its text, its left side at x = left."""
-        if part.kind == "join":
-            return self.symbol(part.lines[0], left, middle)
-        if part.kind == "dots":
-            return self.text(left + width / 2, middle, *lines)
-        height = min(height, 0.3) if part.kind in ("pointwise", "image") else height
-        self.symbol(part.kind, left, middle, width, height)
-        named = bool(part.title) and part.kind not in ("block",)
-        for number, line in enumerate(lines):
-            bold = part.kind == "block" or (named and number < len(lines) - len(part.lines))
-            y = middle + (number - (len(lines) - 1) / 2) * LINE
-            self.text(left + width / 2, y, line, weight=700 if bold else 400)
+        self.axes.plot(x, y, "o", color=BLACK, markersize=3.2, markeredgewidth=0, zorder=4)
 
     def symbol(self, kind, left, middle, width=2 * RADIUS, height=2 * RADIUS):
         """Draw a box or circle of a kind, without its text."""
@@ -266,20 +270,7 @@ class Sketch:
             self.text(left + RADIUS, middle, kind, size=8 if kind != "C" else 6.6)
 
 
-def sizes(sketch, row, y):
-    """Draw, along a row, how large the maps are."""
-    for _, stage in itertools.groupby(row.inside, lambda index: row.parts[index].factor):
-        group = list(stage)
-        left, right = row.places[group[0]], row.places[group[-1]] + row.widths[group[-1]]
-        factor = row.parts[group[0]].factor
-        for x in (left, right):
-            sketch.axes.plot([x, x], [y - 0.03, y + 0.03], color=GREY, linewidth=0.9)
-        sketch.axes.plot([left, right], [y, y], color=GREY, linewidth=0.9)
-        size = "h×w" if factor == 1 else f"{factor:g}h×{factor:g}w"
-        sketch.text((left + right) / 2, y + 0.09, size, color=GREY)
-
-
-def header(sketch, name, numbers, say):
+def draw_header(sketch, name, numbers, say):
     """Draw name and size of the network on the left, the legend on the right."""
     _, x = sketch.text(MARGIN, 0.12, name, size=9, ha="left", weight=700)
     sketch.text(x + 0.1, 0.13, numbers, ha="left", color=GREY)
