@@ -12,7 +12,7 @@ from data.catalog import TEST_SETS, describe_image
 from engine.enlarging import enlarge_photos
 from engine.mixing import add_mixing_arguments, mixed_networks
 from engine.perceptual import add_perceptual, check_blocks
-from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
+from engine.prior_scoring import add_prior_arguments, check_fits, prior_networks, score_by_paper
 from engine.results import describe_set, mean, notes, result_documents, write_documents
 from engine.scoring import bicubic_network, check_sizes, load_networks, load_test_images, score_images
 from report.scored import check_files, draw_figures, parse_zoom, zoom_windows
@@ -181,6 +181,7 @@ def main(argv=None):
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
     described = [describe_image(*image) for image in progress(images.items(), f"looking at {dataset}", "images")]
     check_sizes(described, scale)
+    check_fits(args.method, described, scale)
     if args.perceptual:
         check_blocks(described, scale)
     zoom = zoom_windows(args.zoom, described, scale)
