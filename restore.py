@@ -120,8 +120,14 @@ def write_restored(observed, restoration, rows, path):
     write_png(path, pixels_of(result))
     with only_noted("a figure"):
         draw(images, scores, observed.reference, rows, path)
-    fitted = {name: getattr(restoration, name) for name in ("parameters", "precision", "steps")}
-    return fitted | scores | {"rows": rows}
+    return fitted(restoration) | scores | {"rows": rows}
+
+
+def fitted(restoration):
+    """Return what is to be written of a fit; "setting" is what Deep Image Prior took, for the mask it may be."""
+    known = {name: getattr(restoration, name) for name in ("parameters", "precision", "steps")}
+    names = [name for name, setting in SETTINGS.items() if setting is getattr(restoration, "setting", None)]
+    return known | {"setting": names[0] if names else None}
 
 
 def draw(images, scores, reference, rows, path):
@@ -143,18 +149,19 @@ def explain(observed, fit):
     targets, curves, signal = explained(observed), {}, None
     for name, target in targets.items():
         if not signal:
-            curves[name], signal = follow(fit(target), name)
-    return partial(write_explanation, targets, curves), signal
+            restoration = fit(target)
+            curves[name], signal = follow(restoration, name)
+    return partial(write_explanation, targets, curves, restoration), signal
 
 
-def write_explanation(targets, curves, path):
+def write_explanation(targets, curves, restoration, path):
     """Draw beside `path` what each target took, of which there are curves; returns what is to be written."""
     from report.restoration import draw_explanation
 
     shown = {name: pixels_of(target.pixels) for name, target in targets.items()}
     with only_noted("the figure"):
         draw_explanation(beside(path, "curve"), curves, shown)
-    return {"curves": curves}
+    return fitted(restoration) | {"curves": curves}
 
 
 def free_path(path):
@@ -187,7 +194,8 @@ def main(argv=None):
     fit = partial(restoration_of, task=args.task, method=args.method, device=device, scale=scale, **options)
     started = time.perf_counter()
     write, signal = explain(observed, fit) if args.task == "explain" else restore(observed, fit(observed), path.stem)
-    asked = {"image": args.image.name, "task": args.task, "method": args.method, "seed": args.seed, "scale": scale}
+    asked = {"image": args.image.name, "task": args.task, "method": args.method, "scale": scale}
+    asked |= {name: str(value) if isinstance(value, Path) else value for name, value in (given | options).items()}
     asked["seconds"] = time.perf_counter() - started
     with undisturbed():  # a second Ctrl-C waits for what may have taken hours
         path = free_path(path)  # only now: another run may have ended meanwhile

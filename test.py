@@ -12,7 +12,7 @@ from data.catalog import TEST_SETS, describe_image
 from engine.enlarging import enlarge_photos
 from engine.mixing import add_mixing_arguments, mixed_networks
 from engine.perceptual import add_perceptual, check_blocks
-from engine.prior_scoring import add_prior_arguments, prior_networks, score_by_paper
+from engine.prior_scoring import add_prior_arguments, check_fits, prior_networks, score_by_paper
 from engine.results import describe_set, mean, notes, result_documents, write_documents
 from engine.scoring import bicubic_network, check_sizes, load_networks, load_test_images, score_images
 from report.scored import check_files, draw_figures, parse_zoom, zoom_windows
@@ -43,7 +43,8 @@ def make_parser():
     weights = "checkpoints of one scale; without any, only bicubic is scored"
     parser.add_argument("--weights", type=Path, nargs="+", default=[], metavar="FILE.pth", help=weights)
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
-    parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
+    scale = f"one of {', '.join(map(str, SCALES))} (default: the checkpoints', else 4)"
+    parser.add_argument("--scale", type=int, nargs="+", choices=SCALES, metavar="N", help=scale)
     natural = "also print how natural the images look: NIQE, and LPIPS where its package and weights are at hand"
     parser.add_argument("--perceptual", action="store_true", help=natural)
     add_computing_arguments(parser)
@@ -86,6 +87,9 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     args.weights = [file for path in args.weights for file in matching(path)]
     args.zoom = dict(map(parse_zoom, args.zoom))
+    args.scale, *others = args.scale or [None]
+    if others:
+        parser.error("--scale takes one scale, as a table and a photograph have; for another, run test.py again")
     if args.input:
         allowed = ("--output", "--weights", "--scale", "--interpolate", "--fuse", "--self-ensemble", "--tile")
         parser.refuse_beside("--input", argv, (*allowed, "--precision", "--device"))
@@ -181,6 +185,7 @@ def main(argv=None):
     dataset, images = load_test_images(args.dataset, args.data_dir, args.source)
     described = [describe_image(*image) for image in progress(images.items(), f"looking at {dataset}", "images")]
     check_sizes(described, scale)
+    check_fits(args.method, described, scale)
     if args.perceptual:
         check_blocks(described, scale)
     zoom = zoom_windows(args.zoom, described, scale)

@@ -168,7 +168,7 @@ class DeepPrior:
 
         The first outputs hardly differ; nothing is judged before the average has forgotten them.
         """
-        if row["step"] < 2 / (1 - DECAY):
+        if row["step"] < SETTLED:
             return False
         if row["variance"] < self.lowest:
             self.lowest, self.lowest_at, self.best = row["variance"], row["step"], self.step.average.clone()

@@ -5,6 +5,7 @@ What a call made is kept in a file, so that a test that was interrupted goes on 
 
 import hashlib
 import json
+import math
 import time
 import zipfile
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engine import deep_prior, zero_shot
 from engine.deep_prior import SETTINGS
 from engine.priors import Observed, deep_prior_of, follow
 from engine.resampling import lanczos2
@@ -126,6 +128,29 @@ def prior_networks(methods, scale, device, folder, **options):
     return [prior_network(method, scale, device, folder, **options) for method in methods if method != "dip-paper"]
 
 
+def check_fits(methods, images, scale):
+    """Raise UserError for an image of another size than a method fits: before hours of fitting the others.
+
+    images: CatalogImages, of catalog.describe_image().
+    """
+    smallest = Skip(**SETTINGS["sr"].network).smallest_side
+    limits = {  # what the sides are cropped to multiples of, what they must be then, pixels that a fit has memory for
+        "dip": (scale, smallest, deep_prior.MOST_PIXELS),
+        "dip-paper": (MULTIPLE, smallest, deep_prior.MOST_PIXELS),
+        "zssr": (scale, zero_shot.SMALLEST_SIDE * scale, zero_shot.MOST_PIXELS),
+    }
+    for method in methods:
+        multiple, least, most = limits[method]
+        for name, width, height, _ in images:
+            sides = [length // multiple * multiple for length in (width, height)]
+            if min(sides) < least or math.prod(sides) > most:
+                least += -least % multiple
+                raise UserError(
+                    f"{name}: {width}x{height} cannot be fitted by {method}; sides of {least} pixels or more are "
+                    f"allowed, and {most:,} pixels in all"
+                )
+
+
 def changes(seed, steps):
     """Return in words what of a fit is not the default: ["steps=100", "seed=1"]."""
     return [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
@@ -165,11 +190,8 @@ def paper_pair(pixels, scale):
     """Return (lr, hr), uint8 (h, w, 3) and (H, W, 3), as the paper makes them of an image file's pixels.
 
     HR is cropped at its centre to sides that 32 divides; LR is Pillow's Lanczos of it.
-    Raises UserError for an image that is smaller.
     """
     height, width = pixels.shape[:2]
-    if min(height, width) < MULTIPLE:
-        raise UserError(f"{width}x{height} is too small for dip-paper, which crops to multiples of {MULTIPLE}")
     top, left = height % MULTIPLE // 2, width % MULTIPLE // 2
     height, width = height // MULTIPLE * MULTIPLE, width // MULTIPLE * MULTIPLE
     hr = np.ascontiguousarray(to_rgb(pixels)[top : top + height, left : left + width])
@@ -187,11 +209,11 @@ def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precisio
     images: {name: pixels}. out: folder for the file, and its subfolder for what is kept.
     """
     options = {"seed": seed, "steps": steps, "precision": precision}
-    pairs = {name: paper_pair(pixels, scale) for name, pixels in images.items()}  # refused before hours of fitting
     model, rows = Fitted("dip-paper", scale, device, out / "fits", **options), []
     print(f"{dataset} x{scale} by Deep Image Prior's protocol (Lanczos LR, its box): PSNR on Y")
     print(f"{'image':<14}{'bicubic':>9}{'DIP':>9}{'seconds':>9}")
-    for name, (lr, hr) in pairs.items():
+    for name, pixels in images.items():
+        lr, hr = paper_pair(pixels, scale)
         sr = enlarge(model, torch.from_numpy(lr.transpose(2, 0, 1)).to(device), "Deep Image Prior")
         shown = {"psnr": to_uint8(sr).cpu().numpy().transpose(1, 2, 0), "bicubic_psnr": imresize(lr, scale)}
         scores = {column: paper_psnr(image, hr) for column, image in shown.items()}

@@ -86,8 +86,8 @@ def read_alike(name, path, pixels, factor=1):
     height, width = (factor * length for length in pixels.shape[:2])
     if image.shape[:2] != (height, width):
         raise UserError(
-            f"--{name} {path} is {image.shape[1]}x{image.shape[0]}; needed is {width}x{height}, {factor} times the "
-            "size of the image"
+            f"--{name} {path} is {image.shape[1]}x{image.shape[0]}; needed is {width}x{height}, the size of the image"
+            + f" times {factor}" * (factor > 1)
         )
     return image
 

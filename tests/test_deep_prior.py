@@ -158,12 +158,13 @@ def test_weights_of_the_last_look_return_where_the_fit_is_lost_or_drops_by_much(
     assert third == pytest.approx(second + look)
 
 
-def test_early_stopping_ends_with_the_average_of_the_lowest_variance():
+@pytest.mark.parametrize(("lowest", "found"), [(700, 700), (100, deep_prior.SETTLED)])
+def test_early_stopping_ends_with_the_average_of_the_lowest_variance_once_it_has_settled(lowest, found):
     steps = 2000
-    variances = [abs(step - 700) + 1.0 for step in range(1, steps + 1)]
+    variances = [abs(step - lowest) + 1.0 for step in range(1, steps + 1)]
     prior = scripted([0.01] * steps, variances, early_stop=True)
-    assert [row["step"] for row in prior.rows()][-1] == 700 + deep_prior.PATIENCE
-    assert prior.image().unique().tolist() == [700.0]
+    assert [row["step"] for row in prior.rows()][-1] == found + deep_prior.PATIENCE
+    assert prior.image().unique().tolist() == [found]
     assert len(list(scripted([0.01] * steps, variances).rows())) == steps // deep_prior.LOOK_EVERY
 
 

@@ -102,17 +102,21 @@ def test_damaged_file_of_a_fit_is_made_again(script, place):
 @pytest.mark.parametrize(
     ("method", "scale", "size", "words"),
     [
-        ("zssr", 4, (24, 40), "too small"),
+        ("zssr", 4, (24, 40), "small: 40x24 cannot be fitted by zssr; sides of 64"),
         ("dip-paper", 3, (64, 64), "divide 32"),
-        ("dip-paper", 4, (24, 40), "40x24 is too small"),
+        ("dip-paper", 4, (60, 65), "small: 65x60 cannot be fitted by dip-paper; sides of 64"),
+        ("dip", 2, (32, 40), "small: 40x32 cannot be fitted by dip; sides of 34"),
     ],
 )
-def test_what_a_method_cannot_score_is_one_line(script, workplace, photographs, method, scale, size, words):
-    photographs(workplace / "mine", count=1, size=size)
+def test_what_a_method_cannot_score_is_one_line_before_the_others_are_fitted(
+    script, place, photographs, monkeypatch, method, scale, size, words
+):
+    monkeypatch.setitem(deep_prior.SETTINGS, "sr", Setting(30, 0.03))
+    (photographs(place / "other", count=1, size=size) / "photo0.png").rename(place / "mine" / "small.png")
     done = scored(script, "--scale", scale, methods=(method,))
     assert (done.status, done.err.count("\n")) == (2, 1) and words in done.err
-    assert not [*workplace.rglob("*.json")]
-    refused(script, "test", ("--dataset", "mine", "--steps", 2), "--method", unchanged=workplace)
+    assert not [*place.rglob("*.json"), *place.rglob("*.npz")]
+    refused(script, "test", ("--dataset", "mine", "--steps", 2), "--method", unchanged=place)
 
 
 def test_papers_pair_is_cropped_at_the_centre_to_multiples_of_32():

@@ -73,6 +73,9 @@ def test_task_writes_result_figure_curve_and_numbers(script, photo, task, flags,
     assert result.shape == size
     document = read_json(photo.parent / "out" / f"{name}.json")
     assert document["rows"][-1]["fit"] > 0 and document["task"] == task and document["steps"] > 0
+    assert [document[flag[2:]] for flag in flags[::2]] == [*flags[1::2]]
+    settings = {"zssr": None, "random": "random", "hole": "text"}  # this hole is no wide one
+    assert document["setting"] == next((settings[word] for word in flags if word in settings), task)
     if "restored_psnr" in document:
         reference = read(photo.parent / ("double.png" if task == "sr" else "photo.png"))
         assert document["restored_psnr"] == pytest.approx(calc_psnr(result, reference))
@@ -133,7 +136,8 @@ def test_explanation_draws_four_curves_and_keeps_its_numbers_where_it_cannot(scr
         assert done.status == 0 and ("note: the figure" in done.out) == (folder == "hindered")
         names = {path.name for path in (photo.parent / folder).iterdir()}
         assert names == {"photo_explain_dip.json", "photo_explain_dip_curve.png"}
-        assert len(read_json(photo.parent / folder / "photo_explain_dip.json")["curves"]) == 4
+        document = read_json(photo.parent / folder / "photo_explain_dip.json")
+        assert len(document["curves"]) == 4 and (document["steps"], document["setting"]) == (3, "denoise")
 
 
 @pytest.fixture
