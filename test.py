@@ -43,8 +43,7 @@ def make_parser():
     weights = "checkpoints of one scale; without any, only bicubic is scored"
     parser.add_argument("--weights", type=Path, nargs="+", default=[], metavar="FILE.pth", help=weights)
     parser.add_argument("--dataset", default="Set5", help=f"{', '.join(TEST_SETS)}, or a folder of HR images")
-    scale = f"one of {', '.join(map(str, SCALES))} (default: the checkpoints', else 4)"
-    parser.add_argument("--scale", type=int, nargs="+", choices=SCALES, metavar="N", help=scale)
+    parser.add_argument("--scale", type=int, choices=SCALES, help="scale (default: the checkpoints', else 4)")
     natural = "also print how natural the images look: NIQE, and LPIPS where its package and weights are at hand"
     parser.add_argument("--perceptual", action="store_true", help=natural)
     add_computing_arguments(parser)
@@ -87,9 +86,6 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     args.weights = [file for path in args.weights for file in matching(path)]
     args.zoom = dict(map(parse_zoom, args.zoom))
-    args.scale, *others = args.scale or [None]
-    if others:
-        parser.error("--scale takes one scale, as a table and a photograph have; for another, run test.py again")
     if args.input:
         allowed = ("--output", "--weights", "--scale", "--interpolate", "--fuse", "--self-ensemble", "--tile")
         parser.refuse_beside("--input", argv, (*allowed, "--precision", "--device"))

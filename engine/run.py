@@ -216,16 +216,12 @@ def choose_network(start, name, assignments, scale, colour):
         raise UserError(f"{name} cannot be trained; allowed are {', '.join(TRAINABLE)}")
     kept = start["options"] if start.get("model") == name else {}
     theirs = "rgb" if start.get("channels") == COLOURS["rgb"] else "y"
-    asked = parse_options(name, assignments) if assignments else {}
-    options = kept | asked
-    *others, scale = scales = sorted(scale or [start.get("scale", 4)])
-    said = f"--scale {' '.join(map(str, scales))}"
+    options = kept | (parse_options(name, assignments) if assignments else {})
+    *others, scale = sorted(scale or [start.get("scale", 4)])
     if others and "scales" not in model_options(name):
-        raise UserError(f"{said}: {name} is trained for one scale at a time")
+        raise UserError(f"--scale {' '.join(map(str, others))} {scale}: {name} is trained for one scale at a time")
     if others:
-        options["scales"] = int("".join(map(str, scales)))
-        if asked.get("scales", options["scales"]) != options["scales"]:
-            raise UserError(f"--set scales={asked['scales']} is not what {said} says; drop one of the two")
+        options["scales"] = int("".join(map(str, [*others, scale])))
     return NetworkChoice(name, options, scale, colour or theirs)
 
 
