@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from report.drawing import PAGE_WIDTH, figure_file, interpolation, put_caption, show_image
+from report.drawing import PAGE_WIDTH, figure_file, put_caption, show_image
 from support.files import written_whole
 from utils import shave, to_rgb, to_y
 
@@ -167,7 +167,7 @@ def draw_errors(path, title, hr, panels, scale):
         grid = figure.add_gridspec(rows, 2 * columns)
         for place, panel, label, error in zip(grid_places(len(panels), columns), panels, labels, errors, strict=True):
             axes = figure.add_subplot(grid[place])
-            shown = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation=interpolation(axes, error))
+            shown = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit)
             put_caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
         bar = figure.colorbar(shown, ax=figure.axes, location="bottom", shrink=0.4, aspect=40, extend="max")
         bar.ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
