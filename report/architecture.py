@@ -197,9 +197,8 @@ def times(parts, start, size):
 
     def same(index):
         first, second = parts[index - size], parts[index]
-        pairs = zip(first.reads, second.reads, strict=False)
-        reads = all(two in (one, one + size) for one, two in pairs) and len(first.reads) == len(second.reads)
-        return first.kind != "image" and first.key == second.key and reads
+        alike = first.kind != "image" and first.key == second.key and len(first.reads) == len(second.reads)
+        return alike and {two - one for one, two in zip(first.reads, second.reads, strict=True)} <= {0, size}
 
     count, index = 1, start + size
     while index + size <= len(parts) and all(same(index + number) for number in range(size)):
