@@ -67,10 +67,10 @@ def trace(module, given=(), image=None):
     lists = {name: [fx.PH] * len(one) for name, one in zip(names, given, strict=False) if isinstance(one, list)}
     try:
         graph = Units().trace(module, lists)
+        if image is not None:
+            ShapeProp(fx.GraphModule(module, graph)).propagate(image)
     except Exception as error:  # of whatever kind: a step that depends on values, which are not known
         raise NotDrawnError(f"{error}") from error
-    if image is not None:
-        ShapeProp(fx.GraphModule(module, graph)).propagate(image)
     parts, made = [Part("image", "", [], [])], {}  # made: {step: index of the part that made its result}
     for node in graph.nodes:
         reads = list(dict.fromkeys(made[source] for source in node.all_input_nodes if source in made))
@@ -97,9 +97,9 @@ def part_of(node, module, reads):
     if node.op == "call_module":
         names = [name for name in node.target.split(".") if not name.isdigit()]
         unit = module.get_submodule(node.target)
-        return (
-            None if isinstance(unit, nn.Identity) else part_of_unit(names[-1] if names else "", unit, node.args, reads)
-        )
+        if isinstance(unit, nn.Identity):
+            return None
+        return part_of_unit(names[-1] if names else "", unit, node.args, reads)
     name = getattr(node.target, "__name__", node.target).strip("_")
     factors = [one for one in node.args if isinstance(one, int | float) and one != 1]
     if name in JOINS and len(reads) > 1:

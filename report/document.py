@@ -43,8 +43,7 @@ def text_files(folder, facts, say):
     for name in [*(path.name for path in (TEMPLATES / say.name).glob("*.md")), *networks]:
         path = folder / name
         initial = {language: initial_text(name, networks.get(name), language) for language in say.NAMES}
-        there = path.read_text(encoding="utf-8") if path.exists() else None
-        if there is None or (there in initial.values() and there != initial[say.name]):
+        if not path.exists() or path.read_text(encoding="utf-8") in initial.values():
             write(path, initial[say.name])
     return [path for path in sorted(folder.glob("*.md")) if not path.name.startswith("network_")]
 
