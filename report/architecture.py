@@ -67,10 +67,10 @@ def trace(module, given=(), image=None):
     lists = {name: [fx.PH] * len(one) for name, one in zip(names, given, strict=False) if isinstance(one, list)}
     try:
         graph = Units().trace(module, lists)
+        if image is not None:
+            ShapeProp(fx.GraphModule(module, graph)).propagate(image)
     except Exception as error:  # of whatever kind: a step that depends on values, which are not known
         raise NotDrawnError(f"{error}") from error
-    if image is not None:
-        ShapeProp(fx.GraphModule(module, graph)).propagate(image)
     parts, made = [Part("image", "", [], [])], {}  # made: {step: index of the part that made its result}
     for node in graph.nodes:
         reads = list(dict.fromkeys(made[source] for source in node.all_input_nodes if source in made))
@@ -97,9 +97,9 @@ def part_of(node, module, reads):
     if node.op == "call_module":
         names = [name for name in node.target.split(".") if not name.isdigit()]
         unit = module.get_submodule(node.target)
-        return (
-            None if isinstance(unit, nn.Identity) else part_of_unit(names[-1] if names else "", unit, node.args, reads)
-        )
+        if isinstance(unit, nn.Identity):
+            return None
+        return part_of_unit(names[-1] if names else "", unit, node.args, reads)
     name = getattr(node.target, "__name__", node.target).strip("_")
     factors = [one for one in node.args if isinstance(one, int | float) and one != 1]
     if name in JOINS and len(reads) > 1:
@@ -197,9 +197,8 @@ def times(parts, start, size):
 
     def same(index):
         first, second = parts[index - size], parts[index]
-        pairs = zip(first.reads, second.reads, strict=False)
-        reads = all(two in (one, one + size) for one, two in pairs) and len(first.reads) == len(second.reads)
-        return first.kind != "image" and first.key == second.key and reads
+        alike = first.kind != "image" and first.key == second.key and len(first.reads) == len(second.reads)
+        return alike and {two - one for one, two in zip(first.reads, second.reads, strict=True)} <= {0, size}
 
     count, index = 1, start + size
     while index + size <= len(parts) and all(same(index + number) for number in range(size)):

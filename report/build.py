@@ -30,17 +30,11 @@ from support.progress import progress
 def parse_args(argv=None):
     """Return the arguments of report/build.py's command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "report", help="folder of the report, with about.toml and text/"
-    )
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="folder of result files (default: results/ in --out)"
-    )
+    parser.add_argument("--out", type=Path, default=ROOT / "report", help="folder of the report")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="of result files (default: results/ in --out)")
     parser.add_argument("--lang", choices=Language.NAMES, help="language (default: about.toml's, which begins with zh)")
     parser.add_argument("--shipped", action="store_true", help="add the scores of the shipped weights, marked as such")
-    parser.add_argument(
-        "--web", type=Path, metavar="DIR", help="write a light copy there too, for a repository: its pictures are WebP"
-    )
+    parser.add_argument("--web", type=Path, metavar="DIR", help="folder for a light report.md, its pictures WebP")
     add_data_arguments(parser)
     args = parser.parse_args(argv)
     args.results = args.results or args.out / "results"
@@ -81,8 +75,7 @@ def all_tables(facts, sections, say):
     """Return {name: Table} of all tables that the results allow."""
     makers = (content.data_table, content.networks_table, content.recipe_table, content.training_table)
     tables = [make(facts, say) for make in makers]
-    tables += [content.results_table(facts, say)]
-    tables += [content.further_table(facts, name, say) for name in facts.other_sets]
+    tables += [content.results_table(facts, name, say) for name in (facts.dataset, *facts.other_sets)]
     tables += [content.images_table(facts, quantity, say) for quantity in ("psnr", "ssim")]
     tables += [section.table for section in sections if section.table]
     tables += [content.commands_table(facts, kind, say) for kind in ("training", "scoring")]
@@ -108,7 +101,8 @@ def examples_text(facts, examples, say):
         return say.phrase("text.no_examples")
     parts = [say.phrase("text.examples"), SLIDERS]
     for name, example in examples.items():
-        missing = [network.label for network in facts.networks if network not in example.networks]
+        keys = {panel.key for panel in example.panels}
+        missing = [network.label for network in facts.networks if network.key not in keys]
         parts.append(sentences.example(facts, name, missing, say))
         parts += [f"{{{{ figure {kind}_{name} }}}}" for kind in ("comparison", "errors")]
     return "\n\n".join(parts)
@@ -153,7 +147,7 @@ def build(out, results, language=None, *, shipped=False, web=None, data_dir=ROOT
     lines = [f"wrote {out / 'report.md'}, report.html, {len(tables)} tables, {len(drawn)} figures"]
     lines.append(f"yours to edit: {out / 'about.toml'} and {out / 'text'}/*.md; then build again")
     if web:
-        size = write_light(markdown, out, web, sliders, title=title, say=say)
+        size = write_light(markdown, out, web)
         lines.append(f"wrote a light copy of {size / 1e6:.1f} MB to {web}")
     return lines
 

@@ -25,8 +25,8 @@ def draw_map(path, networks, front, dataset, scale, say):
         axes.step([one.giga for one in front], [one.psnr for one in front], where="post", **line)
         for network in networks:
             style = styles[network.key]
-            inside = "white" if network.is_reference else style.colour
-            axes.plot(network.giga, network.psnr, style.marker, color=style.colour, markerfacecolor=inside)
+            inside = "white" if network.is_reference else style["color"]
+            axes.plot(network.giga, network.psnr, **style, markerfacecolor=inside)
         if any(network.is_reference for network in networks):
             label = say("空心：随附的权重", "hollow: shipped weights")
             axes.plot([], [], "o", color="0.3", markerfacecolor="white", label=label)
@@ -70,7 +70,7 @@ def draw_images(path, networks, images, dataset, scale, say):
         for number, network in enumerate(networks):
             places = [index + (number - (len(networks) - 1) / 2) * width for index in range(len(images))]
             gains = [psnr - image["psnr"] for psnr, image in zip(network.image_psnr, images, strict=True)]
-            look = {"color": styles[network.key].colour, "edgecolor": "white", "linewidth": 0.4}
+            look = {"color": styles[network.key]["color"], "edgecolor": "white", "linewidth": 0.4}
             axes.bar(places, gains, width, label=network.label, **look)
         crowded = len(images) > 7
         names = [image["name"] + ("" if crowded else f" ({image['psnr']:.2f} dB)") for image in images]

@@ -22,12 +22,9 @@ TIE = 0.0005  # dB: what is nearer prints as 0.000 and counts as equal
 def parse_args(argv=None):
     """Return the arguments of report/compare.py's command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "a", type=Path, nargs="+", metavar="A.json", help="result of test.py; several: one network, several seeds"
-    )
-    parser.add_argument(
-        "--with", type=Path, nargs="+", dest="b", required=True, metavar="B.json", help="what A is compared with"
-    )
+    paths, several = {"type": Path, "nargs": "+"}, "several: one network, several seeds"
+    parser.add_argument("a", **paths, metavar="A.json", help=f"result of test.py; {several}")
+    parser.add_argument("--with", **paths, dest="b", required=True, metavar="B.json", help="what A is compared with")
     return parser.parse_args(argv)
 
 

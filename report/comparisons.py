@@ -14,12 +14,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from report.drawing import PAGE_WIDTH, figure_file, interpolation, put_caption, show_image
+from report.drawing import PAGE_WIDTH, figure_file, put_caption, show_image
 from support.files import written_whole
 from utils import shave, to_rgb, to_y
 
 GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
+DPI = 300  # of the PNG files
 MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
 SETTINGS = {"layout": "constrained", "pdf": True, "math": False}  # names of files and folders may hold dollar signs
@@ -160,6 +161,7 @@ def draw_errors(path, title, hr, panels, scale):
     rows = -(-len(panels) // columns)
     columns = -(-len(panels) // rows)
     cell = PAGE_WIDTH / max(columns, 2)  # inches
+    look = "nearest" if width < cell * DPI else None  # means, without patterns, of more pixels than are printed
     labels, heading = [wrapped(panel.label, cell - GAP) for panel in panels], wrapped(title, PAGE_WIDTH)
     pictures = rows * (min(cell * height / width, 2) + LINE * (2 + max(map(len, labels))))
     with figure_file(path, max(columns, 2) * cell, pictures + 0.15 * len(heading) + 0.6, **SETTINGS) as figure:
@@ -167,7 +169,7 @@ def draw_errors(path, title, hr, panels, scale):
         grid = figure.add_gridspec(rows, 2 * columns)
         for place, panel, label, error in zip(grid_places(len(panels), columns), panels, labels, errors, strict=True):
             axes = figure.add_subplot(grid[place])
-            shown = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation=interpolation(axes, error))
+            shown = axes.imshow(error, cmap=ERROR_COLOURS, vmin=0, vmax=limit, interpolation=look)
             put_caption(axes, "\n".join([*label, f"{panel.psnr:.2f} dB"]), bold=panel.psnr == best)
         bar = figure.colorbar(shown, ax=figure.axes, location="bottom", shrink=0.4, aspect=40, extend="max")
         bar.ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -164,55 +164,46 @@ def recipe_table(facts, say):
 def training_table(facts, say):
     """Return the table of the trainings' course, a row for each run."""
     letters, rows = recipe_letters(facts), []
-    for network in facts.networks:
-        for run in network.runs:
-            history, epochs = run.document.get("history") or [], run.recipe.get("epochs", 0)
-            seconds = sum(row.get("seconds", 0) for row in history)
-            many = len(network.runs) > 1
-            row = (
-                say.phrase("table.with_seed", label=network.label, seed=run.seed) if many else network.label,
-                letters.get(network.training, NONE),
-                f"{run.trained.get('epoch', NONE)} / {epochs}",
-                number(run.trained.get("val_psnr")),
-                say.duration(seconds) if seconds else NONE,
-                short_device(run.trained.get("device")),
-            )
-            rows.append(row)
+    for network, run in [(one, run) for one in facts.networks for run in one.runs]:
+        label = network.label
+        if len(network.runs) > 1:
+            label = say.phrase("table.with_seed", label=label, seed=run.seed)
+        seconds = sum(row.get("seconds", 0) for row in run.document.get("history") or [])
+        epochs = f"{run.trained.get('epoch', NONE)} / {run.recipe.get('epochs', 0)}"
+        course = number(run.trained.get("val_psnr")), say.duration(seconds) if seconds else NONE
+        rows.append(
+            (label, letters.get(network.training, NONE), epochs, *course, short_device(run.trained.get("device")))
+        )
     return made("training", say, None, rows, (1, 5))
 
 
 # ---------------------------------------------------------------- results
 
 
-def scored(networks, results, bicubic, say):
-    """Return rows of network, parameters, PSNR, SSIM and gain, bicubic's first.
-
-    results: (PSNR in dB, its text, SSIM) of each network.
-    """
-    psnrs = mark_best([psnr for psnr, _, _ in results], [text for _, text, _ in results])
-    ssims = mark_best([ssim for *_, ssim in results], [f"{ssim:.4f}" for *_, ssim in results])
-    rows = [["Bicubic", NONE, f"{bicubic['psnr']:.2f}", f"{bicubic['ssim']:.4f}", NONE]]
-    for network, (psnr, *_), *marked in zip(networks, results, psnrs, ssims, strict=True):
-        gain = signed(psnr - bicubic["psnr"])
-        rows.append([name_of(network, say), *cells(network, "parameters"), *marked, gain])
-    return rows
-
-
-def results_table(facts, say):
-    """Return the main table: PSNR and SSIM on the test set, and what goes with them where it is known."""
-    results = [(network.psnr, with_std(network), network.ssim) for network in facts.shown]
-    bicubic, *rows = scored(facts.shown, results, facts.bicubic, say)
-    untrained = []
-    for one in facts.untrained:
+def results_table(facts, dataset, say):
+    """Return the table of PSNR and SSIM on a test set, and what goes with them where it is known."""
+    is_main = dataset == facts.dataset
+    networks = [network for network in facts.shown if is_main or dataset in network.elsewhere]
+    found = [network if is_main else network.elsewhere[dataset][0] for network in networks]
+    images = found[0].document["images"]
+    base = facts.bicubic
+    if not is_main:
+        base = {key: np.mean([image[f"bicubic_{key}"] for image in images]) for key in ("psnr", "ssim")}
+    rows = [("Bicubic", NONE, f"{base['psnr']:.2f}", f"{base['ssim']:.4f}", *[NONE] * 3)]
+    for one in facts.untrained if is_main else ():
         label, psnr = say.phrase("table.untrained", label=one.document["label"]), one.psnr.mean()
-        scores = (f"{psnr:.2f}", f"{one.ssim.mean():.4f}", signed(psnr - facts.bicubic["psnr"]))
-        untrained.append([label, number(one.document["parameters"], "{:,}"), *scores])
-    rows = [
-        [*row, ensemble_scores(network), paper_of(network, facts) or NONE]
-        for row, network in zip(rows, facts.shown, strict=True)
-    ]
-    rows = [*([*row, NONE, NONE] for row in (bicubic, *untrained)), *rows]
-    return made("results", say, None, rows, (6,), set=facts.dataset, scale=facts.scale)
+        scores = f"{psnr:.2f}", f"{one.ssim.mean():.4f}", signed(psnr - base["psnr"])
+        rows.append((label, number(one.document["parameters"], "{:,}"), *scores, NONE, NONE))
+    psnrs, ssims = ([float(np.mean(getattr(one, key))) for one in found] for key in ("psnr", "ssim"))
+    texts = [with_std(network) if is_main else f"{psnr:.2f}" for network, psnr in zip(networks, psnrs, strict=True)]
+    marked = mark_best(psnrs, texts), mark_best(ssims, [f"{ssim:.4f}" for ssim in ssims])
+    for network, psnr, *scores in zip(networks, psnrs, *marked, strict=True):
+        further = (ensemble_scores(network), paper_of(network, facts) or NONE) if is_main else (NONE, NONE)
+        gain = signed(psnr - base["psnr"])
+        rows.append((name_of(network, say), *cells(network, "parameters"), *scores, gain, *further))
+    columns, name = say.phrase("table.results_columns"), "results" if is_main else f"further_{dataset}"
+    values = {"set": dataset, "scale": facts.scale, "count": len(images)}
+    return made(name, say, columns, rows, (6,), "results" if is_main else "further", **values)
 
 
 def ensemble_scores(network):
@@ -221,18 +212,6 @@ def ensemble_scores(network):
         return NONE
     psnr, ssim = (np.mean([getattr(run, key).mean() for run in network.ensembles]) for key in ("psnr", "ssim"))
     return f"{psnr:.2f} / {ssim:.4f}"
-
-
-def further_table(facts, dataset, say):
-    """Return the table of the results on another test set."""
-    networks = [network for network in facts.shown if dataset in network.elsewhere]
-    found = [network.elsewhere[dataset][0] for network in networks]
-    results = [(result.psnr.mean(), f"{result.psnr.mean():.2f}", result.ssim.mean()) for result in found]
-    images = found[0].document["images"]
-    bicubic = {key: np.mean([image[f"bicubic_{key}"] for image in images]) for key in ("psnr", "ssim")}
-    columns, rows = say.phrase("table.results_columns")[:5], scored(networks, results, bicubic, say)
-    values = {"set": dataset, "scale": facts.scale, "count": len(images)}
-    return made(f"further_{dataset}", say, columns, rows, key="further", **values)
 
 
 def images_table(facts, quantity, say):

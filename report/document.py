@@ -43,8 +43,7 @@ def text_files(folder, facts, say):
     for name in [*(path.name for path in (TEMPLATES / say.name).glob("*.md")), *networks]:
         path = folder / name
         initial = {language: initial_text(name, networks.get(name), language) for language in say.NAMES}
-        there = path.read_text(encoding="utf-8") if path.exists() else None
-        if there is None or (there in initial.values() and there != initial[say.name]):
+        if not path.exists() or path.read_text(encoding="utf-8") in initial.values():
             write(path, initial[say.name])
     return [path for path in sorted(folder.glob("*.md")) if not path.name.startswith("network_")]
 
@@ -73,10 +72,8 @@ class Document:
     """The report while it is made: it numbers headings, tables, figures and references, and knows what it shows."""
 
     def __init__(self, facts, say, tables, figures, texts):
-        self.say = say
-        known = {"table": tables, "figure": figures, "text": texts}  # {name: Table, Figure, function}
-        self.blocks = {f"{kind} {name}": made for kind, named in known.items() for name, made in named.items()}
-        self.scale = str(facts.scale)
+        self.say, self.scale = say, str(facts.scale)
+        self.known = {"table": tables, "figure": figures, "text": texts}  # {name: Table, Figure, function}
         self.shown = {"table": [], "figure": []}  # names, in the order of the text
         self.cited = []  # keys of LITERATURE["references"]
         self.chapter = self.section = 0
@@ -126,16 +123,15 @@ class Document:
             return f"[{self.cited.index(name) + 1}]"
         if placeholder == "scale":
             return self.scale
-        if alone and placeholder in self.blocks:
-            made = self.blocks[placeholder]
+        known = self.known.get(kind, {})
+        if alone and name in known:
             if kind == "text":
-                return "\n".join(self.line(line, numbered) for line in made().splitlines())
+                return "\n".join(self.line(line, numbered) for line in known[name]().splitlines())
             self.shown[kind].append(name)
-            return self.captioned(kind, made)
+            return self.captioned(kind, known[name])
         if alone and self.may_come(kind, name):
             return ""
-        allowed = [one for one in self.blocks if one.startswith(f"{kind} ")]
-        allowed = allowed or [f"{one} NAME" for one in KINDS[:-2]] + [*KINDS[-2:]]
+        allowed = [f"{kind} {one}" for one in known] or [f"{one} NAME" for one in KINDS[:-2]] + [*KINDS[-2:]]
         raise UserError(f"{self.place}: unknown placeholder {{{{ {placeholder} }}}}; allowed are {', '.join(allowed)}")
 
     def captioned(self, kind, made):

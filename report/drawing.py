@@ -1,7 +1,6 @@
 """How the project's figures look and are written, how a network looks in them, and the curves that train.py draws."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -12,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb as rgb_of
+from matplotlib.ticker import MaxNLocator
 
 from engine.recipe import EXPLODED_LOSS
 from models import MODELS
@@ -45,31 +45,25 @@ def load_fonts():
     return [name for name in SYSTEM_FONTS if name in there]
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a network looks in every figure."""
-
-    colour: str | tuple
-    marker: str
-    line: str
-
-
 def style_of(model, variant=0):
-    """Return a network's Style, which depends on its place in the registry alone, so that all figures agree.
+    """Return how a network looks in every figure, as matplotlib's color, marker and linestyle.
 
-    variant: 0 for the default options; others of the same network are 1, 2, ... and get another shade and marker.
+    It depends on the network's place in the registry alone, so that all figures agree. variant: 0 for the default
+    options; others of the same network are 1, 2, ... and get another shade and marker.
     """
     names = [*MODELS]
     place = names.index(model) - 1 if model in names else len(names) - 1  # the first is bicubic
     strength = (1, 0.62, 0.8, 0.45)[variant % 4]
     base = rgb_of(NETWORK_COLOURS[place % len(NETWORK_COLOURS)])
-    colour = tuple(value * strength if variant % 2 else 1 - (1 - value) * strength for value in base)
-    marker = MARKERS[(place + 3 * variant) % len(MARKERS)]
-    return Style(colour, marker, LINES[(place // len(NETWORK_COLOURS) + variant) % len(LINES)])
+    return {
+        "color": tuple(value * strength if variant % 2 else 1 - (1 - value) * strength for value in base),
+        "marker": MARKERS[(place + 3 * variant) % len(MARKERS)],
+        "linestyle": LINES[(place // len(NETWORK_COLOURS) + variant) % len(LINES)],
+    }
 
 
 def styles_of(networks):
-    """Return {key: Style} of results.Networks that share a figure; shipped ones look like the user's of that key."""
+    """Return {key: style} of results.Networks that share a figure; shipped ones look like the user's of that key."""
     styles, used = {}, {}
     for key, network in {network.key: network for network in networks}.items():
         taken = used.setdefault(network.model, set())
@@ -100,16 +94,9 @@ def figure_file(path, width, height, layout=None, pdf=False, math=True):
             plt.close(figure)
 
 
-def interpolation(axes, image):
-    """Return how axes show an image: its pixels as they are; more than are printed as means, which make no patterns."""
-    place, (across, down) = axes.get_position(), axes.figure.get_size_inches()
-    inches = min(place.width * across / image.shape[1], place.height * down / image.shape[0])  # of a pixel
-    return "nearest" if inches * plt.rcParams["savefig.dpi"] >= 1 else None
-
-
 def show_image(axes, image, caption, bold=False):
     """Show a uint8 image with square pixels and a caption below."""
-    axes.imshow(to_rgb(image), interpolation=interpolation(axes, image))
+    axes.imshow(to_rgb(image))
     axes.set_anchor("N")
     put_caption(axes, caption, bold)
 
@@ -126,35 +113,31 @@ def draw_curve(path, history, bicubic, val_set):
     """Draw a run's training loss and validation PSNR over the epochs, as train.py does; see draw_curves."""
     chosen = max(history, key=lambda row: row["val_psnr"])["epoch"]
     words = ("epoch", "training loss", f"PSNR on {val_set} images (dB)")
-    draw_curves(path, [("network", history, chosen, Style(BLUE, "o", "-"))], bicubic, words)
+    draw_curves(path, [("network", history, chosen, {"color": BLUE, "marker": "o"})], bicubic, words)
 
 
 def draw_curves(path, runs, bicubic, words):
     """Draw training loss and validation PSNR of runs over the epochs, the chosen epoch marked.
 
-    runs: (label, history: dicts with epoch, loss and val_psnr, chosen epoch, Style) of each. bicubic: PSNR in dB on the
+    runs: (label, history: dicts with epoch, loss and val_psnr, chosen epoch, style) of each. bicubic: PSNR in dB on the
     same images, None where it is not known; left out of sight where it would flatten the curves. words: epoch, loss,
     PSNR. A loss that exploded would leave no room for the others: the line runs out of sight.
     """
-    longest = max(len(history) for _, history, *_ in runs)
     with figure_file(path, PAGE_WIDTH, 3.0, "constrained", pdf=len(runs) > 1) as figure:
         left, right = figure.subplots(1, 2)
         for label, history, chosen, style in runs:
             epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))
-            look = {"color": style.colour, "linestyle": style.line, "linewidth": 1.1, "marker": style.marker}
-            left.plot(epochs, losses, **look, markevery=[] if len(history) > 9 else None)
+            left.plot(epochs, losses, **style, linewidth=1.1, markevery=[] if len(history) > 9 else None)
             marked = [number for number, epoch in enumerate(epochs) if epoch == chosen]
             best = "".join(f", {psnrs[number]:.2f} dB at epoch {chosen}" for number in marked if len(runs) == 1)
-            right.plot(epochs, psnrs, **look, markevery=marked, label=f"{label}{best}")
+            right.plot(epochs, psnrs, **style, linewidth=1.1, markevery=marked, label=f"{label}{best}")
         psnrs = [row["val_psnr"] for _, history, *_ in runs for row in history]
         if bicubic is not None:
-            in_sight = len(psnrs) == 1 or min(psnrs) - bicubic <= FAR * (max(psnrs) - min(psnrs))
-            label = f"Bicubic, {bicubic:.2f} dB{'' if in_sight else ', below'}"
-            line = {"color": "0.4", "linestyle": "--", "linewidth": 1, "label": label}
-            if in_sight:
-                right.axhline(bicubic, **line)
-            else:
-                right.plot([], [], **line)
+            limits, is_far = right.get_ylim(), len(psnrs) > 1 and min(psnrs) - bicubic > FAR * (max(psnrs) - min(psnrs))
+            label = f"Bicubic, {bicubic:.2f} dB{', below' * is_far}"
+            right.axhline(bicubic, color="0.4", linestyle="--", linewidth=1, label=label)
+            if is_far:
+                right.set_ylim(limits)
         sound = [row["loss"] for _, history, *_ in runs for row in history if row["loss"] <= EXPLODED_LOSS]
         steep = max(sound, default=0) > 2 * min(sound, default=1)
         if 0 < len(sound) < len(psnrs):
@@ -162,10 +145,7 @@ def draw_curves(path, runs, bicubic, words):
         left.set(xlabel=words[0], ylabel=words[1], yscale="log" if steep else "linear")
         right.set(xlabel=words[0], ylabel=words[2])
         for axes in (left, right):
-            if longest > 1:
-                axes.xaxis.get_major_locator().set_params(integer=True)
-            else:
-                axes.set_xticks([1])  # of a single number the locator makes decimals
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
             axes.grid(alpha=0.3)
         place_legend(figure, right)
 

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 
 from data.catalog import TRAIN_SETS, load_images
-from data.degradation import degrade
 from data.images import read_image
 from report import charts, pictures
 from report.comparisons import Panel, draw_comparison, draw_errors, picture_file
@@ -14,7 +13,7 @@ from report.content import sets_of
 from report.diagrams import draw_diagram, has_diagram
 from report.replays import draw_replays, replays_of
 from support.command_line import UserError
-from utils import COLOURS, calc_psnr, imresize, score, shave, to_uint8, to_y
+from utils import COLOURS, calc_psnr, shave, to_y
 
 CLOSE_DB = 0.3  # that a picture's PSNR may lie from its result's: its RGB values are rounded, and cut at 0 and 255
 MOST = 7  # networks in a comparison of pictures
@@ -86,12 +85,7 @@ def training_of(facts, data_dir, source):
 
 def bicubic_on_held_out(name, images, scale):
     """Return bicubic's mean PSNR in dB on the held-out images of a training set."""
-    psnrs = []
-    for image in TRAIN_SETS[name].held_out:
-        lr, hr = (planes[0] for planes in degrade(images[image], scale, "y"))
-        sr = to_uint8(imresize(lr, scale) / 255)
-        psnrs.append(score(sr[None], hr[None], border=scale, ssim=False)[0])
-    return float(np.mean(psnrs))
+    return float(np.mean([pictures.bicubic_of(images[image], scale)[-1] for image in TRAIN_SETS[name].held_out]))
 
 
 # ---------------------------------------------------------------- of the test images
@@ -103,7 +97,6 @@ class Example:
 
     hr: np.ndarray
     panels: list  # bicubic first
-    networks: list  # of the other panels
     sides: list  # [{"label", "path", "psnr", "ssim"}] of its slider
 
     def best(self):
@@ -126,19 +119,18 @@ def load_example(facts, folder, index):
     if hr is None:
         return None
     colours = {network.colour for network in facts.networks}
-    found = [("Bicubic", "bicubic" if "y" in colours else "bicubic_rgb", base["psnr"], base["ssim"], None)]
-    found += [(n.label, n.key, n.runs[0].psnr[index], n.runs[0].ssim[index], n) for n in facts.networks]
-    panels, networks = [], []
-    for label, key, psnr, ssim, network in found:
+    found = [("Bicubic", "bicubic" if "y" in colours else "bicubic_rgb", base["psnr"], base["ssim"])]
+    found += [(n.label, n.key, n.runs[0].psnr[index], n.runs[0].ssim[index]) for n in facts.networks]
+    panels = []
+    for label, key, psnr, ssim in found:
         shown = read_picture(place(key))
         if shown is not None and shown.shape == hr.shape and fits(shown, hr, facts.scale, psnr):
-            panels.append(Panel(label, key, to_y(shown), shown, psnr, ssim, baseline=network is None))
-            networks += [network] if network else []
-    if not networks or not panels[0].baseline:
+            panels.append(Panel(label, key, to_y(shown), shown, psnr, ssim, baseline=label is found[0][0]))
+    if len(panels) < 2 or not panels[0].baseline:
         return None
     sides = [{"label": one.label, "path": place(one.key), "psnr": one.psnr, "ssim": one.ssim} for one in panels]
     sides.append({"label": "HR", "path": place("hr"), "psnr": None, "ssim": None})
-    return Example(hr, panels, networks, sides)
+    return Example(hr, panels, sides)
 
 
 def read_picture(path):

@@ -19,9 +19,7 @@ from support.files import check_writable
 def parse_args(argv=None):
     """Return the arguments of report/mos.py's command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "report", help="folder with results/, for tables/ and figures/"
-    )
+    parser.add_argument("--out", type=Path, default=ROOT / "report", help="folder of the report, with results/")
     parser.add_argument("--lang", choices=Language.NAMES, default="zh", help="language of the table and the figure")
     return parser.parse_args(argv)
 

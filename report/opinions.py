@@ -171,11 +171,11 @@ def draw_mos(path, scores, say):
         opinions = dict(reversed(scores.networks.items()))
         for place, (name, one) in enumerate(opinions.items()):
             style = style_of(name.partition("_")[0])
-            colour = style.colour if name not in (REFERENCE, "bicubic") else "0.4"
-            left.errorbar(one.mean, place, xerr=one.half or 0, fmt=style.marker, color=colour, capsize=3)
+            colour = style["color"] if name not in (REFERENCE, "bicubic") else "0.4"
+            left.errorbar(one.mean, place, xerr=one.half or 0, fmt=style["marker"], color=colour, capsize=3)
             seen = [picture for picture in scores.pictures if picture[1] == name and name != REFERENCE]
             psnr, mos = [scores.objective[each][0] for each in seen], [scores.pictures[each].mean for each in seen]
-            right.plot(psnr, mos, style.marker, color=colour, markersize=4)
+            right.plot(psnr, mos, style["marker"], color=colour, markersize=4)
         left.set_yticks(range(len(opinions)), [class_name(name) for name in opinions])
         left.set(xlabel=say.phrase("mos.scale"), xlim=(0.9, 5.1), ylim=(-0.6, len(opinions) - 0.4))
         right.set(xlabel="PSNR (dB)", ylabel="MOS", ylim=(0.9, 5.1))

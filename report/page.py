@@ -1,6 +1,6 @@
 """The report's Markdown -> one HTML file that needs nothing beside it: formulas, images and sliders are inside.
 
-write_light() makes a copy for repositories and web sites instead, whose pictures are small files beside it.
+write_light() makes a copy of the Markdown for repositories, whose pictures are small files beside it.
 """
 
 import base64
@@ -9,7 +9,7 @@ import re
 from html import escape, unescape
 from itertools import count
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import mistune
 from jinja2 import Environment, FileSystemLoader
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 COLUMN = 782  # CSS pixels: the text column of page.css, 46 em of 17 px
 MAX_WIDTH = 2 * COLUMN  # pixels of an embedded image: sharp on a dense screen and still when enlarged
 SLIDER_WIDTH = 512  # CSS pixels, about: an image of 256 pixels is shown twice as large
+LIGHT = r"\]\((figures/[^)]*)\.png\)"  # in Markdown, a figure that the light copy has too
 TAG = re.compile(r"<[^>]*>")
 FIGURE = re.compile(r"(<figure>.*?</figure>)", re.DOTALL)
 TABLE_CAPTION = re.compile(r"<strong>(表|Table) \d.*</strong>", re.DOTALL)
@@ -35,20 +36,19 @@ SIGN = "[\u3000-\u303f\uff00-\uff65]"  # Chinese punctuation
 BREAK_IN_CHINESE = re.compile(rf"(?<={CHINESE})\n(?={CHINESE})|(?<={SIGN})\n|\n(?={SIGN})")
 
 
-def render_page(text, folder, sliders, *, title, say, pictures=None):
+def render_page(text, folder, sliders, *, title, say):
     """Return one HTML page, as text, from the report's Markdown; the same input gives the same bytes.
 
     folder: what the images' paths in `text` start from. title: the browser tab's. sliders: the comparisons that take
     the place of the line `<!-- sliders -->`, one dict per image: {"name", "results": [{"label", "path", "psnr" in dB
-    (None for the original), "ssim"}, ...]}, bicubic first, two results or more, all of one size. pictures: where the
-    page finds them, inside unless told otherwise. Raises UserError for an image that cannot be read or a formula that
-    matplotlib's mathtext does not know.
+    (None for the original), "ssim"}, ...]}, bicubic first, two results or more, all of one size. Raises
+    UserError for an image that cannot be read or a formula that matplotlib's mathtext does not know.
     """
     words = phrases(say.name)["page"]
     template = Environment(autoescape=True, loader=FileSystemLoader(HERE)).get_template(
         "page.html", globals={"words": words}
     )
-    renderer = PageRenderer(Path(folder), sliders, words, pictures or Pictures(), template.module.slider)
+    renderer = PageRenderer(Path(folder), sliders, words, template.module.slider)
     content = mistune.create_markdown(renderer=renderer, plugins=["table", "math"])(text)
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return template.render(
@@ -56,26 +56,26 @@ def render_page(text, folder, sliders, *, title, say, pictures=None):
     )
 
 
-def write_light(text, folder, target, sliders, *, title, say):
-    """Write report.md and report.html with small WebP pictures beside them to a folder; returns their bytes in all.
+def write_light(text, folder, target):
+    """Write report.md with small WebP pictures beside it to a folder; returns their bytes in all.
 
-    text, folder, sliders: as for render_page; only PNG figures of the text are made small, under the same names.
+    text, folder: as for render_page; only PNG figures of the text are made small, under the same names.
     """
-    beside = Pictures(target / "figures")
-    page = render_page(text, folder, sliders, title=title, say=say, pictures=beside)
-    light = re.sub(r"\]\(figures/([^)]*)\.png\)", r"](figures/\1.webp)", text)
-    written = [target / "report.html", target / "report.md", *beside.written]
-    for path, content in zip(written, (page, light), strict=False):
-        write(path, content)
-    return sum(path.stat().st_size for path in dict.fromkeys(written))
+    written = [target / "report.md"]
+    write(written[0], re.sub(LIGHT, r"](\1.webp)", text))
+    for address in dict.fromkeys(re.findall(LIGHT, text)):
+        written.append(target / f"{unquote(address)}.webp")
+        with written_whole(written[-1]) as temporary:
+            temporary.write_bytes(reduced(folder / f"{unquote(address)}.png")[0])
+    return sum(path.stat().st_size for path in written)
 
 
 class PageRenderer(mistune.HTMLRenderer):
     """Markdown tokens -> HTML. Raw HTML is shown as text; only comments and line breaks are taken for what they are."""
 
-    def __init__(self, folder, sliders, words, pictures, slider):
+    def __init__(self, folder, sliders, words, slider):
         super().__init__(escape=True)
-        self.folder, self.sliders, self.words, self.pictures, self.slider = folder, sliders, words, pictures, slider
+        self.folder, self.sliders, self.words, self.slider = folder, sliders, words, slider
         self.headings = []  # (level, anchor, HTML) in the page's order
 
     def heading(self, text, level, **attributes):
@@ -110,17 +110,11 @@ class PageRenderer(mistune.HTMLRenderer):
 
     def image(self, text, url, title=None):
         """Return a figure with its caption, as wide beside the text as it is on an A4 page."""
-        source, size, dpi = self.pictures.figure(self.folder / unquote(url))
+        content, size, dpi = reduced(self.folder / unquote(url))
         width = round(size[0] * COLUMN / PAGE_WIDTH / dpi) if dpi else size[0]
-        attributes = {
-            "src": source,
-            "width": width,
-            "height": round(width * size[1] / size[0]),
-            "alt": plain(text),
-            "title": title,
-            "decoding": "async",
-        }
-        image = f'<button class="zoom" type="button"><img{self.render_attrs(attributes)}></button>'
+        size = f'width="{width}" height="{round(width * size[1] / size[0])}"'
+        image = f'<img src="{inside(content)}" {size} alt="{escape(plain(text))}" decoding="async">'
+        image = f'<button class="zoom" type="button">{image}</button>'
         caption = f"<figcaption>{text}</figcaption>" if text else ""
         return f"<figure>{image}{caption}</figure>"
 
@@ -135,7 +129,7 @@ class PageRenderer(mistune.HTMLRenderer):
     def block_html(self, html):
         """Return the sliders at their marker, nothing for other comments."""
         if html.strip() == SLIDERS:
-            return "".join(self.slider(**slider_of(comparison, self.pictures)) for comparison in self.sliders)
+            return "".join(self.slider(**slider_of(comparison)) for comparison in self.sliders)
         return "" if re.fullmatch(r"\s*<!--.*?-->\s*", html, re.DOTALL) else super().block_html(html)
 
     def inline_html(self, html):
@@ -183,40 +177,20 @@ def reduced(path):
     return content, image.size, dpi
 
 
-class Pictures:
-    """Where a page finds its pictures: inside it, or as small files in a folder beside it."""
-
-    def __init__(self, folder=None):
-        self.folder, self.written = folder, []
-
-    def figure(self, path):
-        """Return (address, (width, height) in pixels, dpi or None) of a figure."""
-        content, size, dpi = reduced(path)
-        return self.address(path, content), size, dpi
-
-    def result(self, path, image):
-        """Return the address of a slider's side: inside the page every pixel is as in the file."""
-        how = {"quality": 88, "use_sharp_yuv": True} if self.folder else {"lossless": True}
-        return self.address(path, webp(image, **how))
-
-    def address(self, path, content):
-        """Return the address of a WebP picture, written under the name of `path` where pictures have a folder."""
-        if not self.folder:
-            return "data:image/webp;base64," + base64.b64encode(content).decode()
-        self.written.append(self.folder / f"{path.stem}.webp")
-        with written_whole(self.written[-1]) as temporary:
-            temporary.write_bytes(content)
-        return f"figures/{quote(self.written[-1].name)}"
+def inside(content):
+    """Return the address of a WebP picture that is inside the page."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode()
 
 
-def slider_of(comparison, pictures):
+def slider_of(comparison):
     """Return what the template shows of one comparison: all results on one stage, two chosen, which page.js lets wipe.
 
     As it stands it is bicubic and the best result side by side, for print and for browsers without script.
     """
-    images = {result["path"]: opened(result["path"])[0] for result in comparison["results"]}
-    results = [one | {"address": pictures.result(one["path"], images[one["path"]])} for one in comparison["results"]]
-    width, height = next(iter(images.values())).size
+    images = [opened(result["path"])[0] for result in comparison["results"]]
+    addresses = [inside(webp(image, lossless=True)) for image in images]  # every pixel is as in the file
+    results = [one | {"address": address} for one, address in zip(comparison["results"], addresses, strict=True)]
+    width, height = images[0].size
     return {
         "name": comparison["name"],
         "results": results,

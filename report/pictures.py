@@ -59,6 +59,13 @@ def draw_patch_pairs(path, name, images, cut, say):
             axes.set_ylabel(row, rotation=0, ha="right", va="center")
 
 
+def bicubic_of(pixels, scale):
+    """Return (LR, HR, SR, PSNR in dB) on Y of an image, SR being LR enlarged bicubically and rounded to uint8."""
+    lr, hr = (planes[0] for planes in degrade(pixels, scale, "y"))
+    sr = to_uint8(imresize(lr, scale) / 255)
+    return lr, hr, sr, score(sr[None], hr[None], border=scale, ssim=False)[0]
+
+
 def draw_degradation(path, name, images, scale, say):
     """Draw the way of an image from the file to LR and back to its size, and a window of each step magnified below.
 
@@ -66,9 +73,7 @@ def draw_degradation(path, name, images, scale, say):
     """
     image = DEGRADED.get(name, next(iter(images)))
     rgb = images[image]
-    lr, hr = (planes[0] for planes in degrade(rgb, scale, "y"))
-    sr = to_uint8(imresize(lr, scale) / 255)  # what pre-upsampled networks start from, rounded as for scoring
-    psnr, _ = score(sr[None], hr[None], border=scale, ssim=False)
+    lr, hr, sr, psnr = bicubic_of(rgb, scale)
     x, y = (start - start % scale for start in choose_region([hr, sr], DETAIL, scale))
     steps = (
         ("1  HR (RGB)", rgb, ""),

@@ -1,6 +1,6 @@
 """What restore.py draws: images side by side, the curve of a fit, and figure 2 of Deep Image Prior."""
 
-from report.drawing import BLUE, GREEN, NETWORK_COLOURS, ORANGE, PAGE_WIDTH, figure_file, show_image
+from report.drawing import PAGE_WIDTH, figure_file, show_image
 
 MARGIN = 0.28  # inches below a picture, for its caption
 
@@ -23,11 +23,11 @@ def draw_curve(path, rows):
     steps = [row["step"] for row in rows]
     with figure_file(path, PAGE_WIDTH, 2.8, "constrained") as figure:
         axes = figure.subplots()
-        axes.plot(steps, [row["fit"] for row in rows], color=BLUE, label="fit to what was observed")
+        axes.plot(steps, [row["fit"] for row in rows], label="fit to what was observed")
         if "psnr" in rows[0]:
             psnrs = [row["psnr"] for row in rows]
             best = max(range(len(rows)), key=psnrs.__getitem__)
-            axes.plot(steps, psnrs, color=ORANGE, label="result against the reference")
+            axes.plot(steps, psnrs, label="result against the reference")
             label = f"best: step {steps[best]}, {psnrs[best]:.2f} dB"
             axes.plot(steps[best], psnrs[best], "k*", markersize=9, linestyle="none", label=label)
         axes.set(xlabel="step", ylabel="PSNR (dB)")
@@ -40,13 +40,12 @@ def draw_explanation(path, curves, targets):
 
     curves: {name: rows with "step" and "fit" in dB}. targets: {name: uint8 pixels}.
     """
-    colours = (GREEN, BLUE, ORANGE, NETWORK_COLOURS[3])
     with figure_file(path, PAGE_WIDTH, 4.4, "constrained") as figure:
         grid = figure.add_gridspec(2, len(curves), height_ratios=(2, 1))
         axes = figure.add_subplot(grid[0, :])
-        for column, ((name, rows), colour) in enumerate(zip(curves.items(), colours, strict=False)):
+        for column, (name, rows) in enumerate(curves.items()):
             errors = [10 ** (-row["fit"] / 10) for row in rows]
-            axes.plot([row["step"] for row in rows], errors, color=colour, label=name)
+            axes.plot([row["step"] for row in rows], errors, label=name)
             show_image(figure.add_subplot(grid[1, column]), targets[name], name)
         axes.set(xlabel="step", ylabel="mean squared error", xscale="log")
         axes.grid(alpha=0.3, which="both")

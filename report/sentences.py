@@ -9,6 +9,7 @@ from report.content import LITERATURE, paper_of, sets_of
 
 TEXTS = ("summary", "sets", "colour", "patches", "validation", "enlargement", "optimisation", "recipes", "course")
 TEXTS += ("anchor", "ranking", "gains")
+FACTS = ("scale", "networks", "images", "bicubic", "repeated", "is_anchor", "by_gain", "best")  # that templates name
 
 
 def cite(key):
@@ -25,12 +26,10 @@ def common(facts, say):
     """Return what every template may name."""
     papers = {network.model: network.name for network in facts.networks if paper_of(network, facts)}
     return {
+        **{name: getattr(facts, name) for name in FACTS},
         "set": facts.dataset,
-        **{name: getattr(facts, name) for name in ("scale", "networks", "images", "bicubic", "repeated", "is_anchor")},
         "one": len(facts.networks) == 1,
-        "by_gain": facts.by_gain,
-        "best": facts.best,
-        "second": facts.by_psnr[-1 if len(facts.networks) == 1 else 1],
+        "second": facts.by_psnr[:2][-1],
         "gain": facts.best.psnr - facts.bicubic["psnr"],
         "scores": [f"{network.label} {network.psnr:.2f} dB" for network in facts.by_psnr],
         "papers": papers,

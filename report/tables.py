@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import unicodedata
 from dataclasses import dataclass
 
 LATEX = str.maketrans(
@@ -15,7 +14,6 @@ LATEX = str.maketrans(
 # code may break after "/" and "_", and its "--" is not to become a dash
 LATEX_CODE = LATEX | str.maketrans({"/": r"/\allowbreak{}", "_": r"\_\allowbreak{}", "-": "-{}"})
 CODE = re.compile("`([^`]*)`")
-PAGE = 62  # half ems, about as many letters, that surely fit in a line of LaTeX's article
 
 
 class Bold(str):
@@ -54,20 +52,17 @@ class Table:
         return out.getvalue()
 
     def latex(self):
-        r"""Return a table environment for \usepackage{booktabs,graphicx,tabularx} (and ctex for Chinese).
+        r"""Return a table environment for \usepackage{adjustbox,booktabs,tabularx} (and ctex for Chinese).
 
-        In one that is wider than a page columns of words are broken; where there are none, it is shrunk.
+        Columns of words are broken where a line of the page is full; a table without any is shrunk to the line.
         """
-        natural = [max(_width(cell) for cell in column) for column in zip(self.columns, *self.rows, strict=True)]
-        wide = sum(natural) + 2 * len(natural) > PAGE
         sides = "".join(
             "X" if column in self.texts else side for column, side in zip(self.columns, self.alignment, strict=True)
         )
-        begin, end = rf"\begin{{tabular}}{{{''.join(self.alignment)}}}", r"\end{tabular}"
-        if wide and "X" in sides:
-            begin, end = rf"\begin{{tabularx}}{{\linewidth}}{{{sides}}}", r"\end{tabularx}"
-        elif wide:
-            begin, end = r"\resizebox{\linewidth}{!}{" + begin, end + "}"
+        begin, end = rf"\begin{{tabularx}}{{\linewidth}}{{{sides}}}", r"\end{tabularx}"
+        if "X" not in sides:
+            begin = rf"\begin{{adjustbox}}{{max width=\linewidth}}\begin{{tabular}}{{{sides}}}"
+            end = r"\end{tabular}\end{adjustbox}"
         lines = [
             r"\begin{table}[htbp]",
             r"  \centering",
@@ -83,11 +78,6 @@ class Table:
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
-
-
-def _width(text):
-    """Return the width of a text in half ems: 2 for a Chinese character, 1 for others."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _latex(text):

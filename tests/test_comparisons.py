@@ -161,16 +161,6 @@ def test_upper_limit_of_the_errors_leaves_out_one_in_a_hundred_of_all_panels_tog
     assert error_limit([calm, rough]) == 5
 
 
-def test_image_of_more_pixels_than_are_printed_makes_no_pattern(tmp_path):
-    """A board of single black and white pixels is grey from afar."""
-    board = (np.indices((1500, 1500)).sum(0) % 2 * 255).astype(np.uint8)
-    panels = [Panel("Bicubic", "bicubic", board, board, 30, 0.9, True), Panel("A", "a", board, board, 30, 0.9)]
-    draw_comparison(tmp_path / "figure.png", "board, x4", board, panels, 4, (0, 0, 8))
-    with Image.open(tmp_path / "figure.png") as figure:
-        whole = np.array(figure.convert("L"))[200:300, 200:300]
-    assert whole.std() < 5
-
-
 # ---------------------------------------------------------------- the files
 
 
