@@ -218,7 +218,7 @@ def choose_network(start, name, assignments, scale, colour):
     theirs = "rgb" if start.get("channels") == COLOURS["rgb"] else "y"
     asked = parse_options(name, assignments) if assignments else {}
     options = kept | asked
-    *others, scale = scales = sorted(scale or [start.get("scale", 4)])
+    *others, last = scales = sorted(scale or [start.get("scale", 4)])
     said = f"--scale {' '.join(map(str, scales))}"
     if others and "scales" not in model_options(name):
         raise UserError(f"{said}: {name} is trained for one scale at a time")
@@ -226,7 +226,9 @@ def choose_network(start, name, assignments, scale, colour):
         options["scales"] = int("".join(map(str, scales)))
         if asked.get("scales", options["scales"]) != options["scales"]:
             raise UserError(f"--set scales={asked['scales']} is not what {said} says; drop one of the two")
-    return NetworkChoice(name, options, scale, colour or theirs)
+    elif scale and "scales" in options:  # one is asked for, of weights for several
+        options["scales"] = asked.get("scales", 1)
+    return NetworkChoice(name, options, last, colour or theirs)
 
 
 def begin(network, recipe, dataset, storage, device, deterministic=False, start=None, path=None):
@@ -262,12 +264,15 @@ def begin(network, recipe, dataset, storage, device, deterministic=False, start=
 def take_weights(model, network, checkpoint, path):
     """Give a network the weights of a checkpoint; returns that, with "taken" where not all are.
 
-    Of the same network at another scale it takes the tensors of equal name and shape: the upsampler is another, or has
-    more stages. network: the NetworkChoice of the model. Raises UserError where the weights do not fit.
+    Of the same network at another scale, or for other scales, it takes the tensors of equal name and shape: the
+    upsampler is another, or has more stages. network: the NetworkChoice of the model. Raises UserError where the
+    weights do not fit.
     """
-    weights, own = model_from_checkpoint(checkpoint, path).state_dict(), model.state_dict()
+    trained = model_from_checkpoint(checkpoint, path)
+    weights, own = trained.state_dict(), model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    across = checkpoint["model"] == network.name and checkpoint["scale"] != network.scale
+    theirs = [checkpoint["scale"], *getattr(trained, "other_scales", ())]
+    across = checkpoint["model"] == network.name and theirs != [network.scale, *getattr(model, "other_scales", ())]
     if not fitting or not (across or len(fitting) == len(weights) == len(own)):
         raise UserError(
             f"{path}: its weights, of {label_of(checkpoint)}, do not fit the network asked for; leave out --model, "
