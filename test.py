@@ -149,11 +149,15 @@ def evaluate(networks, described, images, zoom, out, figures, perceptual=False):
             documents = result_documents(networks, described)
             with only_noted(f"a figure of {name}"):
                 drawn += draw_figures(out / "figures", documents, name, pixels, networks, outputs, zoom.get(name))
-    written = list(write_documents(out / "results", networks, result_documents(networks, described | origin)))
+    documents = result_documents(networks, described | origin)
+    written = list(write_documents(out / "results", networks, documents))
     print_table(dataset, scale, networks)  # once they are written: who reads this may end the script
     for network in networks:
         for note in notes(network):
             print(f"note: {network.label}: {note}")
+    for document in documents.values():
+        if (lost := document["mean"]["bicubic_psnr"] - document["mean"]["psnr"]) >= 0.005:
+            print(f"note: {document['label']}: its mean PSNR is {lost:.2f} dB below bicubic's")
     for line in written:
         print(line)
     if drawn:

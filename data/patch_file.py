@@ -104,7 +104,7 @@ def prepare_patches(
     if images is None and dataset not in TRAIN_SETS:
         raise UserError(
             f"unknown training set {dataset!r}; allowed are {', '.join(TRAIN_SETS)}, or your own: "
-            f"{prepare_command('NAME' if is_taken(dataset) else dataset, scale, colour)}"
+            f"{prepare_command('NAME' if is_taken(dataset) else dataset, scale, colour, data_dir=data_dir)}"
         )
     target = patch_path(dataset, scale, colour, data_dir)
     check_writable(target.parent)

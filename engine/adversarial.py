@@ -52,6 +52,8 @@ class AdversarialStep:
         self.optimizer.zero_grad(set_to_none=True)
         opposition(real, fake, self.step.criterion.relativistic).backward()
         self.optimizer.step()
+        if self.step.criterion.relativistic:  # whose logits mean something only beside the others
+            real, fake = relative(real, fake)
         self.taken.append(torch.stack([(logits.detach() > 0).float().mean() for logits in (real, fake)]))
         if self.run.steps + 1 == self.run.steps_per_epoch:
             real, fake = torch.stack(self.taken).mean(0).tolist()
@@ -93,14 +95,19 @@ class WithAdversary(nn.Module):
         return self.criterion(sr, hr) + self.weight * persuasion(real, fake, self.relativistic)
 
 
+def relative(real, fake):
+    """Return logits of HR and of SR patches minus the mean logit of the others, as ragan judges by them."""
+    return real - fake.mean(), fake - real.mean()
+
+
 def opposition(real, fake, relativistic):
     """Return the discriminator's loss, a mean over logits (N, 1) of HR patches, real, and of SR patches, fake.
 
-    gan: -log D(real) - log(1 - D(fake)) with D the sigmoid of the logit. ragan: the same of the logits minus the mean
-    logit of the others, "more real than the others on average".
+    gan: -log D(real) - log(1 - D(fake)) with D the sigmoid of the logit. ragan: the same of relative() logits, "more
+    real than the others on average".
     """
     if relativistic:
-        real, fake = real - fake.mean(), fake - real.mean()
+        real, fake = relative(real, fake)
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 

@@ -257,7 +257,7 @@ def inert(path, value):
     if isinstance(value, list):
         return [inert(path, item) for item in value]
     if isinstance(value, str) and not is_plain_text(value):
-        raise UserError(f"{path} is not a result of test.py: it holds {value!a:.100}, which is no plain line")
+        raise UserError(f"{path} is not as it was written: it holds {value!a:.100}, which is no plain line")
     return MARKUP.sub(lambda found: chr(ord(found[0]) + 0xFEE0), value) if isinstance(value, str) else value
 
 

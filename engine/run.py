@@ -214,7 +214,9 @@ def choose_network(start, name, assignments, scale, colour):
     name = name or start.get("model", "srcnn")
     if name not in TRAINABLE:
         raise UserError(f"{name} cannot be trained; allowed are {', '.join(TRAINABLE)}")
-    kept = start["options"] if start.get("model") == name else {}
+    kept = {**start["options"]} if start.get("model") == name else {}
+    if scale:
+        kept.pop("scales", None)  # of a network for several: those asked for now count
     theirs = "rgb" if start.get("channels") == COLOURS["rgb"] else "y"
     options = kept | (parse_options(name, assignments) if assignments else {})
     *others, scale = sorted(scale or [start.get("scale", 4)])
@@ -258,12 +260,15 @@ def begin(network, recipe, dataset, storage, device, deterministic=False, start=
 def take_weights(model, network, checkpoint, path):
     """Give a network the weights of a checkpoint; returns that, with "taken" where not all are.
 
-    Of the same network at another scale it takes the tensors of equal name and shape: the upsampler is another, or has
-    more stages. network: the NetworkChoice of the model. Raises UserError where the weights do not fit.
+    Of the same network at another scale, or for other scales, it takes the tensors of equal name and shape: the
+    upsampler is another, or has more stages. network: the NetworkChoice of the model. Raises UserError where the
+    weights do not fit.
     """
-    weights, own = model_from_checkpoint(checkpoint, path).state_dict(), model.state_dict()
+    trained = model_from_checkpoint(checkpoint, path)
+    weights, own = trained.state_dict(), model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    across = checkpoint["model"] == network.name and checkpoint["scale"] != network.scale
+    theirs = [checkpoint["scale"], *getattr(trained, "other_scales", ())]
+    across = checkpoint["model"] == network.name and theirs != [network.scale, *getattr(model, "other_scales", ())]
     if not fitting or not (across or len(fitting) == len(weights) == len(own)):
         raise UserError(
             f"{path}: its weights, of {label_of(checkpoint)}, do not fit the network asked for; leave out --model, "

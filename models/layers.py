@@ -168,7 +168,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, num_features):
         super().__init__()
-        narrow = max(num_features // 16, 2)  # a filter of one weight would not learn with centralised gradients
+        narrow = max(num_features // 16, 1)
         self.squeeze = conv(num_features, narrow, 1)
         self.excite = conv(narrow, num_features, 1)
 

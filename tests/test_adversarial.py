@@ -78,9 +78,12 @@ def test_step_is_the_networks_adam_step_and_then_the_discriminators(loss):
         expected.backward()
         ours.step()
         theirs.zero_grad()
-        opposition(discriminator(hr), discriminator(sr.detach()), relativistic).backward()
+        real, fake = discriminator(hr), discriminator(sr.detach())
+        opposition(real, fake, relativistic).backward()
         theirs.step()
         torch.testing.assert_close(step(lr, hr), expected.detach())
+        logits = (real - fake.mean(), fake - real.mean()) if relativistic else (real, fake)
+        assert step.taken[-1].tolist() == [(each > 0).float().mean() for each in logits]  # shares taken for HR
     for network, found in ((model, step.run.model), (discriminator, step.discriminator)):
         for name, value in network.named_parameters():
             difference = (found.get_parameter(name) - value).abs()  # a gradient near 0 may round to the other side

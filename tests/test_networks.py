@@ -337,6 +337,7 @@ def test_mwcnn_halves_sides_three_times_that_8_does_not_divide():
 def test_rcan_attention_weighs_maps_by_their_means_over_the_whole_image():
     model = build_model("rcan", num_groups=1, num_blocks=1, num_features=16)
     block = model.residual_in_residual[0].body[0]
+    assert block.attention.squeeze.out_channels == 1  # a sixteenth
     read, _ = seen_by(model, block.attention.squeeze, lr := torch.rand(1, 1, 7, 9))
     _, maps = seen_by(model, block.conv2, lr)
     torch.testing.assert_close(read, maps.mean((2, 3), keepdim=True))

@@ -281,7 +281,8 @@ def test_names_in_a_file_of_ratings_are_no_markup_and_no_commands_of_a_terminal(
     path.write_text(start + "<img>,5,1,30,0.9\n")
     assert rating.read_ratings(path)[0]["network"] == "＜img>"
     path.write_text(start + "\x1b[31mred,5,1,30,0.9\n")
-    assert "no plain line" in refusal(rating.read_ratings, path)
+    said = refusal(rating.read_ratings, path)
+    assert "no plain line" in said and "test.py" not in said
 
 
 # ---------------------------------------------------------------- the pictures

@@ -65,7 +65,7 @@ def test_file_that_is_no_result_is_refused_and_names_field_and_value(tmp_path, c
     content = change if isinstance(change, list) else DOCUMENT | change
     (tmp_path / "a.json").write_text(json.dumps(content))
     message = refusal(read_results, tmp_path)
-    assert "a.json is not a result of test.py" in message and all(word in message for word in words), message
+    assert "a.json is not " in message and all(word in message for word in words), message
 
 
 def test_file_that_is_no_json_is_refused(tmp_path):

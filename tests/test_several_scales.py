@@ -87,6 +87,10 @@ def test_each_scale_is_scored_from_the_one_checkpoint_and_enlarges_photographs(s
         assert read_json(found)["scale"] == read_json(beside)["scale"] == scale
         assert script("test", "--weights", "run/best.pth", "--scale", scale, "--input", "a.png").status == 0
         assert Image.open(f"enlarged/a_x{scale}.png").size == (11 * scale, 9 * scale)
+        flags = ["--weights", "run/best.pth", "--scale", scale, "--epochs", 1, "--out", f"of{scale}"]
+        run_in(workplace, train_flags(both, *flags))  # of this scale alone
+        alone = load_checkpoint(workplace / f"of{scale}" / "best.pth")
+        assert (alone["scale"], alone["options"]["scales"]) == (scale, 1) and "taken" not in alone["started_from"][0]
     assert refused(script, "test", ["--weights", "run/best.pth", "--scale", 3], "scale 4", "3", unchanged=workplace)
 
 
