@@ -21,6 +21,7 @@ MEASURED_BELOW = 45  # dB of bicubic: where it is better, a little noise costs m
 KNOWN_FAILURES = {  # pictures on which shipped weights fail, no more and no fewer: better weights take theirs out
     "carn_x4": {"checkerboard 4"},
     "drrn_x4": {"blocks 4", "squares, black on white"},
+    "rfdn_x4": {"rectangles, white on black", "squares, black on white"},
     "idn_x4": {"checkerboard 4", "grid, black on white", "rectangles, black on white", "rectangles, white on black"},
     "srresnet_x4": {"checkerboard 4"},
     "srdensenet_x4": {"rectangles, white on black"},
