@@ -25,7 +25,7 @@ from engine.checkpoint import (
 )
 from engine.losses import trades_psnr
 from engine.recipe import HELD_OUT, Recipe, learning_rate_at
-from engine.several_scales import AllScales
+from engine.several_scales import AllScales, option_of
 from engine.step import WeightAverage
 from models import TRAINABLE, build_model, model_options, parse_options
 from support.command_line import UserError
@@ -214,17 +214,13 @@ def choose_network(start, name, assignments, scale, colour):
     name = name or start.get("model", "srcnn")
     if name not in TRAINABLE:
         raise UserError(f"{name} cannot be trained; allowed are {', '.join(TRAINABLE)}")
-    kept = {**start["options"]} if start.get("model") == name else {}
-    if scale:
-        kept.pop("scales", None)  # of a network for several: those asked for now count
+    kept = start["options"] if start.get("model") == name else {}
     theirs = "rgb" if start.get("channels") == COLOURS["rgb"] else "y"
-    options = kept | (parse_options(name, assignments) if assignments else {})
-    *others, scale = sorted(scale or [start.get("scale", 4)])
-    if others and "scales" not in model_options(name):
-        raise UserError(f"--scale {' '.join(map(str, others))} {scale}: {name} is trained for one scale at a time")
-    if others:
-        options["scales"] = int("".join(map(str, [*others, scale])))
-    return NetworkChoice(name, options, scale, colour or theirs)
+    asked = parse_options(name, assignments) if assignments else {}
+    options, scales = kept | asked, sorted(scale or [start.get("scale", 4)])
+    if len(scales) > 1 or (scale and "scales" in options):
+        options["scales"] = option_of(name, asked, scales)
+    return NetworkChoice(name, options, scales[-1], colour or theirs)
 
 
 def begin(network, recipe, dataset, storage, device, deterministic=False, start=None, path=None):

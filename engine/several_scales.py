@@ -6,7 +6,23 @@ import torch
 
 from data.batches import plan_epoch
 from data.patch_file import Patches, prepare_command
+from models import model_options
 from support.command_line import UserError
+
+
+def option_of(name, asked, scales):
+    """Return the option `scales` of a network that is to be trained for these scales, sorted; 1 for one of them.
+
+    asked: the options that --set names. Raises UserError where these are others, or the network is for one scale.
+    """
+    said, digits = f"--scale {' '.join(map(str, scales))}", int("".join(map(str, scales)))
+    if "scales" not in model_options(name):
+        raise UserError(f"{said}: {name} is trained for one scale at a time")
+    if len(scales) == 1:
+        return asked.get("scales", 1)
+    if asked.get("scales", digits) != digits:
+        raise UserError(f"--set scales={asked['scales']} is not what {said} says; drop one of the two")
+    return digits
 
 
 class AllScales:

@@ -99,6 +99,7 @@ def test_each_scale_is_scored_from_the_one_checkpoint_and_enlarges_photographs(s
     [
         (("--model", "edsr", "--scale", 2, 4), ("--scale 2 4", "edsr", "one scale")),
         (("--model", "mdsr", "--scale", 4, 4), ("scales=44",)),
+        (("--model", "mdsr", "--set", "scales=23", "--scale", 2, 4), ("scales=23", "--scale 2 4")),
         (("--model", "mdsr", "--scale", 2, 4, "--loss", "mse + 1e-3 gan"), ("one scale", "several")),
     ],
 )
