@@ -1,4 +1,4 @@
-"""Write the tables of README and docs from weights/*.json, report/literature.json and benchmarks/results/*.json.
+"""Write the tables of README and docs from weights/, docs/measured/, report/literature.json and benchmarks/results/.
 
 A table stands between <!-- results --> or <!-- speed --> and <!-- end -->; nothing else of a page is touched.
 """
@@ -17,6 +17,7 @@ from report.content import published
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET, SCALE = "Set5", 4
+TEXTURE = {"psnr": ".2f", "ssim": ".4f", "niqe": ".2f"}
 ENGLISH = ("network", "year", "parameters", "PSNR (dB)", "SSIM", "self-ensemble", "paper (dB), trained on", "MB")
 CHINESE = ("网络", "年份", "参数量", "PSNR (dB)", "SSIM", "自集成", "论文 (dB)，训练集", "MB")
 
@@ -50,6 +51,25 @@ def means_of(document):
     return means[False], means.get(True)
 
 
+def texture_table():
+    """Return the table of what --perceptual said of networks trained for texture, most PSNR first."""
+    paths = (ROOT / "docs" / "measured" / "texture").glob("*.json")
+    documents = sorted((json.loads(path.read_bytes()) for path in paths), key=lambda document: -document["mean"]["psnr"])
+    rows = [
+        (losses_of(document), *(f"{document['mean'][column]:{form}}" for column, form in TEXTURE.items()))
+        for document in documents
+    ]
+    rows.append(("HR", "", "", f"{documents[0]['mean']['hr_niqe']:.2f}"))
+    return markdown_table(("trained with", "PSNR (dB)", "SSIM", "NIQE"), rows)
+
+
+def losses_of(document):
+    """Return the loss that a network was trained with, `mse`; of an interpolation each with its share."""
+    if parts := document.get("parts"):
+        return " + ".join(f"{part['share']:g} x {losses_of(part)}" for part in parts)
+    return f"`{document['trained']['recipe']['loss']}`"
+
+
 def filled(text, mark, content):
     """Return a page with `content` between <!-- mark --> and <!-- end -->. Raises ValueError where they are missing."""
     start = f"<!-- {mark} -->\n"
@@ -65,6 +85,7 @@ def stale_pages():
     parts = {
         "README.md": ("results", results_table(ENGLISH)),
         "README.zh.md": ("results", results_table(CHINESE)),
+        "docs/training.md": ("texture", texture_table()),
         "docs/speed.md": ("speed", speed_page(ROOT / "benchmarks" / "results")),
     }
     pages = {}
