@@ -53,8 +53,8 @@ def means_of(document):
 
 def texture_table():
     """Return the table of what --perceptual said of networks trained for texture, most PSNR first."""
-    paths = (ROOT / "docs" / "measured" / "texture").glob("*.json")
-    documents = sorted((json.loads(path.read_bytes()) for path in paths), key=lambda document: -document["mean"]["psnr"])
+    documents = [json.loads(path.read_bytes()) for path in (ROOT / "docs" / "measured" / "texture").glob("*.json")]
+    documents.sort(key=lambda document: -document["mean"]["psnr"])
     rows = [
         (losses_of(document), *(f"{document['mean'][column]:{form}}" for column, form in TEXTURE.items()))
         for document in documents

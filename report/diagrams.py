@@ -167,10 +167,12 @@ class Row:
 
     def draw_track(self, sketch, y, middle, source, targets, beside, entered):
         """Draw a line from behind a part over others to those that read it. entered: those drawn to, which grows."""
-        start = self.places[source] + self.widths[source] + 0.4 * self.gap
+        edge = self.places[source] + self.widths[source]
+        start = edge + 0.4 * self.gap
         ends = [self.places[target] + self.widths[target] / 2 for target in targets]
         level = start
         sketch.dot(start, middle)
+        sketch.line((edge, middle), (start, middle), arrow=False)  # the next part may not read it
         sketch.line((start, middle), (start, y), arrow=False)
         if beside:
             width = self.widths[beside]
