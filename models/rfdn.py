@@ -36,11 +36,17 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x):
         entry = self.entry(x)  # (N, F/4, h, w)
-        strided = F.pad(self.strided(entry), (3, 3, 3, 3), value=-torch.inf)  # (N, F/4, h/2 + 6, w/2 + 6)
-        # max pooling, 7x7 with stride 3, whose gradient equal maxima share: one order of summation on every device
-        pooled = strided.unfold(2, 7, 3).unfold(3, 7, 3).amax((4, 5))  # (N, F/4, h/6, w/6), rounded up
+        pooled = self.pool(self.strided(entry))  # (N, F/4, h/6, w/6), rounded up
         coarse = F.interpolate(self.group(pooled), entry.shape[2:], mode="bilinear")  # (N, F/4, h, w)
         return x * torch.sigmoid(self.exit(coarse + self.around(entry)))
+
+    def pool(self, strided):
+        """Return the maxima of 7x7 windows, three apart, of (N, F/4, h/2, w/2) maps."""
+        if not self.training:
+            return F.max_pool2d(strided, 7, 3, padding=3)
+        # in training equal maxima share the gradient: one order of summation on every device
+        windows = F.pad(strided, (3, 3, 3, 3), value=-torch.inf).unfold(2, 7, 3).unfold(3, 7, 3)
+        return windows.amax((4, 5))
 
 
 class DistillationBlock(nn.Module):

@@ -17,7 +17,7 @@ from support.command_line import ROOT
 COLOUR = PHOTOGRAPH[60:77, 60:83]  # 17 x 23
 SHIPPED = sorted(ROOT.glob("weights/*.pth"))
 OPERATORS = {"Conv", "ConvTranspose", "Relu", "PRelu", "LeakyRelu", "Tanh", "Add", "Mul", "Concat", "Split", "Pad"}
-OPERATORS |= {"DepthToSpace", "Clip"}
+OPERATORS |= {"DepthToSpace", "Clip", "MaxPool", "Resize", "Sigmoid", "Shape"}
 
 
 @pytest.fixture
