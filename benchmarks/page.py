@@ -197,8 +197,8 @@ def priors(document):
     )
 
 
-PARTS = {
-    "megabytes": priors,  # of benchmarks/speed.py: a key of the document, and what shows it
+PARTS = {  # of benchmarks/speed.py and priors.py: a key of the document, and what shows it
+    "megabytes": priors,
     "training": training,
     "inference": inference,
     "peers": peers,

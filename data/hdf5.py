@@ -15,16 +15,20 @@ from support.files import written_whole
 from support.signals import undisturbed
 
 USER_BLOCK = 512  # bytes, the fewest that HDF5 allows
-SEAL = b"sealed with SHA-256 %b\n"  # of all bytes behind the user block, which zeros fill up
+
+
+def seal_of(file):
+    """Return the user block that an HDF5 file must have to be as it was sealed; file: open, at that block's end."""
+    return f"sealed with SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode().ljust(USER_BLOCK, b"\0")
 
 
 def seal(path):
     """Write the user block of an HDF5 file that has room for one, to be read only while the file stays as it is."""
     with open(path, "r+b") as file:
         file.seek(USER_BLOCK)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        block = seal_of(file)
         file.seek(0)
-        file.write((SEAL % digest.encode()).ljust(USER_BLOCK, b"\0"))
+        file.write(block)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ All values lie in [0, 255] (an unrounded lr may overshoot a little). The attribu
 The file is sealed (data.hdf5).
 """
 
-import hashlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import torch
 
 from data.catalog import DATA_DIR, TRAIN_SETS, describe_image, is_taken, load_images, manifest_hash
 from data.degradation import degrade
-from data.hdf5 import SEAL, USER_BLOCK, new_hdf5
+from data.hdf5 import USER_BLOCK, new_hdf5, seal_of
 from data.images import image_size, own_images, read_image
 from data.patches import DEFAULT_COPIES, DEFAULT_PATCH, check_cutting, choose_held_out, copies_of, cut_patches
 from support.command_line import UserError
@@ -231,8 +230,7 @@ def read_patches(path, *, dataset, scale, colour):
     """
     try:
         with open(check_regular(path, "a patch file"), "rb") as file:
-            block, digest = file.read(USER_BLOCK), hashlib.file_digest(file, "sha256").hexdigest()
-            if block.rstrip(b"\0") != SEAL % digest.encode():
+            if file.read(USER_BLOCK) != seal_of(file):
                 raise UserError(f"{path}: not what prepare.py wrote, or of an earlier version")
         # stays open as long as its datasets are held; files are replaced whole, and network drives may have no locks
         file = h5py.File(path, "r", locking=False)
