@@ -9,6 +9,7 @@ import textwrap
 import unicodedata
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -20,7 +21,6 @@ from utils import shave, to_rgb, to_y
 
 GAP, LINE, CHARACTER = 0.06, 0.13, 0.074  # inches between panels, per caption line, per character of bold text
 SMALLEST_WHOLE = 1.3  # inches that the whole image gets, so that its title has room
-DPI = 300  # of the PNG files
 MARK = "#ff2020"
 ERROR_COLOURS = "inferno"  # lightness rises evenly: it reads the same without colour vision, and in grey
 SETTINGS = {"layout": "constrained", "pdf": True, "math": False}  # names of files and folders may hold dollar signs
@@ -161,11 +161,12 @@ def draw_errors(path, title, hr, panels, scale):
     rows = -(-len(panels) // columns)
     columns = -(-len(panels) // rows)
     cell = PAGE_WIDTH / max(columns, 2)  # inches
-    look = "nearest" if width < cell * DPI else None  # means, without patterns, of more pixels than are printed
     labels, heading = [wrapped(panel.label, cell - GAP) for panel in panels], wrapped(title, PAGE_WIDTH)
     pictures = rows * (min(cell * height / width, 2) + LINE * (2 + max(map(len, labels))))
     with figure_file(path, max(columns, 2) * cell, pictures + 0.15 * len(heading) + 0.6, **SETTINGS) as figure:
         figure.suptitle("\n".join(heading))
+        dots = cell * matplotlib.rcParams["savefig.dpi"]
+        look = "nearest" if width < dots else None  # means, without patterns, of more pixels than are printed
         grid = figure.add_gridspec(rows, 2 * columns)
         for place, panel, label, error in zip(grid_places(len(panels), columns), panels, labels, errors, strict=True):
             axes = figure.add_subplot(grid[place])
