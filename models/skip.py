@@ -24,7 +24,10 @@ class ReflectConv2d(nn.Conv2d):
         self.reach = kernel_size // 2
 
     def forward(self, x):
-        return super().forward(F.pad(x, (self.reach,) * 4, mode="reflect") if self.reach else x)
+        if self.reach:
+            with torch.autocast(x.device.type, enabled=False):  # on CPUs it would have bf16 mirrored in float32
+                x = F.pad(x, (self.reach,) * 4, mode="reflect")
+        return super().forward(x)
 
 
 def unit(in_channels, out_channels, kernel_size, stride=1):
@@ -53,7 +56,12 @@ class Level(nn.Module):
         deep = self.down(x)  # (N, width, h/2, w/2), rounded up
         if self.inner is not None:
             deep = self.inner(deep)
-        deep = F.interpolate(deep, scale_factor=2, **self.upsampling)[:, :, : x.shape[2], : x.shape[3]]
+        deep = F.interpolate(deep, scale_factor=2, **self.upsampling)
+        if deep.shape[2:] != x.shape[2:]:
+            deep = deep[:, :, : x.shape[2], : x.shape[3]]
+        if deep.requires_grad and deep.is_contiguous(memory_format=torch.channels_last):
+            # what comes back out of cat() is strided, for which the gradient of upsampling is slow
+            deep.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         return self.up(deep if self.skip is None else torch.cat([self.skip(x), deep], dim=1))
 
 
@@ -79,4 +87,6 @@ class Skip(nn.Module):
     def forward(self, noise):
         maps = self.levels(noise)
         with torch.autocast(noise.device.type, enabled=False):  # bf16 would leave 256 levels between 0.5 and 1
-            return torch.sigmoid(self.exit(maps.float()))
+            # a 1x1 convolution to so few maps is faster as a matrix product
+            maps = F.linear(maps.float().permute(0, 2, 3, 1), self.exit.weight.flatten(1), self.exit.bias)
+            return torch.sigmoid(maps.permute(0, 3, 1, 2))

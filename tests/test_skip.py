@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.deep_prior import SETTINGS
-from models import count_parameters
+from models import count_parameters, skip
 from models.skip import Skip
 from models.zssr import ZSSR
 
@@ -46,3 +46,25 @@ def test_generator_makes_an_image_of_any_size_from_its_smallest_on_and_learns_ev
         assert image.shape == (1, 3, height, width) and image.min() > 0 and image.max() < 1
     image.square().sum().backward()
     assert [name for name, weights in generator.named_parameters() if weights.grad is None] == []
+
+
+def test_gradients_are_the_same_in_both_memory_layouts():
+    torch.manual_seed(0)
+    generator, gradients = small("sr"), []
+    noise = torch.rand(1, generator.inputs, 45, 50)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        generator.zero_grad()
+        generator.to(memory_format=layout)(noise.contiguous(memory_format=layout)).square().sum().backward()
+        gradients.append([weights.grad.clone() for weights in generator.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-3)
+
+
+def test_bf16_maps_are_mirrored_in_bf16_and_the_image_is_float32(monkeypatch):
+    pad, mirrored = skip.F.pad, []
+    monkeypatch.setattr(skip.F, "pad", lambda x, *how, **more: mirrored.append(pad(x, *how, **more)) or mirrored[-1])
+    generator = small("sr")
+    with torch.autocast("cpu", torch.bfloat16):
+        image = generator(torch.rand(1, generator.inputs, 64, 64))
+    assert image.dtype == torch.float32
+    assert [maps.dtype for maps in mirrored[1:]] == [torch.bfloat16] * 14  # in float32 a step takes longer
