@@ -38,7 +38,7 @@ def results_table(header):
             f"{mean['psnr']:.2f}",
             f"{mean['ssim']:.4f}",
             f"{ensemble['psnr']:.2f}" if ensemble else "",
-            published(name),
+            published(name) if document["key"] == name else "",  # the paper's is of the network's default options
             f"{(ROOT / document['weights']['path']).stat().st_size / 1e6:.2f}",
         )
         rows.append(cells)
