@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page import markdown_table, speed_page
+from engine.priors import TASKS
 from models import MODELS
 from models.listing import kind_of
 from report.content import published
@@ -63,6 +64,25 @@ def texture_table():
     return markdown_table(("trained with", "PSNR (dB)", "SSIM", "NIQE"), rows)
 
 
+def restored_table():
+    """Return the table of what restore.py wrote of images whose original it was given, by task."""
+    documents = [json.loads(path.read_bytes()) for path in (ROOT / "docs" / "measured" / "restored").glob("*.json")]
+    documents.sort(key=lambda document: (TASKS.index(document["task"]), document["image"]))
+    rows = [
+        (
+            f"`{document['image']}`",
+            f"`{document['task']}`",
+            f"`{document['setting']}`",
+            f"{document['rows'][-1]['step']:,}",
+            f"{document['degraded_psnr']:.2f}",
+            f"{document['restored_psnr']:.2f}",
+            f"{document['seconds'] / 60:.0f}",
+        )
+        for document in documents
+    ]
+    return markdown_table(("image", "task", "setting", "steps", "degraded (dB)", "restored (dB)", "minutes"), rows)
+
+
 def losses_of(document):
     """Return the loss that a network was trained with, `mse`; of an interpolation each with its share."""
     if parts := document.get("parts"):
@@ -86,6 +106,7 @@ def stale_pages():
         "README.md": ("results", results_table(ENGLISH)),
         "README.zh.md": ("results", results_table(CHINESE)),
         "docs/training.md": ("texture", texture_table()),
+        "docs/restoration.md": ("restored", restored_table()),
         "docs/speed.md": ("speed", speed_page(ROOT / "benchmarks" / "results")),
     }
     pages = {}
