@@ -11,7 +11,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.page import markdown_table, speed_page
-from engine.priors import TASKS
 from models import MODELS
 from models.listing import kind_of
 from report.content import published
@@ -23,9 +22,14 @@ ENGLISH = ("network", "year", "parameters", "PSNR (dB)", "SSIM", "self-ensemble"
 CHINESE = ("网络", "年份", "参数量", "PSNR (dB)", "SSIM", "自集成", "论文 (dB)，训练集", "MB")
 
 
+def documents_in(folder, pattern="*.json"):
+    """Return the JSON documents of a folder of the repository, in any order."""
+    return [json.loads(path.read_bytes()) for path in (ROOT / folder).glob(pattern)]
+
+
 def results_table(header):
     """Return the table of the shipped networks in the registry's order, below bicubic."""
-    documents = [json.loads(path.read_bytes()) for path in (ROOT / "weights").glob(f"*_x{SCALE}.json")]
+    documents = documents_in("weights", f"*_x{SCALE}.json")
     documents.sort(key=lambda document: ([*MODELS].index(document["model"]), document["key"]))
     first, _ = means_of(documents[0])
     rows = [("Bicubic", "", "0", f"{first['bicubic_psnr']:.2f}", f"{first['bicubic_ssim']:.4f}", "", "", "")]
@@ -54,7 +58,7 @@ def means_of(document):
 
 def texture_table():
     """Return the table of what --perceptual said of networks trained for texture, most PSNR first."""
-    documents = [json.loads(path.read_bytes()) for path in (ROOT / "docs" / "measured" / "texture").glob("*.json")]
+    documents = documents_in("docs/measured/texture")
     documents.sort(key=lambda document: -document["mean"]["psnr"])
     rows = [
         (losses_of(document), *(f"{document['mean'][column]:{form}}" for column, form in TEXTURE.items()))
@@ -66,8 +70,8 @@ def texture_table():
 
 def restored_table():
     """Return the table of what restore.py wrote of images whose original it was given, by task."""
-    documents = [json.loads(path.read_bytes()) for path in (ROOT / "docs" / "measured" / "restored").glob("*.json")]
-    documents.sort(key=lambda document: (TASKS.index(document["task"]), document["image"]))
+    documents = documents_in("docs/measured/restored")
+    documents.sort(key=lambda document: (document["task"], document["image"]))
     rows = [
         (
             f"`{document['image']}`",

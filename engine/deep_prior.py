@@ -91,7 +91,8 @@ class Step:
         # its convolutions in bf16 where asked for; batch normalisation's sums, sigmoid and loss are float32
         self.generate = InPrecision(self.generator.to(device), precision)
         self.start = start.to(device, memory_format=torch.channels_last)
-        self.noise, self.input = torch.empty(self.start.shape, device=device), self.start.clone()
+        self.noise = torch.empty(self.start.shape, device=device)  # drawing is slow in channels_last
+        self.input = self.start.clone()
         self.average = torch.zeros(1, channels, height, width, device=device)
         self.variance = torch.zeros((), device=device)
         self.setting, self.loss = setting, loss

@@ -57,7 +57,7 @@ class Level(nn.Module):
         if self.inner is not None:
             deep = self.inner(deep)
         deep = F.interpolate(deep, scale_factor=2, **self.upsampling)
-        if deep.shape[2:] != x.shape[2:]:
+        if deep.shape[2:] != x.shape[2:]:  # cutting nothing off would still cost a copy of the gradient
             deep = deep[:, :, : x.shape[2], : x.shape[3]]
         if deep.requires_grad and deep.is_contiguous(memory_format=torch.channels_last):
             # what comes back out of cat() is strided, for which the gradient of upsampling is slow
