@@ -168,6 +168,6 @@ def train_in_processes(count, arguments, folder):
 
 
 def slug(described):
-    """hardware() as a file name: amd-epyc-2-cores, nvidia-h200."""
+    """hardware() as a file name: amd-epyc-avx2-2-cores, nvidia-h200."""
     name = described.get("gpu") or f"{described['processor']} {described['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

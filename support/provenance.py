@@ -51,17 +51,18 @@ def git_state():
 
 
 def device_name(device):
-    """Return a device in words: "cpu: AMD EPYC, 2 threads", "cuda: NVIDIA H200", "mps"."""
+    """Return a device in words: "cpu: AMD EPYC (AVX2), 2 threads", "cuda: NVIDIA H200", "mps"."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"cpu: {processor_name()}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
 def processor_name():
-    """Return the processor's name as the system gives it."""
+    """Return the processor as the system names it, and its instructions, as clouds hide the model: AMD EPYC (AVX2)."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    name = found[1].strip() if found else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def library_versions():

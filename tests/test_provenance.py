@@ -35,4 +35,5 @@ def test_provenance_names_command_versions_device_and_commit(monkeypatch):
     assert found["command"] == "python train.py --epochs 3"
     assert found["versions"] == library_versions()
     assert found["device"].startswith("cpu: ") and found["device"].endswith(" threads")
+    assert f"({torch.backends.cpu.get_cpu_capability()})" in found["device"]
     assert (found["commit"], found["clean"]) == git_state()
