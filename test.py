@@ -6,6 +6,7 @@ if __name__ == "__main__":  # before what takes seconds to import
     start_script()
 
 from collections import Counter
+from glob import glob
 from pathlib import Path
 
 from data.catalog import TEST_SETS, describe_image
@@ -108,9 +109,7 @@ def parse_args(argv=None):
 
 def matching(path):
     """Return the files that a path with * or ? stands for: the command lines of Windows hand it on as it is."""
-    if path.exists() or not {"*", "?"} & {*path.name}:
-        return [path]
-    return sorted(path.parent.glob(path.name)) or [path]
+    return [path] if path.exists() else sorted(map(Path, glob(str(path)))) or [path]
 
 
 def print_table(dataset, scale, networks):
