@@ -28,14 +28,16 @@ def print_registry(name, assignments, scale, colour):
         options = parse_options(name, assignments)
         parameters = count_parameters(build_model(name, scale, channels, **options))
         side = receptive_field(name, scale, **options)
-        shipped = (ROOT / "weights" / f"{file_key(name, options, channels)}_x{scale}.pth").exists()
+        key, weights = file_key(name, options, channels), ROOT / "weights"
+        smaller = key == name and any(weights.glob(f"{name}_*_x{scale}.pth"))
+        shipped = "shipped" if (weights / f"{key}_x{scale}.pth").exists() else "smaller" if smaller else "none"
         cells = (
             name,
             f"{parameters:,}",
             f"{count_multiply_adds(name, scale, channels, **options) / 1e9:,.1f} G",
             f"{side}x{side}" if side else "whole image",
             *kind_of(name),
-            "shipped" if shipped else "none" if parameters else "",
+            shipped if parameters else "",
             " ".join(f"{option}={value}" for option, value in (model_options(name) | options).items()),
         )
         print(ROW.format(*cells).rstrip())
