@@ -1,6 +1,6 @@
 """Speed, measured side by side: training against a plain reference loop, arithmetic rate, memory, growth of cost.
 
-All parts but `epochs`, which is for a GPU, take about 15 minutes in one run on two cores. Training uses patches of
+Without --parts all but ON_DEMAND are measured, in about 15 minutes on two fast cores. Training uses patches of
 random pixels: what is computed does not depend on them. The networks' weights are untrained for the same reason.
 """
 
