@@ -37,6 +37,15 @@ def test_halved_checkpoint_takes_half_the_room_and_is_read_as_float32_as_exact_a
         torch.testing.assert_close(read[name], value, rtol=2**-11, atol=2**-25)
 
 
+def test_network_that_is_its_own_average_is_stored_once_and_read_again(tmp_path):
+    network = vdsr_checkpoint(num_features=32)
+    moments = {name: torch.rand(2, *value.shape) for name, value in network["weights"].items()}
+    save_checkpoint(tmp_path / "last.pth", network | {"training": {"model": network["weights"], "moments": moments}})
+    read = load_checkpoint(tmp_path / "last.pth")  # as --average 0 writes it
+    for name, value in network["weights"].items():
+        assert torch.equal(read["weights"][name], value) and torch.equal(read["training"]["model"][name], value)
+
+
 @pytest.mark.parametrize("foreign", [{"conv.weight": torch.zeros(3)}, torch.zeros(3)], ids=["bare weights", "tensor"])
 def test_file_of_another_project_is_refused(tmp_path, foreign):
     torch.save(foreign, tmp_path / "x.pth")
