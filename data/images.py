@@ -228,7 +228,7 @@ def opened(path, photo=False):
                     raise UserError(f"{path}: {reason}")
                 match_transparency(image)
                 yield image
-    except (UserError, PermissionError):
+    except (UserError, PermissionError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise UserError(

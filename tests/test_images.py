@@ -485,6 +485,17 @@ def test_image_is_refused_in_one_line_in_little_time_and_memory_with_no_warning_
     assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("reader", [read_image, read_photo])
+def test_too_little_memory_is_not_taken_for_a_broken_image(tmp_path, reader, monkeypatch):
+    def decoded(image):
+        raise MemoryError
+
+    RGB.save(tmp_path / "whole.png")
+    monkeypatch.setattr("data.images.match_transparency", decoded)
+    with pytest.raises(MemoryError):
+        reader(tmp_path / "whole.png")
+
+
 def test_jpeg_of_thousands_of_scans_is_refused_and_one_with_a_film_behind_it_read(tmp_path):
     """Telephones put a film behind the end of a picture, whose bytes say nothing."""
     jpeg, path = saved(RGB, "JPEG", progressive=True), tmp_path / "x.jpg"
