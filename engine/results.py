@@ -88,10 +88,11 @@ def write_documents(folder, networks, documents):
     networks = {network.key: network for network in networks}
     for key, document in documents.items():
         path = folder / f"{document['dataset']}_x{document['scale']}_{key}.json"
-        known = (document["weights"] or {}).get("sha256", "")
-        other = path.exists() and known not in path.read_text("utf-8", "replace")
+        hashes = {(document["weights"] or {}).get("sha256", ""), document["dataset_manifest"]}
+        text = path.read_text("utf-8", "replace") if path.exists() else None
         write_json(path, document)
-        yield f"wrote {path}" + ", in place of the scores of other weights" * other
+        other = text is not None and not all(known in text for known in hashes)
+        yield f"wrote {path}" + ", in place of the scores of other weights or images" * other
         checkpoint = networks[key].path
         if checkpoint and (run := run_folder(checkpoint, document["trained"])):
             try:

@@ -198,6 +198,9 @@ def test_scores_that_take_the_place_of_another_runs_say_so(script, workplace, sh
         small_checkpoint(workplace / "best.pth", seed=seed)
         flags = ("--weights", "best.pth", "--dataset", "shots", "--no-figures", "--out", "out")
         assert ("in place of the scores of other weights" in clean_run(script, *flags).out) == is_said
+    folder = shutil.copytree(workplace / "shots", workplace / "elsewhere" / "shots")
+    next(folder.iterdir()).unlink()
+    assert "in place of the scores of other weights or images" in clean_run(script, *flags, "--dataset", folder).out
 
 
 def test_sample_set_is_scored_under_its_own_name(script, workplace):
