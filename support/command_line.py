@@ -22,7 +22,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help that states each default, where there is one and the text does not state it already."""
 
     def _get_help_string(self, action):
-        stated = "default" in action.help or action.default in (None, True, False, [])
+        stated = "default" in action.help or isinstance(action.default, bool) or action.default in (None, [])
         return action.help if stated else super()._get_help_string(action)
 
 

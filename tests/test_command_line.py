@@ -29,6 +29,13 @@ def test_number_on_the_command_line_is_read_or_refused_in_one_line(capsys, kind,
     assert capsys.readouterr() == ("", "")
 
 
+def test_help_gives_the_default_where_it_is_a_value_even_0():
+    parser = Parser()
+    parser.add_argument("--seed", type=int, default=0, help="of weights")
+    parser.add_argument("--quiet", action="store_true", help="no bar")
+    assert "of weights (default: 0)" in parser.format_help() and parser.format_help().count("default") == 1
+
+
 def test_flags_cannot_be_abbreviated():
     parser = Parser()
     parser.add_argument("--epochs", type=positive_int)
