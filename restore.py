@@ -63,7 +63,8 @@ def parse_args(argv=None):
     parser.add_argument("--layer", type=int, choices=range(1, 6), help=layer)
     fit = parser.add_argument_group("fit")
     fit.add_argument("--setting", choices=SETTINGS, help="network and rates of the paper's (default: the task's)")
-    fit.add_argument("--steps", type=positive_int, help="steps (default: the paper's for the task)")
+    steps = "steps (default: the paper's for the task); zssr: the most per scale"
+    fit.add_argument("--steps", type=positive_int, help=steps)
     fit.add_argument("--early-stop", action="store_true", help="end once the output's running variance keeps rising")
     fit.add_argument(
         "--start", type=Path, metavar="FILE.pth", help="sr: begin with what this trained network makes of IMAGE"
@@ -120,12 +121,12 @@ def write_restored(observed, restoration, rows, path):
     write_png(path, pixels_of(result))
     with only_noted("a figure"):
         draw(images, scores, observed.reference, rows, path)
-    return fitted(restoration) | scores | {"rows": rows}
+    return fitted(restoration, rows) | scores | {"rows": rows}
 
 
-def fitted(restoration):
+def fitted(restoration, rows):
     """Return what is to be written of a fit; "setting" is what Deep Image Prior took, for the mask it may be."""
-    known = {name: getattr(restoration, name) for name in ("parameters", "precision", "steps")}
+    known = {name: getattr(restoration, name) for name in ("parameters", "precision")} | {"steps": rows[-1]["step"]}
     names = [name for name, setting in SETTINGS.items() if setting is getattr(restoration, "setting", None)]
     return known | {"setting": names[0] if names else None}
 
@@ -141,12 +142,12 @@ def draw(images, scores, reference, rows, path):
     draw_curve(beside(path, "curve"), rows)
 
 
-def explain(observed, fit):
+def explain(observed, fit, seed):
     """Fit the image, the image with noise, its shuffled pixels and noise; as restore().
 
-    fit: returns a DeepPrior for an Observed.
+    fit: returns a DeepPrior for an Observed. seed: of the noise and of the order of the pixels.
     """
-    targets, curves, signal = explained(observed), {}, None
+    targets, curves, signal = explained(observed, seed), {}, None
     for name, target in targets.items():
         if not signal:
             restoration = fit(target)
@@ -161,7 +162,7 @@ def write_explanation(targets, curves, restoration, path):
     shown = {name: pixels_of(target.pixels) for name, target in targets.items()}
     with only_noted("the figure"):
         draw_explanation(beside(path, "curve"), curves, shown)
-    return fitted(restoration) | {"curves": curves}
+    return fitted(restoration, [*curves.values()][-1]) | {"curves": curves}
 
 
 def free_path(path):
@@ -193,7 +194,10 @@ def main(argv=None):
     options = {name: getattr(args, name) for name in names}
     fit = partial(restoration_of, task=args.task, method=args.method, device=device, scale=scale, **options)
     started = time.perf_counter()
-    write, signal = explain(observed, fit) if args.task == "explain" else restore(observed, fit(observed), path.stem)
+    if args.task == "explain":
+        write, signal = explain(observed, fit, args.seed)
+    else:
+        write, signal = restore(observed, fit(observed), path.stem)
     asked = {"image": args.image.name, "task": args.task, "method": args.method, "scale": scale}
     asked |= {name: str(value) if isinstance(value, Path) else value for name, value in (given | options).items()}
     asked["seconds"] = time.perf_counter() - started

@@ -154,7 +154,9 @@ class DeepPrior:
             if number % LOOK_EVERY and number < self.steps and not self.stopped:
                 continue
             fit = -10 * math.log10(max(loss.item(), 1e-12))
-            if kept and not fit > last_fit - FALL_BACK:  # not a number, too
+            if math.isnan(fit):
+                raise UserError(f"the fit's loss is no number at step {number}; try --precision fp32 or another --seed")
+            if kept and fit <= last_fit - FALL_BACK:
                 self.step.generator.load_state_dict(kept)
             else:
                 kept, last_fit = deepcopy(self.step.generator.state_dict()), fit

@@ -47,7 +47,7 @@ def add_prior_arguments(parser):
         default=[],
         help="fit each test image: dip and zssr are rows of the table, dip-paper a table by that paper's protocol",
     )
-    fits.add_argument("--steps", type=positive_int, help="of a fit (default: the paper's)")
+    fits.add_argument("--steps", type=positive_int, help="of a fit (default: the paper's); zssr: the most per scale")
     fits.add_argument("--seed", type=natural_int, default=0, help="of a fit")
 
 
@@ -55,12 +55,12 @@ class Fitted:
     """A restoration with a network's own call: (1, C, h, w) in [0, 1] to (1, C, H, W), fitted to it or kept from then.
 
     method: of METHODS. folder: where results are kept. options: seed, steps and precision of the fit.
-    `seconds` is what the last image took when it was fitted.
+    `seconds` is what the last image took when it was fitted, `made` the provenance of each image's fit.
     """
 
     def __init__(self, method, scale, device, folder, **options):
         self.method, self.scale, self.device, self.folder, self.options = method, scale, device, folder, options
-        self.seconds = None
+        self.seconds, self.made = None, []
 
     def __call__(self, lr):
         pixels = lr[0].cpu().numpy()
@@ -68,19 +68,21 @@ class Fitted:
         what = json.dumps(fields | self.options, sort_keys=True).encode() + pixels.tobytes()
         path = self.folder / f"{self.method}_{hashlib.sha256(what).hexdigest()[:16]}.npz"
         if not path.exists() or (image := self.kept(path)) is None:
-            image = self.fitted(pixels)
+            image, made = self.fitted(pixels), provenance(self.device)
+            self.made.append(made)
             with written_whole(path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, image=image, seconds=self.seconds)
+                np.savez(file, image=image, seconds=self.seconds, made=json.dumps(made))
         return torch.from_numpy(image)[None].to(self.device).float() / 255
 
     def kept(self, path):
         """Return the uint8 image of a file, or None where the file is damaged."""
         try:
             with np.load(path) as file:
-                self.seconds = float(file["seconds"])
-                return file["image"]
+                image, self.seconds, made = file["image"], float(file["seconds"]), json.loads(str(file["made"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        self.made.append(made)
+        return image
 
     def fitted(self, pixels):
         """Return the uint8 image (C, H, W) that a whole fit makes of LR; raises Interrupted where it was stopped."""
@@ -151,9 +153,10 @@ def check_fits(methods, images, scale):
                 )
 
 
-def changes(seed, steps):
-    """Return in words what of a fit is not the default: ["steps=100", "seed=1"]."""
-    return [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
+def changes(seed, steps, precision):
+    """Return in words what of a fit is not the default: ["steps=100", "seed=1", "bf16"]."""
+    named = [f"{name}={value}" for name, value in {"steps": steps, "seed": seed}.items() if value]
+    return named + ["bf16"] * (precision == "bf16")
 
 
 def key_of(method, changed):
@@ -163,19 +166,20 @@ def key_of(method, changed):
 
 def prior_network(method, scale, device, folder, *, seed, steps, precision):
     """Return the PriorNetwork of "dip" or "zssr"."""
-    changed = changes(seed, steps)
+    changed = changes(seed, steps, precision)
     options = {"seed": seed, "steps": steps, "precision": precision}
     network = ZSSR() if method == "zssr" else Skip(**SETTINGS["sr"].network)
     description = {"model": method, "options": options, "parameters": count_parameters(network), "scale": scale}
     description |= {"weights": None, "self_ensemble": False, "tile": None, "precision": precision, "trained": None}
-    description |= {"history": [], "saw": SAW}
+    model = Fitted(method, scale, device, folder, **options)
+    description |= {"history": [], "saw": SAW, "fits": model.made}
     if method == "dip":
         exact = {"degradation": "MATLAB imresize bicubic, of the RGB image in float32, not quantised"}
         description["protocol"] = protocol("rgb", scale) | exact
     return PriorNetwork(
         label=METHODS[method] + (f" ({', '.join(changed)})" if changed else ""),
         key=key_of(method, changed),
-        model=Fitted(method, scale, device, folder, **options),
+        model=model,
         scale=scale,
         colour="rgb",
         device=device,
@@ -221,7 +225,7 @@ def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precisio
         print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(**rows[-1]), flush=True)
     means = {column: mean(rows, column) for column in ("psnr", "bicubic_psnr", "seconds")}
     print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(name="mean", **means))
-    path = out / "paper_protocol" / f"{dataset}_x{scale}_{key_of('dip', changes(seed, steps))}.json"
+    path = out / "paper_protocol" / f"{dataset}_x{scale}_{key_of('dip', changes(**options))}.json"
     document = {"model": "dip", "scale": scale, "saw": SAW, "options": options, "images": rows, "mean": means}
-    write_json(path, document | provenance(device))
+    write_json(path, document | {"fits": model.made} | provenance(device))
     print(f"wrote {path}")

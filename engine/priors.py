@@ -180,7 +180,7 @@ def as_large(image, result):
     return imresize(image.transpose(1, 2, 0), size=result.shape[1:]).transpose(2, 0, 1)
 
 
-def explained(observed, seed=0):
+def explained(observed, seed):
     """Return the four targets of the paper's figure 2, {name: Observed}: image, with noise, shuffled, noise alone."""
     generator, image = np.random.default_rng(seed), observed.pixels
     order = generator.permutation(image[0].size)

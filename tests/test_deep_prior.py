@@ -78,7 +78,7 @@ def test_start_takes_the_place_of_noise():
 
 
 def test_targets_of_the_explanation_are_the_image_its_noisy_and_shuffled_version_and_noise():
-    targets = {name: target.pixels for name, target in explained(Observed(CROP)).items()}
+    targets = {name: target.pixels for name, target in explained(Observed(CROP), 0).items()}
     image, noisy, shuffled, noise = targets.values()
     assert np.array_equal(image, CROP)
     assert 0.05 < np.abs(noisy - image).mean() < 0.1
@@ -149,13 +149,20 @@ def scripted(losses, variances, **options):
     return prior
 
 
-@pytest.mark.parametrize(("loss", "returns"), [(0.1, True), (math.nan, True), (0.03, False)])
-def test_weights_of_the_last_look_return_where_the_fit_is_lost_or_drops_by_much(loss, returns):
+@pytest.mark.parametrize(("loss", "returns"), [(0.1, True), (0.03, False)])
+def test_weights_of_the_last_look_return_where_the_fit_drops_by_much(loss, returns):
     look = deep_prior.LOOK_EVERY
     prior = scripted([0.01] * look + [loss] * look + [0.01] * look, [1.0] * 3 * look)
     first, second, third = (prior.step.generator.weight.item() for _ in prior.rows())
     assert second == pytest.approx(first if returns else first + look)
     assert third == pytest.approx(second + look)
+
+
+def test_fit_whose_loss_is_no_number_ends_in_one_line_and_not_after_hours_of_nothing():
+    look = deep_prior.LOOK_EVERY
+    rows = scripted([0.01] * look + [math.nan] * look, [1.0] * 2 * look).rows()
+    next(rows)
+    assert f"no number at step {2 * look}; " in refusal(next, rows)
 
 
 @pytest.mark.parametrize(("lowest", "found"), [(700, 700), (100, deep_prior.SETTLED)])

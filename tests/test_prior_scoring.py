@@ -70,9 +70,14 @@ def test_what_was_fitted_is_kept_with_its_seconds_and_another_seed_is_fitted_ane
     first = scored(script)
     fitted, follow = [], prior_scoring.follow
     monkeypatch.setattr(prior_scoring, "follow", lambda *a: fitted.append(a) or follow(*a))
+    made = read_json(place / "report" / "results" / "mine_x4_dip_steps2.json")["fits"]
+    monkeypatch.setattr(prior_scoring, "provenance", lambda device: {"commit": "a later one"})
     assert rows(scored(script)) == rows(first) and not fitted
+    assert read_json(place / "report" / "results" / "mine_x4_dip_steps2.json")["fits"] == made and len(made) == 2
     scored(script, "--seed", 1)
     assert len(fitted) == 2 and len(fits(place)) == 4
+    assert "Deep Image Prior (steps=2, bf16)" in scored(script, "--precision", "bf16").out
+    assert (place / "report" / "results" / "mine_x4_dip_steps2_bf16.json").exists()
 
 
 def test_interrupted_test_goes_on_with_the_image_it_had_not_done(script, place, monkeypatch):

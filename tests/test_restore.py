@@ -183,7 +183,8 @@ def test_signal_ends_the_fit_and_keeps_what_there_is(script, photo, monkeypatch,
     monkeypatch.setattr(deep_prior.Step, "follow", interrupted)
     done = script("restore", "photo.png", "--task", "denoise", "--sigma", 25, "--precision", "fp32", "--output", "out")
     assert done.status == 128 + number and "written" in done.err
-    assert [row["step"] for row in read_json(photo.parent / "out/photo_denoise_dip.json")["rows"]] == [5]
+    document = read_json(photo.parent / "out/photo_denoise_dip.json")
+    assert [row["step"] for row in document["rows"]] == [5] and document["steps"] == 5
     assert read("out/photo_denoise_dip.png").shape == (40, 48, 3)
 
 
@@ -201,7 +202,7 @@ def test_result_that_another_run_wrote_meanwhile_stays(script, photo, monkeypatc
     def slow(observed, *_):
         (photo.parent / "restored").mkdir()
         (photo.parent / "restored/photo_jpeg_dip.png").write_bytes(b"the other run's")
-        return [], None
+        return [{"step": 1}], None
 
     monkeypatch.setattr("restore.follow", slow)
     assert script("restore", "photo.png", "--task", "jpeg").status == 0
