@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from support.command_line import ROOT, UserError
 from support.provenance import processor_name, provenance
@@ -84,28 +83,6 @@ def matrix_product(device, dtype):
         if flop / seconds > best_rate:
             best_rate, best = flop / seconds, (flop, action)
     return best
-
-
-def multiply_adds(model, lr):
-    """Multiply-adds of the convolutions and transposed convolutions of a network for one input, as its layers say it.
-
-    lr: (N, C, h, w), on the meta device as the model may be, where nothing is computed. The bicubic enlargement is
-    no layer and not counted.
-    """
-    total = 0
-
-    def count(layer, inputs, output):
-        nonlocal total
-        per_value = layer.weight[0].numel()  # multiply-adds per value of the output, or transposed: of the input
-        total += per_value * (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output).numel()
-
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        model(lr)
-    for hook in hooks:
-        hook.remove()
-    return total
 
 
 def costliest(action, device, count=6):

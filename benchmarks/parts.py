@@ -26,12 +26,12 @@ from data.hdf5 import seal
 from data.images import list_images, read_image, write_png
 from data.patch_file import patch_path, prepare_patches, read_patches
 from data.patches import DEFAULT_PATCH
-from engine.exporting import with_plain_layers
 from engine.inference import InPrecision, Tiled
 from engine.recipe import Recipe
 from engine.run import Run
 from engine.step import TrainingStep, for_this_machine
 from models import build_model
+from models.listing import OUTPUT_HEIGHT, OUTPUT_WIDTH, count_multiply_adds
 from support.command_line import ROOT, UserError
 from support.devices import choose_precision, has_bf16
 
@@ -193,8 +193,8 @@ def compare_training(bench, name):
         measure.in_turn(actions, device, seconds=0, at_least=1)  # warm-up
         times = measure.in_turn(actions, device, args.seconds, args.rounds)
 
-    lr = torch.empty(BATCH, 1, DEFAULT_PATCH // SCALE, DEFAULT_PATCH // SCALE, device="meta")
-    multiply_adds = measure.multiply_adds(with_plain_layers(bench.network(name)).to("meta"), lr)
+    pixels = BATCH * DEFAULT_PATCH**2 / (OUTPUT_HEIGHT * OUTPUT_WIDTH)  # of a batch, those of a 1280x720 output being 1
+    multiply_adds = round(count_multiply_adds(name, SCALE, **bench.options[name]) * pixels)
     # Two per multiply-add; forward, and two gradients of the same cost. The first layer's gradient to its image, which
     # nobody takes, is counted with them: 3 % of SRCNN's number, 0.1 % or less of the others'.
     flop = 2 * 3 * multiply_adds * steps

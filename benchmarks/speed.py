@@ -37,11 +37,10 @@ from support.start import keep_freed_memory
 TARGETS = {
     "ratio": {"srcnn": 2.4, "vdsr": 2.4, "carn": 2.2, "srresnet": 2.2},
     "share": {"vdsr": 0.85, "drrn": 0.85, "carn": 0.7, "srresnet": 0.55},
-    "start_seconds": 5.0,
     # of 200 epochs on a data-centre GPU
     "training_seconds": {"srcnn": 60, "vdsr": 240, "srresnet": 180, "srdensenet": 180, "drrn": 600, "carn": 180},
 }
-NO_TARGETS = {"ratio": {}, "share": {}, "start_seconds": None, "training_seconds": {}}  # of other networks than these
+NO_TARGETS = {"ratio": {}, "share": {}, "training_seconds": {}}  # of other networks than these
 
 USUAL = ["srcnn", "vdsr", "srresnet", "srdensenet", "drrn", "carn"]  # what docs/speed.md has
 

@@ -71,28 +71,6 @@ def test_reference_loop_learns_from_each_pair_once_an_epoch_in_random_order(pair
     assert sorted(seen[:20]) == list(range(20)) != seen[:20]
 
 
-# ---------------------------------------------------------------- counts and ratios
-
-
-@pytest.mark.parametrize(
-    ("name", "per_pixel"),
-    [
-        ("srcnn", 81 * 64 + 25 * 64 * 32 + 25 * 32),
-        ("vdsr", 9 * 64 + 18 * 9 * 64 * 64 + 9 * 64),
-        ("drrn", 9 * 128 + 50 * 9 * 128 * 128 + 9 * 128),
-    ],
-)
-def test_multiply_adds_are_those_of_the_paper(name, per_pixel):
-    """All convolutions of these three lie on HR pixels; DRRN's shared weights count each time they are used."""
-    model = build_model(name).to("meta")
-    assert measure.multiply_adds(model, torch.empty(2, 1, 5, 7, device="meta")) == 2 * 20 * 28 * per_pixel
-
-
-def test_multiply_adds_of_a_transposed_convolution_count_per_input_pixel():
-    layer = torch.nn.ConvTranspose2d(6, 10, 3, stride=2, padding=1, output_padding=1)
-    assert measure.multiply_adds(layer, torch.zeros(1, 6, 4, 5)) == 4 * 5 * 6 * 10 * 9
-
-
 # ---------------------------------------------------------------- watched processes
 
 
