@@ -3,9 +3,10 @@
 N. Ahn, B. Kang, K.-A. Sohn, "Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual Network",
 ECCV 2018. https://arxiv.org/abs/1803.08664
 
-Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
-the paper's form), which takes the place of the mean shift; one upsampler for one scale, where the authors train three
-scales in one network of 1,592 K parameters (CARN-M: 412 K); 1 channel (Y) unless told otherwise.
+Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is the
+paper's form), which takes the place of the mean shift; one upsampler for one scale, where the authors train three
+scales in one network of 1,592 K parameters (CARN-M: 412 K); the last layer starts near zero; 1 channel (Y) unless told
+otherwise.
 """
 
 from itertools import cycle

@@ -3,10 +3,10 @@
 M. Haris, G. Shakhnarovich, N. Ukita, "Deep Back-Projection Networks for Super-Resolution", CVPR 2018.
 https://arxiv.org/abs/1803.02735
 
-Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
-the paper's form); units are always densely connected, which begins to matter at the third stage, so that DBPN-M and
-DBPN-L are not among the options; what a unit adds to its first projection starts ten times smaller; at x3 the kernel
-is 7 with stride 3, after the paper's rule of scale + 4.
+Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is the
+paper's form); units are always densely connected, which begins to matter at the third stage, so that DBPN-M and DBPN-L
+are not among the options; what a unit adds to its first projection starts ten times smaller, the last layer near zero;
+at x3 the kernel is 7 with stride 3, after the paper's rule of scale + 4.
 """
 
 import torch

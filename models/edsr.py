@@ -3,9 +3,10 @@
 B. Lim, S. Son, H. Kim, S. Nah, K. M. Lee, "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 CVPR Workshops 2017. https://arxiv.org/abs/1707.02921
 
-Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
-the paper's form), which takes the place of the mean shift; 1 channel (Y) unless told otherwise; without residual
-scaling a block's second convolution starts ten times smaller; trained from scratch also at x3, x4 and x8.
+Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is the
+paper's form), which takes the place of the mean shift; the last layer starts near zero; 1 channel (Y) unless told
+otherwise; without residual scaling a block's second convolution starts ten times smaller; trained from scratch also at
+x3, x4 and x8.
 """
 
 import torch

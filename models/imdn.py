@@ -3,10 +3,10 @@
 Z. Hui, X. Gao, Y. Yang, X. Wang, "Lightweight Image Super-Resolution with Information Multi-distillation Network",
 ACM Multimedia 2019. https://arxiv.org/abs/1909.11856
 
-Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
-the paper's form); 1e-6 is added to the variance under the contrast's root, whose gradient is infinite on a flat map;
-a block's last convolution starts ten times smaller, and the attention where none of its units is off; 1 channel (Y)
-unless told otherwise.
+Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is the
+paper's form); 1e-6 is added to the variance under the contrast's root, whose gradient is infinite on a flat map; a
+block's last convolution starts ten times smaller, the last layer near zero, and the attention where none of its units
+is off; 1 channel (Y) unless told otherwise.
 """
 
 import torch

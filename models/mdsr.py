@@ -5,8 +5,8 @@ CVPR Workshops 2017. https://arxiv.org/abs/1707.02921
 
 Differences from the paper: by default it has the parts of one scale only (scales=234 is the paper's form, which
 `train.py --scale 2 3 4` trains) and learns the residual to the bicubic image (bicubic_skip=False is the paper's form),
-which takes the place of the mean shift; 1 channel (Y) unless told otherwise; a block's second convolution starts ten
-times smaller.
+which takes the place of the mean shift; the last layer starts near zero; 1 channel (Y) unless told otherwise; a
+block's second convolution starts ten times smaller.
 """
 
 from torch import nn

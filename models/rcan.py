@@ -5,7 +5,8 @@ Networks", ECCV 2018. https://arxiv.org/abs/1807.02758
 
 Differences from the paper: 5 groups of 5 blocks by default; the network learns the residual to the bicubic image
 (bicubic_skip=False is the paper's form), which takes the place of the mean shift; the second convolution of a block
-starts ten times smaller, and the attention where none of its units is off; 1 channel (Y) unless told otherwise.
+and the last of a group start ten times smaller, the last layer near zero, and the attention where none of its units is
+off; 1 channel (Y) unless told otherwise.
 """
 
 from torch import nn

@@ -4,7 +4,8 @@ Y. Zhang, Y. Tian, Y. Kong, B. Zhong, Y. Fu, "Residual Dense Network for Image S
 https://arxiv.org/abs/1802.08797
 
 Differences from the paper: small by default; the network learns the residual to the bicubic image (bicubic_skip=False
-is the paper's form); a block's local feature fusion starts ten times smaller; 1 channel (Y) unless told otherwise.
+is the paper's form); a block's local feature fusion starts ten times smaller, the last layer near zero; 1 channel (Y)
+unless told otherwise.
 """
 
 import torch

@@ -5,8 +5,8 @@ ECCV Workshops 2020. https://arxiv.org/abs/2009.11551
 
 Differences from the paper: 4 blocks of 50 maps, the challenge's 433,448 parameters, where the RFDN of the paper's
 tables has 550 K; by default the network learns the residual to the bicubic image (bicubic_skip=False is the paper's
-form); the attention pads before it strides and pools, so that an image may have fewer than 15 rows; shallow
-residual blocks start ten times smaller; 1 channel (Y) unless told otherwise.
+form); the attention pads before it strides and pools, so that an image may have fewer than 15 rows; shallow residual
+blocks start ten times smaller, the last layer near zero; 1 channel (Y) unless told otherwise.
 """
 
 import torch

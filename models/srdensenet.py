@@ -3,10 +3,10 @@
 T. Tong, G. Li, X. Liu, Q. Gao, "Image Super-Resolution Using Dense Skip Connections", ICCV 2017.
 https://openaccess.thecvf.com/content_ICCV_2017/papers/Tong_Image_Super-Resolution_Using_ICCV_2017_paper.pdf
 
-Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
-the paper's form). The paper does not say what the first convolution of a dense block reads; here it reads all maps
-made before the block, and the others the maps made inside the block, which gives the 128 maps per block of the
-paper's figure. At scale 3 the upsampler is one 3x3 transposed convolution of stride 3.
+Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is the
+paper's form); the last layer starts near zero. The paper does not say what the first convolution of a dense block
+reads; here it reads all maps made before the block, and the others the maps made inside the block, which gives the 128
+maps per block of the paper's figure. At scale 3 the upsampler is one 3x3 transposed convolution of stride 3.
 """
 
 import torch

@@ -3,10 +3,11 @@
 C. Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", CVPR 2017.
 https://arxiv.org/abs/1609.04802
 
-Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is
-the paper's form); 1 channel (Y) unless told otherwise; convolutions before a batch normalisation have no bias, which
-it would cancel (2,112 parameters fewer); PReLU has one slope per layer, as in Torch7's default. Without batch
-normalisation, which the paper always has, a block's second convolution starts ten times smaller.
+Differences from the paper: by default the network learns the residual to the bicubic image (bicubic_skip=False is the
+paper's form); the last layer starts near zero; 1 channel (Y) unless told otherwise; convolutions before a batch
+normalisation have no bias, which it would cancel (2,112 parameters fewer); PReLU has one slope per layer, as in
+Torch7's default. Without batch normalisation, which the paper always has, a block's second convolution starts ten
+times smaller.
 """
 
 from torch import nn

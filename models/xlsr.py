@@ -3,10 +3,10 @@
 M. Ayazoglu, "Extremely Lightweight Quantization Robust Real-Time Single-Image Super Resolution for Mobile Devices",
 CVPR Workshops 2021. https://arxiv.org/abs/2105.10288
 
-Differences from the paper: no clipped ReLU at the end, which is there for networks rounded to 8 bits: it would stop the
-gradient of every pixel that leaves [0, 1], and what is scored or saved is clipped anyway. By default the network
-learns the residual to the bicubic image (bicubic_skip=False is the paper's form); He initialisation instead of a
-variance of 0.2 / fan_out; not rounded to 8 bits; 1 channel (Y) unless told otherwise.
+Differences from the paper: no clipped ReLU at the end, which is there for networks rounded to 8 bits: it would stop
+the gradient of every pixel that leaves [0, 1], and what is scored or saved is clipped anyway. By default the network
+learns the residual to the bicubic image (bicubic_skip=False is the paper's form); He initialisation, the last layer's
+near zero, instead of a variance of 0.2 / fan_out; not rounded to 8 bits; 1 channel (Y) unless told otherwise.
 """
 
 from math import gcd
@@ -42,6 +42,8 @@ class XLSR(nn.Module):
 
     def __init__(self, scale=4, channels=1, *, num_blocks=3, num_features=32, bicubic_skip=True):
         super().__init__()
+        if num_features < 2:
+            raise ValueError(f"num_features {num_features}: XLSR, whose side branch has half of them, needs at least 2")
         self.scale = scale
         self.side = conv(channels, num_features // 2, 3)
         self.entry = conv(channels, num_features, 3)  # the paper's four convolutions to a quarter of the maps each
