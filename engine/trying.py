@@ -183,7 +183,8 @@ def look_inside(trial, name, network, x, y, size):
         max(0, min(place - size // 2, length // trial.scale * trial.scale - size))
         for place, length in ((x, width), (y, height))
     )
+    model = network.model_for(split_alpha(trial.pixels)[0])
     with COMPUTING:
-        explained = explain(network, network.model_for(trial.pixels), trial.planes(network), (left, top, size))
+        explained = explain(network, model, trial.planes(network), (left, top, size))
     explained.label = name
     return explained
