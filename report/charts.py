@@ -93,10 +93,10 @@ def draw_group(path, members, option, values, dataset, scale, say):
     with figure_file(path, PAGE_WIDTH * 0.62, 2.3, "constrained", pdf=True) as figure:
         axes = figure.subplots()
         axes.errorbar(places, test, yerr=errors, color=BLUE, marker="o", capsize=3, label=f"{dataset} ×{scale}")
-        held_out = [network.trained.get("val_psnr") for network in members]
+        held_out = [network.val_psnr for network in members]
         if None not in held_out:
             gains = [value - held_out[0] for value in held_out]
-            axes.plot(places, gains, color=ORANGE, marker="s", linestyle="--", label=say("验证集", "held-out images"))
+            axes.plot(places, gains, color=ORANGE, marker="s", linestyle="--", label=say("验证集", "validation images"))
         axes.set_xticks(places, values)
         start = f"{option}={values[0]}"
         axes.set(xlabel=option, ylabel=say(f"比 {start} 提高的 PSNR (dB)", f"PSNR over {start} (dB)"))

@@ -28,9 +28,8 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def side_of(paths):
-    """Return the Network of one side, from its files."""
-    runs = [read_result(path) for path in paths]
+def side_of(runs):
+    """Return the Network of one side, of Results."""
     label = runs[0].document["label"]
     return Network(runs, label.partition(" [")[0] if len(runs) > 1 else label)
 
@@ -125,10 +124,11 @@ def notes(a, b):
 def main(argv=None):
     """Read, check, compare, print."""
     args = parse_args(argv)
-    a, b = side_of(args.a), side_of(args.b)
-    check_comparable([*a.runs, *b.runs])
-    for side in (a, b):
-        check_runs(side.runs)
+    sides = [[read_result(path) for path in paths] for paths in (args.a, args.b)]
+    check_comparable([run for runs in sides for run in runs])
+    for runs in sides:
+        check_runs(runs)
+    a, b = map(side_of, sides)
     differences = psnr_differences(a, b)
     print_table(a, b, differences)
     print("", *verdict(a, b, differences), *(f"note: {note}" for note in notes(a, b)), sep="\n")

@@ -65,7 +65,7 @@ CELLS = {  # what a network's cell in a column holds
     "milliseconds": lambda network: number(network.seconds and 1000 * network.seconds, "{:,.0f}"),
     "year": lambda network: network.kind[2] or NONE,
     "device": lambda network: short_device(network.document["device"]),
-    "validation": lambda network: number(network.trained.get("val_psnr")),
+    "validation": lambda network: number(network.val_psnr),
     "psnr": with_std,
 }
 
@@ -120,7 +120,7 @@ def networks_table(facts, say):
         kind = (say.known("framework", framework) or NONE, say.known("design", design) or NONE)
         costs = cells(network, "year parameters giga field milliseconds device")
         row = (name_of(network, say), *kind, *(costs if len(devices) > 1 else (*costs[:-1], NONE)))
-        rows.setdefault((network.model, str(network.options)), row)
+        rows.setdefault((network.model, str(network.options), network.colour), row)
     where = say("，", ", ") + devices.pop() if len(devices) == 1 else ""
     return made("networks", say, None, rows.values(), (1, 2, 8), scale=facts.scale, device=where)
 
@@ -184,8 +184,8 @@ def results_table(facts, dataset, say):
     """Return the table of PSNR and SSIM on a test set, and what goes with them where it is known."""
     is_main = dataset == facts.dataset
     networks = [network for network in facts.shown if is_main or dataset in network.elsewhere]
-    found = [network if is_main else network.elsewhere[dataset][0] for network in networks]
-    images = found[0].document["images"]
+    found = [network.runs if is_main else network.elsewhere[dataset] for network in networks]
+    images = found[0][0].document["images"]
     base = facts.bicubic
     if not is_main:
         base = {key: np.mean([image[f"bicubic_{key}"] for image in images]) for key in ("psnr", "ssim")}
@@ -194,7 +194,7 @@ def results_table(facts, dataset, say):
         label, psnr = say.phrase("table.untrained", label=one.document["label"]), one.psnr.mean()
         scores = f"{psnr:.2f}", f"{one.ssim.mean():.4f}", signed(psnr - base["psnr"])
         rows.append((label, number(one.document["parameters"], "{:,}"), *scores, NONE, NONE))
-    psnrs, ssims = ([float(np.mean(getattr(one, key))) for one in found] for key in ("psnr", "ssim"))
+    psnrs, ssims = ([float(np.mean([getattr(run, key) for run in runs])) for runs in found] for key in ("psnr", "ssim"))
     texts = [with_std(network) if is_main else f"{psnr:.2f}" for network, psnr in zip(networks, psnrs, strict=True)]
     marked = mark_best(psnrs, texts), mark_best(ssims, [f"{ssim:.4f}" for ssim in ssims])
     for network, psnr, *scores in zip(networks, psnrs, *marked, strict=True):

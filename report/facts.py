@@ -123,10 +123,13 @@ def load(folder, shipped=False):
     dataset, scale = main_set(results)
     ours = results_with("weights", ROOT / "weights") if shipped else []
     results, ours = ([one for one in some if one.document["scale"] == scale] for some in (results, ours))
+    scored = {}
+    for one in (*results, *ours):
+        scored.setdefault(one.document["dataset"], []).append(one)
+    for some in scored.values():
+        require_equal(some, images_of, "score all networks on the same images, or move one of the two files away")
     references = networks_of(ours, dataset, is_reference=True)
     networks = networks_of(results, dataset)
-    why = "score all networks on the same images, or move one of the two files away"
-    require_equal([network.runs[0] for network in (*networks, *references)], images_of, why)
     same = {key: networks[0].document[key] for key in ("dataset", "scale", "dataset_manifest")}
     untrained = [one for one in results_with("saw", folder) if same.items() <= one.document.items()]
     return Facts(dataset, scale, networks, references, untrained)

@@ -7,6 +7,7 @@ import numpy as np
 
 from data.catalog import TRAIN_SETS, load_images
 from data.images import read_image
+from engine.recipe import HELD_OUT
 from report import charts, pictures
 from report.comparisons import Panel, draw_comparison, draw_errors, picture_file
 from report.content import sets_of
@@ -41,7 +42,8 @@ def all_figures(facts, sections, training, examples, say):
 
     networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
     if any(network.history for network in networks):
-        bicubic = bicubic_on_held_out(training_set, pixels, facts.scale) if pixels else None
+        chosen_on = {network.trained.get("val_set", HELD_OUT) for network in networks}
+        bicubic = bicubic_on_held_out(training_set, pixels, facts.scale) if pixels and chosen_on == {HELD_OUT} else None
         add("curves", "curves", charts.draw_training, {}, networks=networks, bicubic=bicubic, say=say)
     if replays := replays_of(facts.by_psnr):
         add("replay", "replay", draw_replays, {}, replays=replays)

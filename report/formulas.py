@@ -42,6 +42,8 @@ def formula_svg(tex, display=False):
     except ValueError as error:
         reason = str(error).splitlines()[-1].partition(": ")[2]
         raise UserError(f"formula ${tex}$: mathtext cannot read it: {reason}; write it another way") from error
+    if not glyphs:
+        raise UserError(f"formula ${tex}$: it shows nothing; write it another way")
     if any(glyph[2] == MISSING for glyph in glyphs):
         raise UserError(f"formula ${tex}$: the fonts lack a character of it; Chinese is allowed in \\text{{...}}")
     name = escape(tex)

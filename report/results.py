@@ -61,6 +61,11 @@ class Result:
         }
 
 
+def computed(result):
+    """Return how a Result was computed: (precision, tile)."""
+    return result.document["precision"], result.document.get("tile")
+
+
 @dataclass
 class Network:
     """A network trained in one way: a row of the tables, a side of a comparison. Its runs differ by the seed alone."""
@@ -82,11 +87,13 @@ class Network:
         self.training = json.dumps(first.training, sort_keys=True)  # as text, to be compared
         self.settings = {name: value for name, value in first.training.items() if name not in HIDDEN}
         self.fields = self.options | self.settings  # what it is, and how it was trained
-        self.computed = self.document["precision"], self.document.get("tile")
+        self.computed = computed(first)
         self.image_psnr = np.mean([run.psnr for run in self.runs], axis=0)  # (images,) in dB, means over the runs
         self.image_ssim = np.mean([run.ssim for run in self.runs], axis=0)
         self.psnrs = np.array([run.psnr.mean() for run in self.runs])  # (runs,) in dB
         self.psnr, self.ssim = float(self.psnrs.mean()), float(self.image_ssim.mean())
+        validation = [run.trained.get("val_psnr") for run in self.runs]  # in dB, of the best epoch
+        self.val_psnr = None if None in validation else float(np.mean(validation))
         several = len(self.runs) > 1 and np.isfinite(self.psnrs).all()
         self.std = float(self.psnrs.std(ddof=1)) if several else None  # in dB, between the seeds
         seconds = [image.get("seconds") for image in self.document["images"]]
@@ -145,9 +152,11 @@ def networks_of(results, dataset, is_reference=False):
     runs, others = {}, []
     for result in results:
         if result.document["dataset"] == dataset and not result.document.get("self_ensemble"):
-            how = [result.document.get(key) for key in ("model", "options", "precision", "tile")]
+            how = [*computed(result), *(result.document[key] for key in ("model", "options"))]
             same = json.dumps([*how, result.training, result.colour], sort_keys=True)
-            runs.setdefault(same, {}).setdefault(result.weights if result.seed is None else result.seed, result)
+            seed = result.weights if result.seed is None else result.seed
+            if runs.setdefault(same, {}).setdefault(seed, result).weights != result.weights:  # trained once more alike
+                runs[f"{same} {result.weights}"] = {seed: result}
         else:
             others.append(result)
     networks = []
@@ -155,13 +164,13 @@ def networks_of(results, dataset, is_reference=False):
         members = sorted(members.values(), key=lambda result: (result.seed is None, result.seed or 0, result.path.name))
         label = members[0].document["label"]
         label = re.sub(r",? seed \d+| \[.*", "", label) if len(members) > 1 else label
-        ensembles, elsewhere = [], {}
-        for result in others:
+        further = {}  # {(test set, whether with self-ensemble): {weights: Result}}
+        for result in sorted(others, key=lambda result: computed(result) != computed(members[0])):
             if result.weights in {member.weights for member in members}:
-                if not result.document.get("self_ensemble"):
-                    elsewhere.setdefault(result.document["dataset"], []).append(result)
-                elif result.document["dataset"] == dataset:
-                    ensembles.append(result)
+                kind = result.document["dataset"], bool(result.document.get("self_ensemble"))
+                further.setdefault(kind, {}).setdefault(result.weights, result)
+        ensembles = [*further.get((dataset, True), {}).values()]
+        elsewhere = {name: [*found.values()] for (name, ensemble), found in further.items() if not ensemble}
         networks.append(Network(members, label, is_reference, ensembles, elsewhere))
     labels = Counter(network.label for network in networks)
     for network in networks:

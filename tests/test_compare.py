@@ -215,6 +215,7 @@ def refusal(script, folder, a, b, *words):
 def test_scores_of_another_kind_are_refused_naming_the_field(script, workplace, changes, word):
     other = document(model="carn") | changes
     assert refusal(script, workplace, [document()], [other], word, "a0.json", "b0.json")
+    assert refusal(script, workplace, [document(), other], [document(model="vdsr")], word, "a0.json", "a1.json")
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_limits_of_a_sum_keep_away_from_what_stands_before_it():
     assert second[0] - first[1] > 10  # of 100
 
 
-@pytest.mark.parametrize("bad", [r"\begin{cases}1\end{cases}", r"\frac{a", "中文", r"\unknown"])
+@pytest.mark.parametrize("bad", [r"\quad", r"\begin{cases}1\end{cases}", r"\frac{a", "中文", r"\unknown"])
 def test_formula_that_cannot_be_drawn_is_named_in_one_line(page, bad, caplog):
     assert bad in refusal(page, f"好的 $x$，坏的 ${bad}$。\n")
     assert not caplog.records  # which would be further lines

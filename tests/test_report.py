@@ -17,6 +17,8 @@ from report.comparisons import Panel, draw_image
 from report.content import LITERATURE
 from report.document import descriptions
 from report.drawing import figure_file
+from report.facts import load
+from report.figures import all_figures, training_of
 from report.words import Language
 from support.files import write_json
 from utils import calc_psnr, shave, to_y
@@ -238,6 +240,28 @@ def test_seeds_are_one_row_with_their_spread_and_decide_what_counts(made):
     assert "相差 1.30 dB，超出随机波动的界限 0.61 dB" in text
 
 
+def test_every_number_of_several_seeds_is_their_mean_on_further_test_sets_too(made):
+    runs = [document("vdsr", 30.0 + seed, f"vdsr_{seed}", seed=seed) for seed in range(3)]
+    further = [one | {"dataset": "more"} for one in runs]
+    bf16 = further[0] | {"key": "vdsr_0_bf16", "precision": "bf16"}
+    bf16["images"] = [image | {"psnr": 1.0} for image in bf16["images"]]
+    deep = document("vdsr", 32.0, "vdsr_deep", options=runs[0]["options"] | {"depth": 9})
+    text = made(*runs, deep, document(), bf16, *further)
+    assert rows(text, "more ×4")[1][2] == "**31.00**"
+    assert [row[-3] for row in rows(text, "只改变 depth")] == ["28.30", "27.30"]
+
+
+def test_two_runs_of_one_seed_are_two_rows(made):
+    again = document("srcnn", 31.0, "srcnn_again", "SRCNN [again]", recipe={"precision": "bf16"})
+    assert [row[2] for row in rows(made(document("srcnn"), again), "平均 PSNR")] == ["27.75", "30.00", "**31.00**"]
+
+
+def test_network_of_another_colour_has_a_row_of_its_own(made):
+    colour = document("srcnn", 31.0, "srcnn_rgb", "SRCNN (RGB)", protocol=document()["protocol"] | {"colour": "rgb"})
+    text = made(document("srcnn"), colour)
+    assert [row[0] for row in rows(text, "网络的结构与代价")] == ["SRCNN", "SRCNN (RGB)"]
+
+
 def test_networks_have_their_kind_and_what_their_papers_reached_and_the_map_its_front(made):
     """SRCNN costs more than FSRCNN and reaches less, CARN reaches most; the network of the paper on DRCN is larger."""
     names = {"carn": 31.5, "srcnn": 30.4, "fsrcnn": 30.5, "drcn": 31.2}
@@ -359,6 +383,16 @@ def test_figures_are_drawn(tmp_path):
     assert all(path.with_suffix(".pdf").exists() for path in (tmp_path / "figures").glob("*.png"))
 
 
+@pytest.mark.parametrize(("val_set", "drawn"), [("held-out", True), ("Set5", False)])
+def test_curves_have_bicubics_line_where_it_is_of_the_images_they_were_measured_on(tmp_path, val_set, drawn):
+    one = document("srcnn")
+    one["trained"] |= {"val_set": val_set, "data": one["trained"]["data"] | {"dataset": "sample"}}
+    write_json(tmp_path / "srcnn.json", one)
+    facts = load(tmp_path)
+    figures = all_figures(facts, [], training_of(facts, tmp_path, None), {}, Language("en"))
+    assert (figures["curves"].draw.keywords["bicubic"] is not None) == drawn
+
+
 def test_without_results_the_commands_that_make_them_are_named(folder, made):
     assert "python test.py --weights best.pth" in refusal(made)
     assert not (folder / "report.md").exists()
@@ -369,6 +403,15 @@ def test_results_of_different_images_under_one_name_and_what_is_no_result_are_re
     assert "dataset_manifest differs" in message and "my_test_x4_carn" in message
     (folder / "results" / "broken.json").write_text("[]", encoding="utf-8")
     assert "broken.json" in refusal(made)
+
+
+FEWER = document(key="srcnn_1", seed=1) | {"images": document()["images"][:1]}
+MORE = document(dataset="more"), document("carn", dataset="more", dataset_manifest="other")
+
+
+@pytest.mark.parametrize(("others", "field"), [((FEWER,), "list of images"), (MORE, "dataset_manifest")])
+def test_seeds_and_further_sets_of_different_images_are_refused(made, others, field):
+    assert f"{field} differs" in refusal(made, document(), document("carn"), *others)
 
 
 def test_method_without_a_training_set_has_a_row_that_says_so_and_its_command(made):
