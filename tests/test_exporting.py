@@ -17,7 +17,13 @@ from support.command_line import ROOT
 COLOUR = PHOTOGRAPH[60:77, 60:83]  # 17 x 23
 SHIPPED = sorted(ROOT.glob("weights/*.pth"))
 OPERATORS = {"Conv", "ConvTranspose", "Relu", "PRelu", "LeakyRelu", "Tanh", "Add", "Mul", "Concat", "Split", "Pad"}
-OPERATORS |= {"DepthToSpace", "Clip", "MaxPool", "Resize", "Sigmoid", "Shape"}
+OPERATORS |= {"DepthToSpace", "Clip"}
+FURTHER = {  # of attention and of wavelets
+    "imdn": {"Sigmoid", "ReduceMean", "ReduceSum", "Sqrt", "Sub", "Div", "Cast", "Shape", "Squeeze", "Reshape"},
+    "rcan": {"Sigmoid", "ReduceMean"},
+    "rfdn": {"Sigmoid", "MaxPool", "Resize", "Shape"},
+    "dwsr": {"Sub", "Div", "Shape", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose"},
+}
 
 
 @pytest.fixture
@@ -117,7 +123,7 @@ def test_shipped_network_exports_with_operators_that_every_runtime_has(
     assert apart(onnx_pixels("net.onnx", pixels), pixels_of_test_py(script, workplace, weights, pixels)) <= 1
     model = onnx.load("net.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert {node.op_type for node in model.graph.node} <= OPERATORS
+    assert {node.op_type for node in model.graph.node} <= OPERATORS | FURTHER.get(weights.stem.partition("_")[0], set())
 
 
 def test_exported_file_says_what_the_checkpoint_says_and_nothing_of_where_it_was_made(
