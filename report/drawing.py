@@ -1,5 +1,6 @@
 """How the project's figures look and are written, how a network looks in them, and the curves that train.py draws."""
 
+import math
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
@@ -151,7 +152,10 @@ def draw_curves(path, runs, bicubic, words):
 
 
 def place_legend(figure, axes):
-    """Put the legend of one of a figure's axes above the figure, in as many rows as its labels need."""
+    """Put the legend of one of a figure's axes above the figure, which grows by the rows that its labels need."""
     handles, labels = axes.get_legend_handles_labels()
+    labels = [label.replace("num_", "") for label in labels]  # num_blocks=8
     columns = int(figure.get_figwidth() / (0.45 + 0.068 * max(map(len, labels))))  # inches: of a mark, of a letter
-    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(columns, len(labels))))
+    columns = max(1, min(columns, len(labels)))
+    figure.set_figheight(figure.get_figheight() + 0.16 * (math.ceil(len(labels) / columns) - 1))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)

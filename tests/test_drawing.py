@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import assert_fits_a_page
 
-from report.drawing import draw_curve
+from report.drawing import draw_curve, draw_curves
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 200])
@@ -27,6 +27,16 @@ def test_curve_fits_a_page_and_marks_bicubic_and_the_best_epoch(tmp_path, drawn,
     assert all(float(tick).is_integer() for axes in (loss, psnr) for tick in axes.get_xticks())
     assert psnr.get_ylim()[0] < 28.42
     assert loss.get_yscale() == ("log" if epochs > 1 else "linear")
+
+
+def test_legend_of_many_networks_with_long_names_lies_above_their_curves(tmp_path, drawn):
+    history = [{"epoch": epoch, "loss": 0.01, "val_psnr": 29.0 + epoch} for epoch in range(1, 4)]
+    names = [f"RCAN (num_groups={groups}, num_blocks=3, num_features=16)" for groups in range(2, 19)]
+    draw_curves(tmp_path / "curves.png", [(name, history, 3, {}) for name in names], None, ("epoch", "loss", "PSNR"))
+    assert_fits_a_page(tmp_path / "curves.png", pdf=True)
+    (legend,) = drawn[0].legends
+    drawn[0].canvas.draw()
+    assert all(legend.get_window_extent().y0 > axes.get_window_extent().y1 for axes in drawn[0].axes)
 
 
 def test_figure_is_the_same_whatever_the_users_settings_of_matplotlib(tmp_path):
