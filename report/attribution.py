@@ -21,7 +21,7 @@ from data.images import read_image
 from engine.attribution import explain, overlay
 from engine.scoring import load_networks, load_test_images
 from report.comparisons import GAP, LINE, MARK, wrapped
-from report.drawing import PAGE_WIDTH, figure_file, show_image
+from report.drawing import PAGE_WIDTH, figure_file, short, show_image
 from report.scored import parse_window
 from report.tables import Table
 from report.words import Language
@@ -68,7 +68,7 @@ def draw_attributions(path, pixels, explained, window, scale, say):
     """
     columns, first = len(explained) + 1, explained[0]
     cell = min(1.75, PAGE_WIDTH / columns)  # inches
-    labels = ["\n".join(wrapped(one.label, cell - GAP)) for one in explained]
+    labels = ["\n".join(wrapped(short(one.label), cell - GAP)) for one in explained]
     lines = 3 + max(label.count("\n") for label in labels)
     height = 3 * cell * first.lr.shape[0] / first.lr.shape[1] + 1.3 * LINE * lines
     hr = modcrop(pixels, scale)[first.top * scale :, first.left * scale :][: first.sr.shape[0], : first.sr.shape[1]]

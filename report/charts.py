@@ -3,7 +3,7 @@
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, place_legend, styles_of
+from report.drawing import BLUE, ORANGE, PAGE_WIDTH, draw_curves, figure_file, place_legend, short, styles_of
 
 PLACES = [(0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # of a name beside a point
 MARKER = 4  # pixels, half a marker's width
@@ -39,7 +39,7 @@ def draw_map(path, networks, front, dataset, scale, say):
         axes.margins(0.1)
         axes.grid()
         axes.legend(loc="lower right")
-        name_points(axes, [(network.giga, network.psnr, network.label) for network in networks])
+        name_points(axes, [(network.giga, network.psnr, short(network.label)) for network in networks])
 
 
 def name_points(axes, points):

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from report.drawing import PAGE_WIDTH, figure_file, put_caption, show_image
+from report.drawing import PAGE_WIDTH, figure_file, put_caption, short, show_image
 from support.files import written_whole
 from utils import shave, to_rgb, to_y
 
@@ -120,7 +120,7 @@ def draw_comparison(path, title, hr, panels, scale, zoom=None):
     whole = hr.shape[1] / hr.shape[0] * rows
     share = np.clip(whole / (columns + whole), SMALLEST_WHOLE / PAGE_WIDTH, 0.5)
     panel = min((1 - share) * PAGE_WIDTH / columns, 2)  # inches
-    labels = [wrapped(label, panel - 2 * GAP) for label, *_ in crops]
+    labels = [wrapped(short(label), panel - 2 * GAP) for label, *_ in crops]
     heading = wrapped(title, share * columns * panel / (1 - share) - 3 * GAP)
     caption = LINE * max(2.2 + max(map(len, labels)), 1 + len(heading))
     with figure_file(path, columns * panel / (1 - share), rows * (panel + caption), **SETTINGS) as figure:
@@ -161,7 +161,7 @@ def draw_errors(path, title, hr, panels, scale):
     rows = -(-len(panels) // columns)
     columns = -(-len(panels) // rows)
     cell = PAGE_WIDTH / max(columns, 2)  # inches
-    labels, heading = [wrapped(panel.label, cell - GAP) for panel in panels], wrapped(title, PAGE_WIDTH)
+    labels, heading = [wrapped(short(panel.label), cell - GAP) for panel in panels], wrapped(title, PAGE_WIDTH)
     pictures = rows * (min(cell * height / width, 2) + LINE * (2 + max(map(len, labels))))
     with figure_file(path, max(columns, 2) * cell, pictures + 0.15 * len(heading) + 0.6, **SETTINGS) as figure:
         figure.suptitle("\n".join(heading))

@@ -151,10 +151,15 @@ def draw_curves(path, runs, bicubic, words):
         place_legend(figure, right)
 
 
+def short(label):
+    """Return a network's label as figures have room for it: EDSR (blocks=8, features=32)."""
+    return label.replace("num_", "")
+
+
 def place_legend(figure, axes):
     """Put the legend of one of a figure's axes above the figure, which grows by the rows that its labels need."""
     handles, labels = axes.get_legend_handles_labels()
-    labels = [label.replace("num_", "") for label in labels]  # num_blocks=8
+    labels = [*map(short, labels)]
     columns = int(figure.get_figwidth() / (0.45 + 0.068 * max(map(len, labels))))  # inches: of a mark, of a letter
     columns = max(1, min(columns, len(labels)))
     figure.set_figheight(figure.get_figheight() + 0.16 * (math.ceil(len(labels) / columns) - 1))
