@@ -109,7 +109,7 @@ def parse_args(argv=None):
 
 def matching(path):
     """Return the files that a path with * or ? stands for: the command lines of Windows hand it on as it is."""
-    return [path] if path.exists() else sorted(map(Path, glob(str(path)))) or [path]
+    return [path] if path.exists() else sorted(map(Path, glob(str(path).replace("[", "[[]")))) or [path]
 
 
 def print_table(dataset, scale, networks):

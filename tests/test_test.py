@@ -249,12 +249,14 @@ def test_what_a_reader_must_know_of_a_checkpoint_is_noted_under_the_table(script
 
 
 def test_weights_may_be_named_by_a_pattern_that_no_shell_has_expanded(script, workplace, shots):
-    paths = [small_checkpoint(workplace / "w" / f"{seed}.pth", seed=seed) for seed in range(2)]
+    paths = [small_checkpoint(workplace / "w [1]" / f"{seed}.pth", seed=seed) for seed in range(2)]
     common = ("--dataset", "shots", "--no-figures", "--out", "out", "--weights")
-    patterns, names = (clean_run(script, *common, *given).out for given in (["[uvw]*/*.pth"], paths))
+    patterns, names = (clean_run(script, *common, *given).out for given in (["w [1]/*.pth"], paths))
     assert [row[:4] for row in table(patterns)] == [row[:4] for row in table(names)]
-    arguments = ["--dataset", "shots", "--weights", "w/x*.pth", "--out", "out2"]
-    assert refused(script, "test", arguments, "w/x*.pth: no such file", unchanged=workplace)
+    assert [row[:4] for row in table(clean_run(script, *common, "?*/*.pth").out)] == [row[:4] for row in table(names)]
+    for pattern in ("w/x*.pth", "w [1]/[01].pth"):  # brackets are no pattern: names hold them
+        arguments = ["--dataset", "shots", "--weights", pattern, "--out", "out2"]
+        assert refused(script, "test", arguments, f"{pattern}: no such file", unchanged=workplace)
 
 
 @pytest.mark.parametrize("flags", [("--dataset", "in", "--out", "out"), ("--input", "in", "--output", "out")])
