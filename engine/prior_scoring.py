@@ -67,22 +67,22 @@ class Fitted:
         fields = {"method": self.method, "scale": self.scale, "device": self.device.type, "shape": pixels.shape}
         what = json.dumps(fields | self.options, sort_keys=True).encode() + pixels.tobytes()
         path = self.folder / f"{self.method}_{hashlib.sha256(what).hexdigest()[:16]}.npz"
-        if not path.exists() or (image := self.kept(path)) is None:
+        image, made = self.kept(path) if path.exists() else (None, None)
+        if image is None:
             image, made = self.fitted(pixels), provenance(self.device)
-            self.made.append(made)
             with written_whole(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, image=image, seconds=self.seconds, made=json.dumps(made))
+        self.made.append(made)
         return torch.from_numpy(image)[None].to(self.device).float() / 255
 
     def kept(self, path):
-        """Return the uint8 image of a file, or None where the file is damaged."""
+        """Return the uint8 image of a file and what made it, (None, None) where the file is damaged."""
         try:
             with np.load(path) as file:
-                image, self.seconds, made = file["image"], float(file["seconds"]), json.loads(str(file["made"]))
+                self.seconds = float(file["seconds"])
+                return file["image"], json.loads(str(file["made"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        self.made.append(made)
-        return image
+            return None, None
 
     def fitted(self, pixels):
         """Return the uint8 image (C, H, W) that a whole fit makes of LR; raises Interrupted where it was stopped."""
