@@ -194,9 +194,10 @@ def compare_training(bench, name):
         times = measure.in_turn(actions, device, args.seconds, args.rounds)
 
     pixels = BATCH * DEFAULT_PATCH**2 / (OUTPUT_HEIGHT * OUTPUT_WIDTH)  # of a batch, those of a 1280x720 output being 1
-    multiply_adds = round(count_multiply_adds(name, SCALE, **bench.options[name]) * pixels)
+    counts = count_multiply_adds(name, SCALE, **bench.options[name]), count_multiply_adds("bicubic", SCALE)
+    multiply_adds = round((counts[0] - counts[1]) * pixels)  # bicubic is not learned, and has no gradients
     # Two per multiply-add; forward, and two gradients of the same cost. The first layer's gradient to its image, which
-    # nobody takes, is counted with them: 3 % of SRCNN's number, 0.1 % or less of the others'; so is bicubic's 25.
+    # nobody takes, is counted with them: 3 % of SRCNN's number, 0.1 % or less of the others'.
     flop = 2 * 3 * multiply_adds * steps
     rates = [flop / seconds for seconds in times["ours"]]
     product_rates = [product_flop / seconds for seconds in times["product"]]

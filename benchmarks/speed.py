@@ -1,7 +1,7 @@
 """Speed, measured side by side: training against a plain reference loop, arithmetic rate, memory, growth of cost.
 
-Without --parts all but ON_DEMAND are measured, in about 15 minutes on two fast cores. Training uses patches of
-random pixels: what is computed does not depend on them. The networks' weights are untrained for the same reason.
+Without --parts all but epochs, streaming, peers and busy are measured, in about 15 minutes on two fast cores. Training
+uses patches of random pixels: what is computed does not depend on them. The networks are untrained for the same reason.
 """
 
 import os
