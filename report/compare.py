@@ -13,6 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine.recipe import HELD_OUT
 from report.results import Network, check_comparable, check_runs, margin_over_seeds, read_result
 from support.command_line import Parser, run_script
 
@@ -110,7 +111,7 @@ def notes(a, b):
     """Return what a reader must know before trusting the comparison, as a list of sentences."""
     found, known = [], []
     for letter, side in (("A", a), ("B", b)):
-        chosen = sorted({run.trained.get("val_set", "held-out") for run in side.runs} - {"held-out"})
+        chosen = sorted({run.val_set for run in side.runs} - {HELD_OUT})
         found += [f"{letter}: its best epoch was chosen on {', '.join(chosen)} (classroom protocol)"] if chosen else []
         training = side.runs[0].training | {"recipe.precision": side.recipe.get("precision")}
         scoring = {key: side.document[key] for key in ("device", "precision")}

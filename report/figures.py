@@ -42,8 +42,8 @@ def all_figures(facts, sections, training, examples, say):
 
     networks, where = facts.networks, {"dataset": facts.dataset, "scale": facts.scale, "say": say}
     if any(network.history for network in networks):
-        chosen_on = {network.trained.get("val_set", HELD_OUT) for network in networks}
-        bicubic = bicubic_on_held_out(training_set, pixels, facts.scale) if pixels and chosen_on == {HELD_OUT} else None
+        measured = pixels and all(network.val_set == HELD_OUT for network in networks)
+        bicubic = bicubic_on_held_out(training_set, pixels, facts.scale) if measured else None
         add("curves", "curves", charts.draw_training, {}, networks=networks, bicubic=bicubic, say=say)
     if replays := replays_of(facts.by_psnr):
         add("replay", "replay", draw_replays, {}, replays=replays)

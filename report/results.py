@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.recipe import HELD_OUT
 from engine.results import read_result_file, read_results
 from models import MODELS, model_options
 from models.listing import NARROW, count_multiply_adds, kind_of, receptive_field
@@ -44,6 +45,7 @@ class Result:
         self.trained = self.document.get("trained") or {}  # how the network came to be; {} for bicubic
         self.recipe = self.trained.get("recipe", {})
         self.seed = self.recipe.get("seed")
+        self.val_set = self.trained.get("val_set", HELD_OUT)  # on which its best epoch was chosen
         self.colour = self.document["protocol"].get("colour", "y")
         self.weights = (self.document.get("weights") or {}).get("sha256")
 
@@ -79,7 +81,7 @@ class Network:
     def __post_init__(self):
         first = self.runs[0]
         self.document, self.trained = first.document, first.trained
-        self.recipe, self.colour = first.recipe, first.colour
+        self.recipe, self.colour, self.val_set = first.recipe, first.colour, first.val_set
         self.key, self.model, self.options = (self.document[name] for name in ("key", "model", "options"))
         self.name = class_name(self.model)
         self.kind = kind_of(self.model) if self.model in MODELS else ("", "", "")  # framework, design, year

@@ -56,7 +56,7 @@ def about_data(facts):
         cuts += [cut] * (cut not in cuts)
     chosen_on = {}
     for network in facts.networks:
-        chosen_on.setdefault(network.trained.get("val_set", HELD_OUT), []).append(network.label)
+        chosen_on.setdefault(network.val_set, []).append(network.label)
     return {
         "training_sets": [cited(name) for name in training],
         "test_sets": [cited(name) for name in tests],
