@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from data.images import write_png
-from engine.deep_prior import SETTINGS
+from engine.deep_prior import SETTINGS, check_size
 from engine.enlarging import load_network
 from engine.priors import MASKS, TASKS, as_large, composed, deep_prior_of, explained, follow, observe, pixels_of, planes
 from engine.zero_shot import ZeroShot
@@ -99,7 +99,8 @@ def restoration_of(observed, task, method, device, *, scale, setting, start, ear
     """Return what restores an image: a DeepPrior or a ZeroShot. options: seed, steps and precision of either."""
     if method == "zssr":
         return ZeroShot(observed.pixels, scale, device, **options)
-    if start:
+    if start:  # before minutes of enlarging what cannot be fitted
+        check_size(SETTINGS[setting or "sr"], *(length * scale for length in observed.pixels.shape[1:]))
         start = planes(load_network(start, scale=scale, device=device).enlarge(pixels_of(observed.pixels)))
     options |= {"setting": setting, "start": start, "early_stop": early_stop, "layer": layer or 3}
     return deep_prior_of(task, observed, device, scale=scale, **options)
@@ -118,7 +119,7 @@ def write_restored(observed, restoration, rows, path):
     images = {"degraded": as_large(observed.pixels, result), "restored": result}
     known = observed.reference is not None
     scores = {f"{name}_psnr": observed.psnr(image) for name, image in images.items() if known}
-    write_png(path, pixels_of(result))
+    write_png(path, pixels_of(result), observed.meaning)
     with only_noted("a figure"):
         draw(images, scores, observed.reference, rows, path)
     return fitted(restoration, rows) | scores | {"rows": rows}
@@ -166,10 +167,14 @@ def write_explanation(targets, curves, restoration, path):
 
 
 def free_path(path):
-    """Return a path whose PNG and JSON are not there yet: of a result that is, which took hours, one with a number."""
+    """Return a path beside which no file of a result is yet: of one that is, which took hours, one with a number."""
     names = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
-    paths = (path.with_stem(name) for name in names)
-    return next(free for free in paths if not (free.exists() or free.with_suffix(".json").exists()))
+    return next(free for free in map(path.with_stem, names) if not any(file.is_file() for file in files_of(free)))
+
+
+def files_of(path):
+    """Return the paths of all files of a result. path: its PNG."""
+    return path, path.with_suffix(".json"), beside(path, "figure"), beside(path, "curve")
 
 
 def beside(path, what):

@@ -4,6 +4,8 @@ What the generator fits is not pixels but the maps of one of AlexNet's convoluti
 comes out. The weights are torchvision's, which it fetches when they are first used.
 """
 
+import pickle
+
 import torch
 from torch import nn
 from torchvision.models import AlexNet_Weights, alexnet
@@ -33,9 +35,10 @@ def trained_layers():
     weights = AlexNet_Weights.DEFAULT
     try:
         return alexnet(weights=weights, progress=False).features
-    except (OSError, RuntimeError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"AlexNet's weights cannot be fetched ({error}); put {weights.url} into {torch.hub.get_dir()}/checkpoints"
+            f"AlexNet's weights cannot be fetched or read ({error}); put {weights.url} into "
+            f"{torch.hub.get_dir()}/checkpoints"
         ) from error
 
 

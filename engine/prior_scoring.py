@@ -81,7 +81,7 @@ class Fitted:
             with np.load(path) as file:
                 self.seconds = float(file["seconds"])
                 return file["image"], json.loads(str(file["made"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None, None
 
     def fitted(self, pixels):
@@ -127,7 +127,11 @@ def prior_networks(methods, scale, device, folder, **options):
     """
     if "dip-paper" in methods and MULTIPLE % scale:
         raise UserError(f"--method dip-paper is for scales that divide {MULTIPLE}, found {scale}; see --method dip")
-    return [prior_network(method, scale, device, folder, **options) for method in methods if method != "dip-paper"]
+    return [
+        prior_network(method, scale, device, folder, **options)
+        for method in dict.fromkeys(methods)
+        if method != "dip-paper"
+    ]
 
 
 def check_fits(methods, images, scale):
@@ -226,6 +230,14 @@ def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precisio
     means = {column: mean(rows, column) for column in ("psnr", "bicubic_psnr", "seconds")}
     print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(name="mean", **means))
     path = out / "paper_protocol" / f"{dataset}_x{scale}_{key_of('dip', changes(**options))}.json"
-    document = {"model": "dip", "scale": scale, "saw": SAW, "options": options, "images": rows, "mean": means}
+    document = {
+        "model": "dip",
+        "dataset": dataset,
+        "scale": scale,
+        "saw": SAW,
+        "options": options,
+        "images": rows,
+        "mean": means,
+    }
     write_json(path, document | {"fits": model.made} | provenance(device))
     print(f"wrote {path}")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from data.images import read_image
+from data.images import read_image, read_photo
 from engine import deep_prior
 from engine.deep_prior import SETTINGS, DeepPrior
 from engine.resampling import Resize
@@ -33,6 +33,7 @@ class Observed:
     reference: np.ndarray | None = None  # the original, as large as the result
     mask: np.ndarray | None = None  # (1, H, W), 1 where a pixel is known
     flash: np.ndarray | None = None  # the same scene by flash light
+    meaning: dict | None = None  # what says how the image's colours are meant, as data.images.Photo has it
 
     def psnr(self, image):
         """Return the PSNR in dB of a result (C, H, W), rounded to 8 bits, against the reference."""
@@ -65,10 +66,13 @@ def observe(path, *, scale=1, reference=None, mask=None, flash=None, sigma=None,
     height, width = pixels.shape[:2]
     others = {"reference": (reference, scale), "flash": (flash, 1)}
     read = {name: read_alike(name, other, pixels, factor) for name, (other, factor) in others.items() if other}
+    meaning = read_photo(path).meaning
     if any(image.ndim == 3 for image in (pixels, *read.values())):
+        meaning = meaning if pixels.ndim == 3 else None  # of grey values, which are made colours here
         pixels, read = to_rgb(pixels), {name: to_rgb(image) for name, image in read.items()}
     known = None if mask is None else read_mask(mask, height, width, generator)
-    observed = Observed(planes(pixels), mask=known, **{name: planes(image) for name, image in read.items()})
+    others = {name: planes(image) for name, image in read.items()}
+    observed = Observed(planes(pixels), mask=known, meaning=meaning, **others)
     if sigma:
         observed.reference = observed.pixels
         noise = generator.normal(scale=sigma / 255, size=observed.pixels.shape)

@@ -119,12 +119,15 @@ class Stage:
             if step % LOOK_EVERY == 0 or self.whole.stopped or step == self.whole.most - 1:
                 errors.append((step, self.error()))
                 fit = -10 * math.log10(max(errors[-1][1], 1e-12))
+                if math.isnan(fit):
+                    raise UserError(f"the fit is no number at step {step + 1}; try --precision fp32 or another --seed")
                 yield {"step": step + 1, "fit": fit, "learning_rate": group["lr"]}
             if self.whole.stopped:
                 return
             if (step + 1) % JUDGE_EVERY == 0 and step - changed > SHORTEST and is_steady(errors[-JUDGED:]):
                 group["lr"], changed = group["lr"] / 10, step
                 if group["lr"] < LAST_RATE:
+                    yield {"step": step + 1, "fit": fit, "learning_rate": 10 * group["lr"]}
                     return
 
     def learn(self):

@@ -69,18 +69,22 @@ class Skip(nn.Module):
     """The generator: (N, inputs, H, W) of noise to (N, channels, H, W) in [0, 1], sides of at least smallest_side.
 
     widths: maps at each scale, from the largest on. skips: maps of each scale's skip, or one number for all.
-    kernel: side of the convolutions on the way down. upsampling: "bilinear" or "nearest". mix: 1x1 convolutions.
+    kernel: side of the convolutions on the way down. upsampling: "bilinear" or "nearest", of each scale or of all.
+    mix: 1x1 convolutions.
     """
 
     def __init__(self, inputs=32, channels=3, *, widths=(128,) * 5, skips=4, kernel=3, upsampling="bilinear", mix=True):
         super().__init__()
-        skips = skips if isinstance(skips, tuple) else (skips,) * len(widths)
+        skips, upsamplings = (
+            given if isinstance(given, tuple) else (given,) * len(widths) for given in (skips, upsampling)
+        )
         self.inputs, self.widths = inputs, widths
         self.smallest_side = kernel // 2 * 2 ** len(widths) + 1  # the deepest level is mirrored by half a kernel
         level, below = None, widths[-1]
-        how = {"kernel": kernel, "upsampling": upsampling, "mix": mix}
-        for entering, width, skip in reversed(list(zip([inputs, *widths[:-1]], widths, skips, strict=True))):
-            level, below = Level(entering, width, skip, inner=level, below=below, **how), width
+        how = {"kernel": kernel, "mix": mix}
+        scales = list(zip([inputs, *widths[:-1]], widths, skips, upsamplings, strict=True))
+        for entering, width, skip, mode in reversed(scales):
+            level, below = Level(entering, width, skip, inner=level, below=below, upsampling=mode, **how), width
         self.levels = level
         self.exit = nn.Conv2d(widths[0], channels, 1)
 

@@ -1,13 +1,15 @@
 """restore.py end to end: what each task writes, Ctrl-C, and that bad input writes nothing."""
 
 import signal
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torchvision
 from helpers import PHOTOGRAPH, read_json, refused, vdsr_checkpoint
-from PIL import Image
+from PIL import Image, ImageCms
+from torchvision.models import AlexNet_Weights
 
 from engine import deep_prior
 from engine.checkpoint import save_checkpoint
@@ -16,6 +18,7 @@ from models import build_model
 from utils import calc_psnr, imresize
 
 WRITTEN = ("{}.json", "{}.png", "{}_curve.png", "{}_figure.png")
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SMALL = Setting(30, 1 / 30, network={"inputs": 8, "widths": (8, 8, 8), "skips": 4}, averaged=True)
 
 
@@ -34,7 +37,7 @@ def photo(workplace):
     """photo.png, 48x40, and beside it its half and its double size."""
     pixels = PHOTOGRAPH[60:100, 40:88]
     for name, image in {"photo": pixels, "half": imresize(pixels, 0.5), "double": imresize(pixels, 2)}.items():
-        Image.fromarray(image).save(workplace / f"{name}.png")
+        Image.fromarray(image).save(workplace / f"{name}.png", icc_profile=PROFILE)
     return workplace / "photo.png"
 
 
@@ -69,6 +72,8 @@ def test_task_writes_result_figure_curve_and_numbers(script, photo, task, flags,
     assert done.status == 0, done.err
     name = f"photo_{task}_{'zssr' if 'zssr' in flags else 'dip'}"
     assert {path.name for path in (photo.parent / "out").iterdir()} == {text.format(name) for text in WRITTEN}
+    with Image.open(photo.parent / "out" / f"{name}.png") as image:
+        assert image.info["icc_profile"] == PROFILE
     result = read(photo.parent / "out" / f"{name}.png")
     assert result.shape == size
     document = read_json(photo.parent / "out" / f"{name}.json")
@@ -92,6 +97,10 @@ def test_second_result_of_an_image_does_not_replace_the_first(script, photo):
         results.append({path.stem: path.read_bytes() for path in (photo.parent / "restored").glob("*dip*.json")})
     assert results[0].items() < results[1].items() < results[2].items()
     assert results[2].keys() == {"photo_sr_dip", "photo_sr_dip_2", "photo_sr_dip_3"}
+    (photo.parent / "out").mkdir()
+    (photo.parent / "out" / "photo_sr_dip_figure.png").write_bytes(b"kept of an earlier run")
+    assert script("restore", "photo.png", "--task", "sr", "--steps", 2, "--output", "out").status == 0
+    assert (photo.parent / "out" / "photo_sr_dip_figure.png").read_bytes() == b"kept of an earlier run"
     assert read("restored/photo_sr_dip.png").shape[0] == 80 and read("restored/photo_sr_dip_2.png").shape[0] == 120
 
 
@@ -107,6 +116,8 @@ def test_known_pixels_of_a_mask_in_a_file_are_the_images_own_and_a_grey_image_st
     Image.open(photo).convert("L").save("grey.png")
     assert script("restore", "grey.png", "--task", "inpaint", "--mask", "mask.png", "--steps", 2).status == 0
     assert read("restored/grey_inpaint_dip.png").shape == (40, 48)
+    flags = ("--task", "denoise", "--reference", "photo.png", "--steps", 2)  # whose colours the result has
+    assert script("restore", "grey.png", *flags).status == 0 and read("restored/grey_denoise_dip.png").ndim == 3
 
 
 @pytest.mark.usefixtures("sketched")
@@ -115,6 +126,13 @@ def test_trained_network_can_be_the_start(script, photo, finished):
     done = script("restore", "half.png", *flags, "--steps", 2, "--output", "out")
     assert done.status == 0, done.err
     assert read("out/half_sr_dip.png").shape == (80, 96, 3)
+
+
+def test_image_that_cannot_be_fitted_is_refused_before_a_trained_network_enlarges_it(script, photo, monkeypatch):
+    monkeypatch.setattr("restore.load_network", None)
+    monkeypatch.setattr(deep_prior, "MOST_PIXELS", 16 * 40 * 48 - 1)
+    flags = ("photo.png", "--task", "sr", "--start", "best.pth")
+    refused(script, "restore", flags, "192x160 needs too much memory", "crop it", unchanged=photo.parent)
 
 
 @pytest.mark.usefixtures("sketched")
@@ -160,14 +178,17 @@ def test_preimage_is_fitted_to_what_a_layer_of_alexnet_sees(script, photo, alexn
     assert fits[1] != fits[5]
 
 
-def test_preimage_without_weights_says_where_they_go(script, photo, monkeypatch):
-    def alexnet(weights, progress):
-        raise URLError("no network")
-
-    monkeypatch.setattr("engine.preimage.alexnet", alexnet)
+@pytest.mark.parametrize("content", [None, b"", b"<html>not the weights"], ids=["missing", "empty", "a page"])
+def test_preimage_without_weights_says_where_they_go(script, photo, monkeypatch, content):
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_: (_ for _ in ()).throw(URLError("no network")))
+    monkeypatch.setenv("TORCH_HOME", str(photo.parent / "cache"))
+    folder = photo.parent / "cache" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / Path(AlexNet_Weights.DEFAULT.url).name).write_bytes(content)
     Image.fromarray(PHOTOGRAPH[:70, :80]).save("large.png")
-    flags = ("large.png", "--task", "preimage")
-    refused(script, "restore", flags, "no network", "alexnet", "checkpoints", unchanged=photo.parent)
+    words = ["no network"] * (content is None) + ["alexnet", "checkpoints"]
+    refused(script, "restore", ("large.png", "--task", "preimage"), *words, unchanged=photo.parent)
 
 
 @pytest.mark.usefixtures("sketched")

@@ -25,6 +25,14 @@ def test_generator_has_the_papers_number_of_parameters(setting):
     assert count_parameters(Skip(**SETTINGS[setting].network)) == COUNTS[setting]
 
 
+def test_generator_of_flash_doubles_its_two_largest_scales_by_nearest_neighbours():
+    level, modes = Skip(**SETTINGS["flash"].network).levels, []
+    while level is not None:
+        modes.append(level.upsampling["mode"])
+        level = level.inner
+    assert modes == ["nearest"] * 2 + ["bilinear"] * 3
+
+
 def test_generator_of_one_channel_for_random_pixels_and_zssr_have_the_papers_number_of_parameters():
     assert count_parameters(Skip(channels=1, **SETTINGS["random"].network)) == 2_217_573
     assert COUNTS.keys() | {"random", "preimage"} == SETTINGS.keys()

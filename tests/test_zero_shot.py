@@ -38,6 +38,20 @@ def test_a_hundred_steps_are_better_than_bicubic_and_end_with_the_result(one_sta
     assert psnr(zssr.image()) > psnr(BICUBIC) + 0.2
 
 
+def test_steps_of_a_scale_that_its_rate_ended_all_count(monkeypatch):
+    monkeypatch.setitem(zero_shot.STAGES, 2, [(1, (1.5, 1.5), 1), (1, (2.0, 2.0), 1)])
+    monkeypatch.setattr(zero_shot, "SHORTEST", 0)
+    monkeypatch.setattr(zero_shot, "is_steady", lambda errors: True)
+    rows = list(ZeroShot(LR[:, :20, :16], 2, CPU, precision="fp32").rows())
+    assert rows[-1]["step"] == 2 * 3 * zero_shot.JUDGE_EVERY  # three rates in each of two stages
+    assert {round(row["learning_rate"], 9) for row in rows} == {1e-5, 1e-4, 1e-3}
+
+
+def test_fit_that_is_no_number_ends_in_one_line(one_stage):
+    zssr = ZeroShot(LR * np.float32("nan"), 2, CPU, steps=3, precision="fp32")
+    assert "no number at step 1" in refusal(list, zssr.rows())
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_scales_follow_each_other_up_to_the_one_asked_for(scale):
     zssr = ZeroShot(LR[:, :20, :16], scale, CPU, steps=1, precision="fp32")
