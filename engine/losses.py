@@ -4,6 +4,7 @@ To add one, write it here, a module that returns the mean over a batch of sr and
 and enter it in LOSSES if it can stand alone, else in TERMS.
 """
 
+import pickle
 import re
 import sys
 from contextlib import redirect_stderr
@@ -44,11 +45,17 @@ class VGGFeatures(nn.Module):
         self.layers = vgg.make_layers(vgg.cfgs["E"], batch_norm=False)[: ends[-1] + 1]
         weights = vgg_weights()
         self.layers.load_state_dict({name: weights[f"features.{name}"] for name in self.layers.state_dict()})
+        self.smallest_side = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self.layers)
         self.requires_grad_(False)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
 
     def forward(self, image):
+        if min(image.shape[2:]) < self.smallest_side:
+            raise UserError(
+                f"content and texture in --loss need patches of at least {self.smallest_side} pixels a side, found "
+                f"{min(image.shape[2:])}; cut larger ones with prepare.py --patch-size"
+            )
         if image.shape[1] == 1:  # luma, 16 to 235, to the grey it stands for
             image = (image * 255 - 16) / 219
         maps, found = (image - self.mean) / self.std, []  # (N, 3, H, W)
@@ -67,11 +74,11 @@ def vgg_weights():
     try:
         with redirect_stderr(sys.stdout):  # the progress is no error
             return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"content and texture in --loss need VGG19's weights, which cannot be fetched ({error}); put {weights.url} "
-            f"into {folder}, or leave the two out: mse and l1 need no download, gan and ragan neither"
+            f"content and texture in --loss need VGG19's weights, which cannot be fetched or read ({error}); put "
+            f"{weights.url} into {folder}, or leave the two out: mse and l1 need no download, gan and ragan neither"
         ) from error
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import VDSR, equal, random_run, refused, run_in, train_flags
+from helpers import VDSR, equal, random_run, refusal, refused, run_in, train_flags
 from torch import nn
 
 from engine.checkpoint import load_checkpoint
@@ -101,6 +101,13 @@ def test_texture_is_the_error_of_gram_matrices_which_know_no_places(random_vgg):
         [(a * a + b * b) / 2, *[(a * c + b * d) / 2] * 2, (c * c + d * d) / 2]
     )
     torch.testing.assert_close(gram(maps.flip(3)), gram(maps))
+
+
+@pytest.mark.parametrize(("loss", "side"), [(ContentLoss, 16), (TextureLoss, 4)])
+def test_patch_that_features_shrink_to_nothing_is_refused_and_one_pixel_more_is_not(random_vgg, loss, side):
+    criterion, patches = loss(), torch.rand(2, 1, 3, 20, side)
+    assert criterion(*patches).isfinite()
+    assert f"at least {side} pixels a side, found {side - 1}" in refusal(criterion, *patches[..., 1:])
 
 
 def test_luma_is_seen_as_the_grey_that_it_stands_for(random_vgg):
