@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from engine.inference import Tiled
+from engine.results import joined_keys
 from engine.scoring import Network, check_scales, load_networks
 from support.command_line import UserError
 
@@ -95,7 +96,7 @@ def fuse(networks):
         labels = ", ".join(network.label for network in networks)
         raise UserError(f"--fuse averages networks of one colour, found Y and RGB ({labels}); fuse those of each alone")
     model = Tiled(Mean([network.model.model for network in networks]), networks[0].scale, networks[0].model.tile)
-    label, key = ", ".join(network.label for network in networks), "_".join(network.key for network in networks)
+    label, key = ", ".join(network.label for network in networks), joined_keys([network.key for network in networks])
     shares = [(network, 1 / len(networks)) for network in networks]
     parameters = sum(network.description["parameters"] for network in networks)
     fused = {"model": "fusion", "options": {}, "parameters": parameters}

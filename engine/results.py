@@ -8,6 +8,7 @@ has its history in the .csv beside it.
 """
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -30,6 +31,12 @@ MARKUP = re.compile(r"[`<|$]|!(?=\[)|(?<=\])[(:[]|\{(?=\{)")  # of Markdown, HTM
 
 
 # ---------------------------------------------------------------- writing
+
+
+def joined_keys(keys):
+    """Return the networks of a file for its name, which is short however many they are."""
+    joined = "-".join(keys)
+    return joined if len(joined) <= 100 else f"{len(keys)}networks-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
 
 
 def describe_set(dataset, images, zoom):

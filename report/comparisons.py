@@ -4,7 +4,6 @@ Of one image: the comparison in a magnified window, the maps of the errors, and 
 pictures without loss, from which report/build.py draws the same of all networks.
 """
 
-import hashlib
 import textwrap
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from engine.results import joined_keys
 from report.drawing import PAGE_WIDTH, figure_file, put_caption, short, show_image
 from support.files import written_whole
 from utils import shave, to_rgb, to_y
@@ -41,12 +41,6 @@ class Panel:
 
 
 # ---------------------------------------------------------------- all files of an image
-
-
-def joined_keys(keys):
-    """Return the networks of a figure for its file name."""
-    joined = "-".join(keys)
-    return joined if len(joined) <= 100 else f"{len(keys)}networks-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
 
 
 def picture_file(folder, dataset, scale, image, key):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.results import joined_keys
 from support.command_line import UserError
 from support.files import check_lengths, check_writable
 
@@ -46,8 +47,6 @@ def check_files(out, dataset, scale, images, networks, figures):
     keys = [network.key for network in networks]
     check_lengths([Path(f"{dataset}_x{scale}_{key}.json") for key in keys], dataset)
     if figures:
-        from report.comparisons import joined_keys  # matplotlib takes a second to import
-
         longest = max(f"{joined_keys(keys)}_errors", *keys, key=len)
         for name in images:
             check_lengths([Path(f"{dataset}_x{scale}_{name}_{longest}.webp")], name)

@@ -8,6 +8,7 @@ from helpers import assert_fits_a_page, assert_legible, texts_of
 from PIL import Image
 from skimage import data
 
+from engine.results import joined_keys
 from report.comparisons import (
     Panel,
     choose_region,
@@ -16,7 +17,6 @@ from report.comparisons import (
     draw_errors,
     draw_image,
     error_limit,
-    joined_keys,
 )
 from utils import calc_psnr, shave, to_rgb, to_y
 

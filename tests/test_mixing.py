@@ -7,6 +7,7 @@ from helpers import edited, read_json, refused, run_in, scored, small_checkpoint
 import test
 from engine.checkpoint import load_checkpoint
 from engine.mixing import fuse, interpolate
+from engine.results import joined_keys
 from engine.scoring import load_networks
 from models import build_model
 
@@ -55,6 +56,10 @@ def test_fused_output_is_the_mean_of_the_outputs(two):
         torch.testing.assert_close(fuse(networks).model(lr), expected)
 
 
+def test_fusion_of_many_networks_has_a_short_name(two):
+    assert len(fuse(load_networks([*two] * 20, None, CPU)).key) < 60
+
+
 def test_mixtures_are_rows_of_their_own_with_their_parts_on_record(script, workplace, two):
     with edited(two[1]) as checkpoint:
         checkpoint["val_set"] = "Set5"
@@ -62,7 +67,7 @@ def test_mixtures_are_rows_of_their_own_with_their_parts_on_record(script, workp
     folder = workplace.name
     names = [f"{folder}-a", f"{folder}-b"]
     alone = [f"{KEY}_{name}" for name in names]
-    fused, between = f"fusion_{'_'.join(alone)}", f"{alone[0]}_0.25_{names[1]}"
+    fused, between = f"fusion_{joined_keys(alone)}", f"{alone[0]}_0.25_{names[1]}"
     assert documents.keys() == {*alone, fused, between}
     assert f"VDSR (depth=3, num_features=8) [0.75 {names[0]} + 0.25 {names[1]}]  " in out
     for key, shares in ((fused, [0.5, 0.5]), (between, [0.75, 0.25])):
