@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before what takes seconds to import
     start_script()
 
 from report import analysis, content, opinions, sentences
-from report.document import SLIDERS, Document, text_files, write, write_tables
+from report.document import SLIDERS, Document, read_text, text_files, write, write_tables
 from report.facts import load
 from report.figures import all_figures, load_examples, training_of
 from report.page import render_page, write_light
@@ -53,8 +53,8 @@ def read_about(path, language):
         values = dict.fromkeys(fields, "") | {"date": f"{datetime.date.today()}", "language": language or "zh"}
         write(path, "".join(f'{field} = "{values[field]}"  # {note}\n' for field, note in fields.items()))
     try:
-        about = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        about = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f'{path}: {error}; each line is like name = "..."') from error
     about = {field: str(about.get(field, "")) for field in fields}
     language = language or about["language"] or "zh"
@@ -87,7 +87,7 @@ def all_texts(facts, sections, examples, folder, say):
     files = dict.fromkeys(folder / f"network_{network.model}.md" for network in facts.networks)
     nothing = say.phrase("analysis.nothing")
     return {name: partial(sentences.sentence, name, facts, say) for name in sentences.TEXTS} | {
-        "networks": lambda: "\n\n".join(path.read_text(encoding="utf-8") for path in files),
+        "networks": lambda: "\n\n".join(map(read_text, files)),
         "further": lambda: "\n\n".join(f"{{{{ table further_{name} }}}}" for name in facts.other_sets),
         "examples": lambda: examples_text(facts, examples, say),
         "analysis": lambda: "\n\n".join(section.markdown() for section in sections) or nothing,

@@ -27,10 +27,19 @@ def write(path, text):
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path):
+    """Return the text of a file of the user's; raises UserError where it is none in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")  # some editors begin it with a mark
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 ({error}); save it in that encoding") from error
+
+
 def write_tables(folder, tables):
     """Write Tables to a folder, each as Markdown, CSV and LaTeX."""
     for table in tables:
-        for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
+        mark = "\ufeff"  # by which Excel knows UTF-8
+        for suffix, text in ((".md", table.markdown()), (".csv", mark + table.csv()), (".tex", table.latex())):
             write(folder / f"{table.name}{suffix}", text)
 
 
@@ -43,7 +52,7 @@ def text_files(folder, facts, say):
     for name in [*(path.name for path in (TEMPLATES / say.name).glob("*.md")), *networks]:
         path = folder / name
         initial = {language: initial_text(name, networks.get(name), language) for language in say.NAMES}
-        if not path.exists() or path.read_text(encoding="utf-8") in initial.values():
+        if not path.exists() or read_text(path) in initial.values():
             write(path, initial[say.name])
     return [path for path in sorted(folder.glob("*.md")) if not path.name.startswith("network_")]
 
@@ -84,7 +93,7 @@ class Document:
         parts = []
         for path in files:
             numbered = path.name[:1].isdigit() and not path.name.startswith("0")
-            text = COMMENT.sub(lambda found: "\n" * found[0].count("\n"), path.read_text(encoding="utf-8"))
+            text = COMMENT.sub(lambda found: "\n" * found[0].count("\n"), read_text(path))
             lines = []
             for number, line in enumerate(text.splitlines(), start=1):
                 self.place = f"{path}, line {number}"

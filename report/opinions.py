@@ -130,7 +130,12 @@ def load_scores(path):
         group, _, image = answer["image"].rpartition("/")
         raters, objective = groups.setdefault(group, ({}, {}))
         raters.setdefault(answer["session"], {}).setdefault((image, answer["network"]), answer["score"])
-        objective[image, answer["network"]] = answer["psnr"], answer["ssim"]
+        picture, scores = (image, answer["network"]), (answer["psnr"], answer["ssim"])
+        if abs(objective.setdefault(picture, scores)[0] - scores[0]) > 0.01:  # by other weights, not another machine
+            raise UserError(
+                f"{path}: {' '.join(picture)} was rated as two pictures, of {objective[picture][0]:.2f} dB and "
+                f"{scores[0]:.2f} dB; move the older lines into a file of their own"
+            )
     if not groups:
         raise UserError(f"{path}: holds no answers; python app.py, tab Rate, adds them")
     found = []

@@ -12,9 +12,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import mistune
+import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageOps
 
 from report.document import SLIDERS, write
 from report.drawing import PAGE_WIDTH
@@ -152,8 +153,11 @@ def opened(path):
     try:
         with Image.open(check_regular(path, "an image")) as image:
             dpi = image.info.get("dpi", (None,))[0]
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # convert() would cut off what is above 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image.convert("RGBA" if image.has_transparency_data else "RGB"), dpi
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not an image that can be read ({error}); supply PNG, JPEG or WebP") from error
 
 

@@ -135,6 +135,18 @@ def test_no_ratings_are_said_in_one_line(workplace, script):
     assert "no answers" in refusal(load_scores, workplace / "mos.csv")
 
 
+def test_ratings_of_two_trainings_of_one_network_are_not_one_score(workplace):
+    path = workplace / "mos.csv"
+    write_ratings(path, simulated())
+    line = path.read_text(encoding="utf-8").splitlines()[-1].split(",")
+    for psnr, kept in ((f"{float(PSNR['carn']) + 1.205}", True), ("35.5", False)):  # of baby; the same but for rounding
+        line[2:4], line[6] = ["Set5_x4/baby", "carn"], psnr
+        text = path.read_text(encoding="utf-8")
+        path.write_text(f"{text}{','.join(line)}\n", encoding="utf-8")
+        assert kept or "carn was rated as two pictures" in refusal(load_scores, path)
+        assert not kept or load_scores(path)
+
+
 def test_script_prints_and_writes_the_scores(workplace, script):
     write_ratings(workplace / "out" / "results" / "mos.csv", simulated())
     result = script("report.mos", "--out", "out", "--lang", "en")

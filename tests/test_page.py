@@ -287,8 +287,22 @@ def test_wide_images_are_reduced_and_photographs_compressed(page, tmp_path):
     assert 0 < np.sqrt(np.mean(difference**2)) < 6
 
 
-@pytest.mark.parametrize("address", ["missing.png", "damaged.png", "https://example.org/a.png"])
-def test_image_that_cannot_be_read_is_named_in_one_line(page, tmp_path, address, comparison):
+def test_users_photographs_stand_upright_and_16_bits_of_grey_are_shown_as_8(page, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    drawing(60, 40).save(tmp_path / "phone.png", exif=exif)
+    ramp = np.linspace(0, 65535, 64, dtype=np.uint16)[None].repeat(8, 0)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    phone, deep = page("![照片](phone.png)\n\n![灰度](deep.png)\n").all("img")
+    assert decoded(phone).size == (40, 60)
+    np.testing.assert_array_equal(np.asarray(decoded(deep).convert("L")), ramp >> 8)
+
+
+@pytest.mark.parametrize("address", ["missing.png", "damaged.png", "gigantic.png", "https://example.org/a.png"])
+def test_image_that_cannot_be_read_is_named_in_one_line(page, tmp_path, address, comparison, monkeypatch):
+    if address == "gigantic.png":
+        drawing(600, 400).save(tmp_path / address)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     (tmp_path / "damaged.png").write_bytes(b"no image")
     assert address.rpartition("/")[2] in refusal(page, f"![图]({address})\n")
     made = comparison({"Bicubic": 22.1, "CARN": 26.8})

@@ -116,6 +116,12 @@ def test_names_of_title_and_student_come_from_about_toml(folder, made):
     assert "<title>我的报告</title>" in (folder / "report.html").read_text(encoding="utf-8")
     about.write_text("name = 李明\n", encoding="utf-8")
     assert "about.toml" in refusal(made)
+    for path in (about, folder / "text" / "5_analysis.md", folder / "text" / "network_srcnn.md"):
+        path.write_text(text if path == about else "## 李明", encoding="utf-8-sig")  # with a mark, as some editors do
+        assert "李明" in made()
+        path.write_text("李明", encoding="gbk")
+        assert f"{path}: not text in UTF-8" in refusal(made)
+        path.write_text(text if path == about else "## 李明", encoding="utf-8")
 
 
 def test_texts_are_the_users_a_deleted_one_comes_back_and_a_language_changes_what_is_untouched(folder, made):
