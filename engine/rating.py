@@ -221,8 +221,10 @@ class PreparedTest:
             making = self.making = self.making or in_thread(self.make, lambda line: setattr(self, "said", line))
             if not making.done():
                 raise NotReadyError(self.said)
-            if making.exception():
+            if error := making.exception():
                 self.making = None  # the next one who asks tries again
+                if not isinstance(error, UserError | OSError):  # which a page would take for no answer at all
+                    raise UserError(f"the pictures could not be made: {error}") from error
             return making.result()
 
 

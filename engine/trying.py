@@ -168,7 +168,8 @@ def pictures_inside(trial, names, x, y, device, say=lambda share, line: None):
     names: as in find_checkpoints(). x, y: pixels of the enlarged image. Pictures are uint8 RGB. say: as in try_image().
     """
     found, checkpoints = [], find_checkpoints(ROOT)
-    for count, name in enumerate(name for name in names if trial and name in trial.pictures):
+    names = [name for name in names if trial and name in trial.pictures and name in checkpoints]
+    for count, name in enumerate(names):
         say(count / len(names), name)
         one = look_inside(trial, name, load(checkpoints[name], device), x, y, WINDOW)
         maps = (overlay(values, one.lr) for values in (one.attribution, one.field))

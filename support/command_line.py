@@ -83,7 +83,7 @@ def run_script(main, *, silent=False):
             if not is_out_of_memory(error):
                 raise
             said = str(error).partition("\n")[0]
-            fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing")
+            fail(f"out of memory ({said:.100}); lower --batch-size in training, --tile in testing, or crop the image")
         except KeyboardInterrupt:
             fail("interrupted", status=130)
         except Interrupted as error:
@@ -152,7 +152,7 @@ def only_noted(what):
 
 def is_out_of_memory(error):
     """Return whether an error says that memory did not suffice, of the machine or of the GPU."""
-    words = ("can't allocate memory", "not enough memory")  # torch's, on a CPU
+    words = ("out of memory", "can't allocate memory", "not enough memory")  # of a GPU, of a CPU
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in words)
 
 

@@ -42,6 +42,11 @@ def test_flags_cannot_be_abbreviated():
     assert "--epoch" in refusal(parser.parse_args, ["--epoch=3"])
 
 
+DO = "lower --batch-size in training, --tile in testing, or crop the image"
+OUT_OF_MEMORY = ("MPS backend out of memory (MPS allocated: 9 GB)", "CUDA error: out of memory")
+OUT_OF_MEMORY += ("[enforce fail] DefaultCPUAllocator: can't allocate memory",)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
@@ -49,6 +54,7 @@ def test_flags_cannot_be_abbreviated():
         (PermissionError(13, "Permission denied", "a.pth"), 2, "a.pth: Permission denied"),
         (OSError("unable to open"), 2, "unable to open"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        *((RuntimeError(said), 2, f"out of memory ({said}); {DO}") for said in OUT_OF_MEMORY),
     ],
 )
 def test_script_ends_in_one_line_on_stderr_and_a_status(capsys, error, status, words):

@@ -92,6 +92,8 @@ def test_own_animation_is_enlarged_as_its_first_frame_and_that_is_said(script, w
     frames[0].save(workplace / "a.gif", save_all=True, append_images=frames[1:])
     result = clean_run(script, "--weights", weights, "--input", "a.gif", "--output", "out")
     assert "a_x4.png (36x52), the first frame of its animation" in result.out
+    again = clean_run(script, "--weights", weights, "--input", "a.gif", "--output", "out")
+    assert "a_x4.png in place of an older file (36x52)" in again.out
 
 
 def test_own_image_may_become_larger_than_those_that_are_read(script, workplace, monkeypatch, weights):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from itertools import pairwise
@@ -19,9 +20,21 @@ from helpers import PHOTOGRAPH, refusal, small_checkpoint
 from PIL import Image
 
 from engine import rating
-from engine.rating import FIELDS, MOST, REFERENCE, BlindTest, Ratings, Stimulus, fitting, make_stimuli, ordered
+from engine.rating import (
+    FIELDS,
+    MOST,
+    REFERENCE,
+    BlindTest,
+    PreparedTest,
+    Ratings,
+    Stimulus,
+    fitting,
+    make_stimuli,
+    ordered,
+)
 from engine.scoring import load_networks
 from support.command_line import ROOT, UserError
+from support.web import NotReadyError
 from utils import score, to_y
 
 IMAGES, NETWORKS = ("a", "b", "c"), ("HR", "bicubic", "carn", "srcnn")
@@ -286,6 +299,23 @@ def test_names_in_a_file_of_ratings_are_no_markup_and_no_commands_of_a_terminal(
 
 
 # ---------------------------------------------------------------- the pictures
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), MemoryError("no room"), UserError("no weights")])
+def test_pictures_that_cannot_be_made_are_said_in_one_line_and_tried_again_by_the_next(error):
+    made = []
+
+    def make(say):
+        made.append(say)
+        raise error
+
+    prepared = PreparedTest(make)
+    for count in (1, 2):
+        with pytest.raises(UserError, match=str(error)):
+            while True:
+                with suppress(NotReadyError):
+                    prepared.get()
+        assert len(made) == count
 
 
 def test_stimuli_are_crops_of_what_is_scored(tmp_path):

@@ -74,6 +74,12 @@ def test_look_inside_explains_the_place_that_was_clicked(tmp_path, networks):
         assert corner.attribution.shape == corner.lr.shape
 
 
+def test_networks_that_are_gone_are_left_out(tmp_path, networks, monkeypatch):
+    monkeypatch.setattr(trying, "find_checkpoints", lambda root: {"c": tmp_path / "c.pth"})
+    trial = try_image(saved(tmp_path / "a.png", PHOTOGRAPH[:30, :40]), networks)
+    assert [one.label for one, *_ in pictures_inside(trial, ["y", "c"], 50, 50, CPU)] == ["c"]
+
+
 def test_colour_network_and_transparent_photo_are_looked_into(tmp_path, networks):
     rgba = np.dstack([PHOTOGRAPH[:30, :40], np.full((30, 40), 200, np.uint8)])
     trial = try_image(saved(tmp_path / "a.png", rgba), networks)
