@@ -36,8 +36,7 @@ KNOWN_FAILURES = {  # pictures on which shipped weights fail, no more and no few
     "srdensenet_x4": {"rectangles, white on black"},
     "vdsr_x4": {"grid, white on black", "rings, white on black", "squares, white on black"},
 }
-FLAT = {"srcnn_x4": 5.0}  # grey levels: it has no skip from its input, and makes what is nearly black 4 brighter
-OTHERS_FLAT = 1.0
+FLAT = 1.0  # grey levels
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
@@ -156,4 +155,4 @@ def test_flat_area_keeps_its_brightness(path):
     with torch.no_grad():
         sr = 255 * network(path)((levels / 255).expand(5, 1, 12, 12))
     error = (sr[..., 16:32, 16:32] - levels).abs().mean((1, 2, 3))
-    assert error.max() < FLAT.get(path.stem, OTHERS_FLAT)
+    assert error.max() < FLAT
