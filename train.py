@@ -81,7 +81,7 @@ def main(argv=None):
     """Print the registry, or begin or resume a run and train it to its end."""
     args = parse_args(argv)
     if args.list:
-        return print_registry(args.model, args.assignments, max(args.scale or [4]), args.colour or "y")
+        return print_registry(args.model, args.assignments, args.scale or [4], args.colour or "y")
     device = choose_device(args.device)
     prepare_for_training(args.deterministic)
     storage = Storage(args.data_dir, args.source, args.memory_limit)

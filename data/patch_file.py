@@ -97,13 +97,14 @@ def prepare_patches(
     A folder is read image by image, so that memory does not grow with their number.
     Raises UserError for settings or images that cannot be used.
     """
+    asked = patch_size, stride, copies if copies != DEFAULT_COPIES else None
     patch_size = patch_size or DEFAULT_PATCH // scale * scale
     stride = stride or patch_size
     check_cutting(patch_size, scale, copies)
     if images is None and dataset not in TRAIN_SETS:
         raise UserError(
             f"unknown training set {dataset!r}; allowed are {', '.join(TRAIN_SETS)}, or your own: "
-            f"{prepare_command('NAME' if is_taken(dataset) else dataset, scale, colour, data_dir=data_dir)}"
+            f"{prepare_command('NAME' if is_taken(dataset) else dataset, scale, colour, *asked, data_dir=data_dir)}"
         )
     target = patch_path(dataset, scale, colour, data_dir)
     check_writable(target.parent)

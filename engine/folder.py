@@ -4,6 +4,7 @@ import csv
 import shlex
 import time
 from contextlib import ExitStack
+from copy import deepcopy
 from itertools import count
 from pathlib import Path
 
@@ -23,10 +24,10 @@ CURVE_SECONDS = 30  # at most one drawing of curve.png in this time
 class RunFolder(ExitStack):
     """Keeps a run on disk. Once the first step is done, the folder is locked, and Ctrl-C and SIGTERM end the run saved.
 
-    last.pth is written between steps every SAVE_SECONDS, after an epoch, and when a signal asks to end; a second
-    signal ends at once. Short epochs, such as a GPU's, do not each write last.pth: an epoch that ends within
-    REST_SECONDS of the last save leaves it to a later one, but for the first and the last. A run that is killed in
-    between does the epochs since then again.
+    best.pth, if there is a better one, and last.pth are written between steps every SAVE_SECONDS, after an epoch, and
+    when a signal asks to end; a second signal ends at once. Short epochs, such as a GPU's, do not each write the two:
+    an epoch that ends within REST_SECONDS of the last save leaves them to a later one, but for the first and the last.
+    A run that is killed in between does the epochs since then again.
     """
 
     def __init__(self, path, draw, *, numbered=False, resumed=None):
@@ -41,6 +42,7 @@ class RunFolder(ExitStack):
         self.numbered = numbered
         self.resumed = resumed
         self.origin = {}  # what checkpoints say of command, versions, device and commit
+        self.best = None  # the checkpoint of the best epoch, until it is written
         self.received = 0  # the signal that asked to end
         self.saved = self.drawn = time.perf_counter()
         self.is_open = False
@@ -109,27 +111,36 @@ class RunFolder(ExitStack):
             self.keep(run, time.perf_counter() - self.saved > SAVE_SECONDS)
 
     def after_epoch(self, run, bicubic):
-        """Write best.pth when the epoch was the best, log.csv, curve.png and last.pth where they are due.
+        """Write log.csv, and where they are due best.pth when an epoch was the best, curve.png and last.pth.
 
         last.pth comes after the others: a run killed before that does the epoch again, and writes them again.
         bicubic: PSNR in dB of bicubic on the validation images, for the curve.
         """
         if run.best_epoch == run.epoch:
-            save_checkpoint(self.path / "best.pth", self.checkpoint(run))
-            copy_whole(self.path / "best.pth", "best.pth")
-        self.write_log(run.history)
+            self.best = deepcopy(self.checkpoint(run))
         first_or_last = run.epoch in (1, run.last_epoch)
+        due = first_or_last or time.perf_counter() - self.saved > REST_SECONDS
+        if due:
+            self.write_best()
+        self.write_log(run.history)
         if first_or_last or time.perf_counter() - self.drawn > CURVE_SECONDS:
             with only_noted("curve.png"):
                 self.draw(self.path / "curve.png", run.history, bicubic, run.recipe.val_set)
             self.drawn = time.perf_counter()
-        self.keep(run, first_or_last or time.perf_counter() - self.saved > REST_SECONDS)
+        self.keep(run, due)
 
     def checkpoint(self, run):
         """Return a run's checkpoint, which says where its log is: ./best.pth is a copy without one beside it."""
         path = self.path.as_posix()
         named = path if is_plain_text(path) else ""  # other text no checkpoint may hold
         return run.checkpoint() | self.origin | {"run": named}
+
+    def write_best(self):
+        """Write best.pth and ./best.pth, of the best epoch since they were written last, if any was."""
+        if self.best:
+            save_checkpoint(self.path / "best.pth", self.best)
+            copy_whole(self.path / "best.pth", "best.pth")
+            self.best = None
 
     def write_log(self, history):
         """Write log.csv, a row per epoch."""
@@ -142,9 +153,13 @@ class RunFolder(ExitStack):
             print(f"note: {describe_os_error(error)}; close it elsewhere, the next epoch writes it whole", flush=True)
 
     def keep(self, run, due):
-        """Write last.pth if it is due or a signal has come, and raise Interrupted in the latter case."""
+        """Write best.pth and last.pth if due or a signal has come, and raise Interrupted in the latter case.
+
+        Both at once: where epochs are done again they may come out otherwise, on a GPU, and none be as good.
+        """
         received = self.received  # read once: what comes while this is going on waits for the next step
         if due or received:
+            self.write_best()
             run.check_finite()  # what is written can be gone on with
             save_checkpoint(self.path / "last.pth", self.checkpoint(run) | {"training": run.state()})
             self.saved = time.perf_counter()

@@ -83,7 +83,7 @@ def vgg_weights():
 
 
 class ContentLoss(nn.Module):
-    """Mean squared error of the maps after VGG19's last convolution, "VGG54" of SRGAN, scaled by 1/12.75 as there."""
+    """Mean squared error of the maps behind VGG19's last convolution and ReLU, SRGAN's "VGG54", over 12.75 as there."""
 
     def __init__(self):
         super().__init__()

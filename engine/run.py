@@ -229,11 +229,12 @@ def begin(network, recipe, dataset, storage, device, deterministic=False, start=
     start: checkpoint of trained weights to begin with instead of random ones, read from `path`; {} or None for none.
     """
     recipe = replace(recipe, precision=choose_precision(recipe.precision, device))
+    trained = model_from_checkpoint(start, path) if start else None  # before anything is built of what it says
     torch.manual_seed(recipe.seed)
     channels = COLOURS[network.colour]
     model = build_model(network.name, network.scale, channels, **network.options)
     if start:
-        start = take_weights(model, network, start, path)
+        start = take_weights(model, network, start, trained, path)
     if others := getattr(model, "other_scales", ()):
         storage = AllScales(storage, {other: {} for other in others})
     patches = storage.open(dataset, network.scale, network.colour)
@@ -253,18 +254,17 @@ def begin(network, recipe, dataset, storage, device, deterministic=False, start=
     return Run(model, recipe, description, *storage.batches(patches, recipe, device))
 
 
-def take_weights(model, network, checkpoint, path):
+def take_weights(model, network, checkpoint, trained, path):
     """Give a network the weights of a checkpoint; returns that, with "taken" where not all are.
 
     Of the same network at another scale, or for other scales, it takes the tensors of equal name and shape: the
-    upsampler is another, or has more stages. network: the NetworkChoice of the model. Raises UserError where the
-    weights do not fit.
+    upsampler is another, or has more stages. network: the NetworkChoice of the model. trained: the network of the
+    checkpoint, which was read from `path`. Raises UserError where the weights do not fit.
     """
-    trained = model_from_checkpoint(checkpoint, path)
     weights, own = trained.state_dict(), model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     theirs = [checkpoint["scale"], *getattr(trained, "other_scales", ())]
-    across = checkpoint["model"] == network.name and theirs != [network.scale, *getattr(model, "other_scales", ())]
+    across = theirs != [network.scale, *getattr(model, "other_scales", ())] and is_alike(checkpoint, network)
     if not fitting or not (across or len(fitting) == len(weights) == len(own)):
         raise UserError(
             f"{path}: its weights, of {label_of(checkpoint)}, do not fit the network asked for; leave out --model, "
@@ -276,6 +276,15 @@ def take_weights(model, network, checkpoint, path):
     taken = f"{len(fitting)} of {len(own)} tensors"
     print(f"{path}, of {label_of(checkpoint)}: {taken} fit x{network.scale} and are taken, the others begin at random")
     return checkpoint | {"taken": taken}
+
+
+def is_alike(checkpoint, network):
+    """Return whether a checkpoint is of a network, a NetworkChoice, but for the scales."""
+    options = [
+        model_options(network.name) | given | {"scales": 1} for given in (checkpoint["options"], network.options)
+    ]
+    kinds = (checkpoint["model"], checkpoint["channels"]), (network.name, COLOURS[network.colour])
+    return kinds[0] == kinds[1] and options[0] == options[1]
 
 
 def stage_of(checkpoint, path):
@@ -344,5 +353,7 @@ def open_again(path, storage, data):
 def note_changes(description, here, epoch):
     """Add to a description what differs here from where the run was before, and since which epoch."""
     changed = {name: here[name] for name in here if name != "command" and here[name] != description.get(name)}
+    if "--compile" in here["command"] and "--compile" not in description.get("command", ""):  # sums in another order
+        changed["command"] = here["command"]
     if changed:
         description["resumed"] = [*description.get("resumed", []), {"epoch": epoch} | changed]

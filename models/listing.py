@@ -16,8 +16,13 @@ ROW = "{:<11} {:>10} {:>13}  {:<11}  {:<15}  {:<12}  {:<4}  {:<7}  {}"
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280  # the output for which the literature counts multiply-adds
 
 
-def print_registry(name, assignments, scale, colour):
-    """Print size, cost and kind of all networks by framework and design, or of one: `name`, or that with options."""
+def print_registry(name, assignments, scales, colour):
+    """Print size, cost and kind of all networks by framework and design, or of one: `name`, or that with options.
+
+    scales: one, or of a network for several all of them.
+    """
+    *others, scale = sorted(scales)
+    assignments = [*assignments, f"scales={''.join(map(str, sorted(scales)))}"] if others and name else assignments
     names = [name or "srcnn"] if name or assignments else by_kind()
     channels = COLOURS[colour]
     print(f"scale {scale}, {channels} channel{'s' if channels > 1 else ''}; multiply-adds for one 1280x720 output")

@@ -112,7 +112,7 @@ def put_caption(axes, caption, bold=False, size=8):
 
 def draw_curve(path, history, bicubic, val_set):
     """Draw a run's training loss and validation PSNR over the epochs, as train.py does; see draw_curves."""
-    chosen = max(history, key=lambda row: row["val_psnr"])["epoch"]
+    chosen = next((row["epoch"] for row in history if row["val_psnr"] == history[-1]["best_psnr"]), None)
     words = ("epoch", "training loss", f"PSNR on {val_set} images (dB)")
     draw_curves(path, [("network", history, chosen, {"color": BLUE, "marker": "o"})], bicubic, words)
 

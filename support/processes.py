@@ -86,10 +86,12 @@ class Team:
     def share(self, batch):
         """Return this process's part of a batch, and the weight of its mean in the mean over all processes.
 
-        A batch with fewer items than processes leaves some none; they take its first with weight 0.
+        A batch with fewer items than processes would leave some none; each takes all of it.
         """
+        if len(batch) < self.size:
+            return batch, 1.0
         part = batch.tensor_split(self.size)[self.rank]
-        return (part, len(part) * self.size / len(batch)) if len(part) else (batch[:1], 0.0)
+        return part, len(part) * self.size / len(batch)
 
     def mean(self, tensor):
         """Return the mean of a tensor over all processes; each must call this."""

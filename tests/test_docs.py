@@ -104,9 +104,16 @@ def test_all_shipped_weights_have_their_scores_beside_them():
 def test_facts_of_the_recipe_and_protocol_pages_are_those_of_the_code():
     training, protocol = (TEXTS[ROOT / "docs" / f"{name}.md"] for name in ("training", "protocol"))
     recipe = Recipe()
-    numbers = {float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", training)}
-    fields = ("epochs", "batch_size", "learning_rate", "warmup", "clip", "average")
-    assert {getattr(recipe, field) for field in fields} <= numbers
+    places = {  # where the page says it
+        r"batches of (\d+) patches": "batch_size",
+        r"patches of \S+, (\d+) epochs": "epochs",
+        r"\| learning rate \| (\S+) at its peak": "learning_rate",
+        r"after (\d+) steps of warm-up": "warmup",
+        r"\| gradient clipping \| norm at most (\S+) \|": "clip",
+        r"exponential average with decay (\S+) per step": "average",
+    }
+    said = {field: float(re.search(place, training)[1]) for place, field in places.items()}
+    assert said == {field: getattr(recipe, field) for field in said}
     assert {*TRAIN_SETS["T91"].held_out} <= {*re.findall(r"\w+", protocol)}
     columns = WEIGHTS[0].with_suffix(".csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
     assert {*columns} <= {*re.findall(r"\w+", protocol)}

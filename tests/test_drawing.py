@@ -8,13 +8,14 @@ from helpers import assert_fits_a_page
 from report.drawing import draw_curve, draw_curves
 
 
-@pytest.mark.parametrize("epochs", [1, 5, 200])
-def test_curve_fits_a_page_and_marks_bicubic_and_the_best_epoch(tmp_path, drawn, epochs):
+@pytest.mark.parametrize(("epochs", "is_best_kept"), [(1, True), (5, True), (200, True), (5, False)])
+def test_curve_fits_a_page_and_marks_bicubic_and_the_epoch_that_was_kept(tmp_path, drawn, epochs, is_best_kept):
     history = [
-        {"epoch": epoch, "loss": 0.01 / epoch, "val_psnr": 29 - abs(epoch - 0.6 * epochs) / epochs}
+        {"epoch": epoch, "loss": 0.01 / epoch, "val_psnr": 29 - abs(epoch - 0.65 * epochs) / epochs}
         for epoch in range(1, epochs + 1)
     ]
-    best = max(history, key=lambda row: row["val_psnr"])
+    best = max(history, key=lambda row: row["val_psnr"]) if is_best_kept else history[-1]
+    history[-1]["best_psnr"] = best["val_psnr"]
     draw_curve(tmp_path / "curve.png", history, 28.42, "held-out")
     assert_fits_a_page(tmp_path / "curve.png")
     loss, psnr = drawn[0].axes
@@ -41,7 +42,7 @@ def test_legend_of_many_networks_with_long_names_lies_above_their_curves(tmp_pat
 
 def test_figure_is_the_same_whatever_the_users_settings_of_matplotlib(tmp_path):
     """As of a matplotlibrc in the current folder, which none in the environment overrides."""
-    history = [{"epoch": 1, "loss": 0.01, "val_psnr": 29.0}]
+    history = [{"epoch": 1, "loss": 0.01, "val_psnr": 29.0, "best_psnr": 29.0}]
     draw_curve(tmp_path / "plain.png", history, 28.42, "held-out")
     theirs = {"text.usetex": True, "font.size": 30, "axes.facecolor": "black", "savefig.bbox": "tight"}
     with matplotlib.rc_context(theirs):
@@ -57,7 +58,9 @@ def legend_of(figure):
 @pytest.mark.parametrize(("bicubic", "below"), [(24.84, True), (26.5, False)])
 def test_bicubic_is_out_of_sight_where_it_would_flatten_the_curve(tmp_path, drawn, bicubic, below):
     psnrs = [26.60, 26.58, 26.67]
-    history = [{"epoch": 1 + n, "loss": 2e-3 - 1e-5 * n, "val_psnr": psnr} for n, psnr in enumerate(psnrs)]
+    history = [
+        {"epoch": 1 + n, "loss": 2e-3 - 1e-5 * n, "val_psnr": psnr, "best_psnr": psnr} for n, psnr in enumerate(psnrs)
+    ]
     draw_curve(tmp_path / "curve.png", history, bicubic, "held-out")
     loss, psnr = drawn[0].axes
     low, high = psnr.get_ylim()
@@ -68,7 +71,9 @@ def test_bicubic_is_out_of_sight_where_it_would_flatten_the_curve(tmp_path, draw
 
 def test_an_epoch_whose_loss_exploded_leaves_the_others_in_sight(tmp_path, drawn):
     losses = [2.2e-3, 4e11, 2.1e-3, 2.0e-3]
-    history = [{"epoch": 1 + n, "loss": loss, "val_psnr": 26.6 + n / 100} for n, loss in enumerate(losses)]
+    history = [
+        {"epoch": 1 + n, "loss": loss, "val_psnr": 26.6 + n / 100, "best_psnr": 0} for n, loss in enumerate(losses)
+    ]
     draw_curve(tmp_path / "curve.png", history, 24.84, "held-out")
     assert_fits_a_page(tmp_path / "curve.png")
     loss = drawn[0].axes[0]

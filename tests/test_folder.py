@@ -8,7 +8,7 @@ import pytest
 from helpers import VDSR, contents, edited, read_log, refused, run_in, train_flags, truncate
 
 import train
-from engine.checkpoint import save_checkpoint
+from engine.checkpoint import load_checkpoint, save_checkpoint
 from support.files import held_by_one
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -32,8 +32,12 @@ def test_run_that_cannot_save_its_first_epoch_leaves_no_folder(script, workplace
     assert refused(script, "train", arguments, "run/best.pth: No space left", unchanged=workplace)
 
 
-def test_epoch_is_in_log_and_curve_before_last_pth_calls_it_done(workplace, tiny, monkeypatch):
-    """Else a kill in between, after the last epoch, would leave a log or a curve that no resuming completes."""
+@pytest.mark.parametrize("rest", [0, 10**9])
+def test_epoch_is_in_log_and_curve_before_last_pth_calls_it_done(workplace, tiny, monkeypatch, rest):
+    """Else a kill in between, after the last epoch, would leave a log or a curve that no resuming completes.
+
+    Where last.pth waits, best.pth does too: of epochs that are done again after a kill none may be as good.
+    """
     seen = []
 
     def saved(path, checkpoint):
@@ -49,14 +53,15 @@ def test_epoch_is_in_log_and_curve_before_last_pth_calls_it_done(workplace, tiny
     psnrs = iter([20.0, 25.0, 21.0, 19.0, 22.0])  # the second is bicubic's: the best are epochs 1, 2 and 4
     monkeypatch.setattr(train, "validate", lambda *_: next(psnrs))
     monkeypatch.setattr(train, "draw_curve", drawn)
-    monkeypatch.setattr("engine.folder.REST_SECONDS", 0)
+    monkeypatch.setattr("engine.folder.REST_SECONDS", rest)
     monkeypatch.setattr("engine.folder.save_checkpoint", saved)
     run_in(workplace, train_flags(tiny, *VDSR, "--out", "run"))
+    between = [] if rest else [("best.pth", 2), ("last.pth", 2), ("last.pth", 3)]
     assert [(name, epoch) for name, epoch, _ in seen] == [
-        *(("best.pth", 1), ("last.pth", 1), ("best.pth", 2), ("last.pth", 2)),
-        *(("last.pth", 3), ("best.pth", 4), ("last.pth", 4)),
+        *(("best.pth", 1), ("last.pth", 1), *between, ("best.pth", 4), ("last.pth", 4)),
     ]
-    assert [there for *_, there in seen] == [[False] * 3, *[[True] * 3] * 6]
+    assert [there for *_, there in seen] == [[False] * 3, *[[True] * 3] * (len(seen) - 1)]
+    assert load_checkpoint(workplace / "best.pth")["epoch"] == 4
     assert (workplace / "run" / "curve.png").read_text() == "4"
 
 

@@ -222,6 +222,8 @@ CHECKPOINTS = {
     "half a character": (with_field(recipe={"a": "\udcff"}), "no plain line"),
     "model ../../x": (with_field(model="../../x"), "unknown model '../../x'"),
     "option ../../x": (with_field(options={"../../x": 1}), "unknown option '../../x'"),
+    "option named scale": (with_field(options={"scale": 4}), "multiple values for argument 'scale'"),
+    "option named 1": (with_field(options={1: 2}), "keywords must be strings"),
     "option of a long text": (with_field(options={"depth": "x" * 40_000}), "depth"),
     "tensor in the recipe": (with_field(recipe={"a": torch.zeros(3)}), "recipe is missing or of the wrong kind"),
     "stages of a text": (with_field(started_from="VDSR x4"), "started_from is missing or of the wrong kind"),
@@ -240,6 +242,17 @@ def test_checkpoint_is_refused_in_little_time_and_memory(script, place, spoil, w
     named = "" if words == "output is not finite" else "best.pth"
     with no_hang(), little_memory():
         assert refused(script, "test", SCORE, named, words, unchanged=place)
+
+
+OPTIONS = {name: case for name, case in CHECKPOINTS.items() if "option" in name}
+
+
+@pytest.mark.parametrize(("spoil", "words"), cases(OPTIONS))
+def test_checkpoint_to_begin_with_is_refused_before_what_it_asks_for_is_built(script, place, spoil, words):
+    spoil(place / "best.pth")
+    with no_hang(), little_memory():
+        flags = ("--weights", "best.pth", "--dataset", "sample")
+        assert refused(script, "train", flags, "best.pth", words, unchanged=place)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ def test_source_of_the_environment_that_does_not_exist_ends_in_one_line(refused,
 
 OWN = ("--images", "photos", "--name")
 BAD_ARGUMENTS = [
+    (("--dataset", "holiday", "--stride", "9", "--copies", "1"), "--name holiday .*--stride 9 --copies 1 "),
     (("--dataset", "T92"), "unknown training set 'T92'; allowed are T91, sample, or your own: python prepare.py"),
     (("--dataset", "holiday", "--data-dir", "d"), "unknown training set 'holiday'; .*--name holiday .*--data-dir d$"),
     (("--dataset", "sample", "--patch-size", 2000), "is smaller than a patch .*, as all .* lower --patch-size"),

@@ -14,7 +14,7 @@ from data.images import write_png
 from data.patch_file import prepare_patches, read_patches
 from engine.checkpoint import load_checkpoint, save_checkpoint
 from engine.recipe import Recipe
-from engine.run import Run, Storage
+from engine.run import Run, Storage, note_changes
 from engine.step import TrainingStep
 from models import build_model
 from support.files import sha256_of_file
@@ -84,6 +84,10 @@ def test_run_resumed_elsewhere_says_what_has_changed(stopped, resume, monkeypatc
     after = load_checkpoint(stopped / "last.pth")
     assert after["resumed"] == [{"epoch": 1, "commit": "c0ffee"}] and "resumed" not in before
     assert after["commit"] == before["commit"]
+    for earlier, here, resumed in (("", " --compile", 1), (" --compile", " --compile", 0), ("", "", 0)):
+        description = {"command": f"python train.py{earlier}"}
+        note_changes(description, {"command": f"python train.py --resume run/last.pth{here}"}, 3)
+        assert len(description.get("resumed", [])) == resumed
 
 
 def test_epoch_that_is_resumed_counts_the_seconds_before_it_stopped():
@@ -208,6 +212,8 @@ def test_network_that_enlarges_first_takes_all_weights_of_another_scale(workplac
         (["--model", "carn"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--model"]),
         (["--set", "depth=4"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--set"]),
         (["--color", "rgb"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--color"]),
+        (["--scale", "2", "--set", "depth=4"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--set"]),
+        (["--scale", "2", "--color", "rgb"], ["VDSR (depth=3, num_features=8) x4", "do not fit", "--color"]),
         (["--set", "blocks=4"], ["'blocks'", "depth=20"]),
         (["--resume", "last.pth"], ["--weights", "--resume"]),
         (["--weights", "none.pth"], ["none.pth", "no such file"]),

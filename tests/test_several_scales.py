@@ -14,7 +14,7 @@ from engine.recipe import Recipe
 from engine.results import read_result_file
 from engine.run import Storage
 from engine.several_scales import AllScales, MixedBatches
-from models import build_model
+from models import build_model, count_parameters
 from report.content import prepared_by
 from report.results import Result
 from support.command_line import ROOT
@@ -56,6 +56,13 @@ def test_mixed_batches_are_those_of_each_scale_in_an_order_that_an_epoch_draws_a
         )
     for first in range(8):
         assert equal([*mixed.epoch(1, first)], epochs[1][first:])
+
+
+def test_registry_lists_a_network_for_all_scales_as_it_would_be_trained(script, workplace):
+    for scales, digits in (((2, 3, 4, 8), 2348), ((8, 4), 48)):
+        line = script("train", "--list", "--model", "mdsr", "--set", "num_features=4", "--scale", *scales).out
+        network = build_model("mdsr", 8, num_features=4, scales=digits)
+        assert f" {count_parameters(network):,} " in line and f"scales={digits}" in line
 
 
 def test_a_run_of_two_scales_trains_the_parts_of_both_and_is_resumed_bit_for_bit(workplace, both):
