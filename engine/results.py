@@ -198,6 +198,12 @@ def read_log(path, trained):
 
 KINDS = {  # what a value must be, in words: whether it is
     "a text": lambda value: isinstance(value, str),
+    "a plain name": lambda value: isinstance(value, str) and Path(value).name == value,  # it stands in names of files
+    "an object with plain names": lambda value: isinstance(value, dict) and all(map(KINDS["a plain name"], value)),
+    "y or rgb": lambda value: value in ("y", "rgb"),
+    "a number of seconds": lambda value: type(value) in (int, float) and 0 <= value < 1e9,
+    "a list of objects": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
+    "plain values": lambda value: KINDS["an object with plain names"](value) and all(map(is_plain, value.values())),
     "a whole number": lambda value: type(value) is int,
     "a number": lambda value: type(value) in (int, float) and abs(value) <= MAX_SCORE,
     "a number or null": lambda value: value is None or KINDS["a number"](value),
@@ -207,18 +213,36 @@ KINDS = {  # what a value must be, in words: whether it is
     "a list of images": lambda value: isinstance(value, list) and len(value) > 0,
 }
 DOCUMENT = {
-    **dict.fromkeys(("label", "key", "model", "dataset", "dataset_manifest", "precision", "device"), "a text"),
+    **dict.fromkeys(("label", "dataset_manifest", "precision", "device"), "a text"),
+    **dict.fromkeys(("key", "model", "dataset"), "a plain name"),
     **dict.fromkeys(("scale", "parameters"), "a whole number"),
-    **dict.fromkeys(("options", "protocol", "mean"), "an object"),
+    **dict.fromkeys(("protocol", "mean"), "an object"),
+    "options": "plain values",
     "self_ensemble": "true or false",
     "images": "a list of images",
     "history": "a list",
 }
 WEIGHTS = {"path": "a text", "sha256": "a text"}
 TRAINED = {"epoch": "a whole number", "val_psnr": "a number or null", "val_set": "a text"}
-TRAINED |= {"recipe": "an object", "data": "an object"}
+TRAINED |= {"recipe": "plain values", "data": "an object with plain names"}
+KNOWN = {  # what need not be there, by the place where it stands
+    "": {"versions": "an object"},
+    "protocol": {"colour": "y or rgb"},
+    "trained": {"versions": "an object", "started_from": "a list of objects"},
+    "trained.recipe": {"seed": "a whole number", "loss": "a text", "epochs": "a whole number"},
+    "trained.data": {
+        **dict.fromkeys(("dataset", "manifest"), "a text"),
+        **dict.fromkeys(("patch_size", "stride"), "a whole number"),
+        **{"held_out": "a list", "copies": "a list", "other_scales": "a list of objects"},
+    },
+}
 NUMBERS = {"psnr": "a number or null", "ssim": "a number"}  # null: the PSNR of equal images, JSON has no infinity
 NUMBERS |= {f"bicubic_{column}": kind for column, kind in NUMBERS.items()}
+
+
+def is_plain(value):
+    """Return whether a value is a number, a text, a truth, nothing, or a list of such."""
+    return isinstance(value, int | float | str | None) or (isinstance(value, list) and all(map(is_plain, value)))
 
 
 def read_results(folder):
@@ -266,7 +290,12 @@ def inert(path, value):
         return [inert(path, item) for item in value]
     if isinstance(value, str) and not is_plain_text(value):
         raise UserError(f"{path} is not as it was written: it holds {value!a:.100}, which is no plain line")
-    return MARKUP.sub(lambda found: chr(ord(found[0]) + 0xFEE0), value) if isinstance(value, str) else value
+    return widened(value) if isinstance(value, str) else value
+
+
+def widened(text):
+    """Return a text in which nothing is markup."""
+    return MARKUP.sub(lambda found: chr(ord(found[0]) + 0xFEE0), text)
 
 
 def check(path, place, value, kind):
@@ -294,10 +323,14 @@ def check_document(path, document):
     for name, fields in (("weights", WEIGHTS), ("trained", TRAINED)):
         if document.get(name) is not None:  # bicubic has neither
             check_fields(path, name, document[name], fields)
-    if document.get("trained"):
-        check(path, "trained.recipe.seed", document["trained"]["recipe"].get("seed", 0), "a whole number")
+    for place, fields in KNOWN.items():
+        found = document
+        for name in place.split(".") if place else ():
+            found = found.get(name) or {}
+        check_fields(path, place, found, {name: kind for name, kind in fields.items() if found.get(name) is not None})
     for number, image in enumerate(document["images"]):
-        check_fields(path, f"images[{number}]", image, {"name": "a text"} | NUMBERS)
+        seconds = {"seconds": "a number of seconds"} if image.get("seconds") is not None else {}
+        check_fields(path, f"images[{number}]", image, {"name": "a plain name"} | NUMBERS | seconds)
     check_fields(path, "mean", document["mean"], NUMBERS)
     for number, row in enumerate(document["history"]):
         check_fields(path, f"history[{number}]", row, {"epoch": "a whole number", "val_psnr": "a number"})

@@ -99,7 +99,7 @@ def examples_text(facts, examples, say):
     """Return the sliders, and each example's sentence and figures; without pictures, how to get them."""
     if not examples:
         return say.phrase("text.no_examples")
-    parts = [say.phrase("text.examples"), SLIDERS]
+    parts = [sentences.sentence("examples", facts, say), SLIDERS]
     for name, example in examples.items():
         keys = {panel.key for panel in example.panels}
         missing = [network.label for network in facts.networks if network.key not in keys]

@@ -13,7 +13,7 @@ def draw_training(path, networks, bicubic, say):
     """Draw loss and validation PSNR of all runs that have a history. bicubic: PSNR in dB on those images, or None."""
     styles = styles_of(networks)
     runs = [(n.label, n.history, n.trained.get("epoch"), styles[n.key]) for n in networks if n.history]
-    draw_curves(path, runs, bicubic, say.phrase("drawn.training"))
+    draw_curves(path, runs, bicubic, say.phrase("drawn.training"), pdf=True)
 
 
 def draw_map(path, networks, front, dataset, scale, say):

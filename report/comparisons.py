@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from engine.results import joined_keys
+from engine.results import joined_keys, widened
 from report.drawing import PAGE_WIDTH, figure_file, put_caption, short, show_image
 from support.files import written_whole
 from utils import shave, to_rgb, to_y
@@ -44,8 +44,11 @@ class Panel:
 
 
 def picture_file(folder, dataset, scale, image, key):
-    """Return where the whole image lies that a network made, or with the key "hr" the original."""
-    return folder / f"{dataset}_x{scale}_{image}_{key}.webp"
+    """Return where the whole image lies that a network made, or with the key "hr" the original.
+
+    Its name is what a result's reader has, in whose texts nothing is markup.
+    """
+    return folder / widened(f"{dataset}_x{scale}_{image}_{key}.webp")
 
 
 def draw_image(folder, results, image, hr, panels, zoom):

@@ -8,6 +8,7 @@ import numpy as np
 
 from data.catalog import TRAIN_SETS
 from data.patch_file import prepare_command
+from engine.recipe import HELD_OUT
 from models import MODELS, model_label
 from report.results import FORMER
 from report.tables import Table, mark_best
@@ -78,12 +79,24 @@ def cells(network, names):
 # ---------------------------------------------------------------- data
 
 
+def patches_of(network):
+    """Return what a result says of the patches that a network was trained on; of several scales those of its own."""
+    data = network.trained.get("data", {})
+    scale = network.document["scale"]
+    return next((one for one in data.get("other_scales", ()) if one.get("scale") == scale), data)
+
+
 def sets_of(facts):
-    """Return ({training set: what a result says of it}, {test set: a result document}) of the networks."""
+    """Return ({training set: what a result says of it}, {test set: a result document}) of the networks.
+
+    "held_out" are the images that no network saw in training: none under the classroom protocol.
+    """
     training, tests = {}, {facts.dataset: facts.networks[0].document}
     for network in facts.networks:
-        if "dataset" in network.trained.get("data", {}):
-            training.setdefault(network.trained["data"]["dataset"], network.trained["data"])
+        data = patches_of(network)
+        if "dataset" in data:
+            found = training.setdefault(data["dataset"], data | {"held_out": []})
+            found["held_out"] = found["held_out"] or (data.get("held_out", []) if network.val_set == HELD_OUT else [])
     for network in facts.shown:
         for name, results in network.elsewhere.items():
             tests.setdefault(name, results[0].document)
@@ -96,7 +109,7 @@ def data_table(facts, say):
     rows = []
     for name, data in training.items():
         known = TRAIN_SETS.get(name)
-        use = say.phrase("table.use_training", held_out=len(data.get("held_out", ())))
+        use = say.phrase("table.use_training" if data["held_out"] else "table.use_all", held_out=len(data["held_out"]))
         count, manifest = f"{len(known.images)}" if known else NONE, data.get("manifest", NONE)
         rows.append((name, count, use, f"`{manifest[:12]}`"))
     for name, document in tests.items():

@@ -13,7 +13,7 @@ from report.words import TEMPLATES, phrases
 from support.command_line import UserError
 from support.files import written_whole
 
-PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
+PLACEHOLDER = re.compile(r"\{\{((?:[^{}]|\{[^{}]*\})*)\}\}")  # a name may have braces
 # of placeholders; all but the last two have a name behind them, and the first three a line of their own
 KINDS = ("table", "figure", "text", "cite", "scale", "references")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -121,8 +121,8 @@ class Document:
 
     def fill(self, found, alone, numbered):
         """Return what a placeholder stands for. found: its match. alone: whether it has a line of its own."""
-        placeholder = " ".join(found[1].split())
-        kind, _, name = placeholder.partition(" ")
+        placeholder = found[1].strip()
+        kind, _, name = (part.strip() for part in placeholder.partition(" "))
         if kind not in KINDS and found[1] == placeholder:
             return found[0]  # a formula's braces
         if kind == "references":
@@ -152,5 +152,8 @@ class Document:
 
     def may_come(self, kind, name):
         """Return whether a table, figure or text is one that other results would have: then nothing is shown."""
+        pictures = ("comparison_", "errors_")
+        if kind == "figure" and name.startswith(pictures) and any(one.startswith(pictures) for one in self.known[kind]):
+            return False  # of another image
         known = {"text": ["network"]}.get(kind) or phrases(self.say.name).get(kind, ())
         return any(name == key or name.startswith(f"{key}_") for key in known)

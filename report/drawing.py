@@ -117,14 +117,14 @@ def draw_curve(path, history, bicubic, val_set):
     draw_curves(path, [("network", history, chosen, {"color": BLUE, "marker": "o"})], bicubic, words)
 
 
-def draw_curves(path, runs, bicubic, words):
+def draw_curves(path, runs, bicubic, words, pdf=False):
     """Draw training loss and validation PSNR of runs over the epochs, the chosen epoch marked.
 
     runs: (label, history: dicts with epoch, loss and val_psnr, chosen epoch, style) of each. bicubic: PSNR in dB on the
     same images, None where it is not known; left out of sight where it would flatten the curves. words: epoch, loss,
     PSNR. A loss that exploded would leave no room for the others: the line runs out of sight.
     """
-    with figure_file(path, PAGE_WIDTH, 3.0, "constrained", pdf=len(runs) > 1) as figure:
+    with figure_file(path, PAGE_WIDTH, 3.0, "constrained", pdf=pdf) as figure:
         left, right = figure.subplots(1, 2)
         for label, history, chosen, style in runs:
             epochs, losses, psnrs = ([row[column] for row in history] for column in ("epoch", "loss", "val_psnr"))

@@ -57,7 +57,10 @@ class Facts:
         """Return [{"name", "gain": mean over the networks in dB}] of the test images, the largest gain first."""
         means = np.mean([network.image_psnr for network in self.networks], axis=0)
         pairs = zip(self.images, means, strict=True)
-        gains = [{"name": image["name"], "gain": float(mean - image["psnr"])} for image, mean in pairs]
+        gains = [
+            {"name": image["name"], "gain": 0.0 if mean == image["psnr"] else float(mean - image["psnr"])}
+            for image, mean in pairs  # both are infinite where the image is flat
+        ]
         return sorted(gains, key=lambda image: image["gain"], reverse=True)
 
     @cached_property
@@ -120,7 +123,12 @@ def load(folder, shipped=False):
             f"{folder} holds no result of a network; train one (python train.py --model srcnn), then score it: "
             "python test.py --weights best.pth"
         )
-    dataset, scale = main_set(results)
+    plain = {set_of(one) for one in results if not one.document["self_ensemble"]}
+    if not plain:
+        raise UserError(
+            f"{folder} holds results with --self-ensemble only; score once without: python test.py --weights best.pth"
+        )
+    dataset, scale = main_set([one for one in results if set_of(one) in plain])
     ours = results_with("weights", ROOT / "weights") if shipped else []
     results, ours = ([one for one in some if one.document["scale"] == scale] for some in (results, ours))
     scored = {}
@@ -133,6 +141,11 @@ def load(folder, shipped=False):
     same = {key: networks[0].document[key] for key in ("dataset", "scale", "dataset_manifest")}
     untrained = [one for one in results_with("saw", folder) if same.items() <= one.document.items()]
     return Facts(dataset, scale, networks, references, untrained)
+
+
+def set_of(result):
+    """Return (test set, scale) of a result."""
+    return result.document["dataset"], result.document["scale"]
 
 
 def main_set(results):

@@ -57,8 +57,10 @@ def all_figures(facts, sections, training, examples, say):
         cut = {"patch_size": data["patch_size"], "stride": data["stride"], "scale": facts.scale}
         shown = {"name": training_set, "images": pixels, "say": say}
         add("degradation", "degradation", pictures.draw_degradation, {}, scale=facts.scale, **shown)
-        add("patches", "patches", pictures.draw_patch_pairs, {}, cut=cut, **shown)
-        add("held_out", "held_out", pictures.draw_held_out, {"name": training_set}, **shown)
+        if pictures.chosen_for_pairs(training_set, pixels, cut):
+            add("patches", "patches", pictures.draw_patch_pairs, {}, cut=cut, **shown)
+        if data["held_out"]:
+            add("held_out", "held_out", pictures.draw_held_out, {"name": training_set}, **shown)
     zooms = networks[0].document.get("zoom") or {}  # {image: the window, [x, y, size], that test.py was to magnify}
     for name, example in examples.items():
         title = {"title": f"{facts.dataset} {name}, ×{facts.scale}"}

@@ -37,14 +37,24 @@ def densest_pair(pixels, patch_size, stride, scale):
     return lefts[column], tops[row], lr_patches[index, 0], hr_patches[index, 0]
 
 
+def chosen_for_pairs(name, images, cut):
+    """Return the names of the images of which patch pairs are shown, [] where no image has room for a patch.
+
+    The arguments are draw_patch_pairs()'s.
+    """
+    held_out, scale = TRAIN_SETS[name].held_out, cut["scale"]
+    sides = {image: min(pixels.shape[:2]) // scale * scale for image, pixels in images.items()}
+    trained = [image for image in images if image not in held_out and sides[image] >= cut["patch_size"]]
+    known = [image for image in CHOSEN.get(name, ()) if image in trained]
+    return known or trained[:: max(1, len(trained) // PAIRS)][:PAIRS]  # of most sets some that lie far apart
+
+
 def draw_patch_pairs(path, name, images, cut, say):
     """Draw patch pairs as a network sees them: LR at its true size beside HR, LR with large pixels, and HR.
 
     name, images: of the training set. cut: {"patch_size", "stride", "scale"}, how the patches were made.
     """
-    trained = [image for image in images if image not in TRAIN_SETS[name].held_out]
-    chosen = CHOSEN.get(name, trained[:: max(1, len(trained) // PAIRS)][:PAIRS])  # of most sets some that lie far apart
-    pairs = {image: densest_pair(images[image], **cut) for image in chosen}
+    pairs = {image: densest_pair(images[image], **cut) for image in chosen_for_pairs(name, images, cut)}
     small, large = cut["patch_size"] // cut["scale"], cut["patch_size"]
     cell = 0.72  # inches
     heights = (small / large, 1, 1)

@@ -4,11 +4,12 @@ They may hold placeholders as the text files do: {{ table ... }}, {{ cite ... }}
 """
 
 from data.catalog import TEST_SETS, TRAIN_SETS
+from engine.losses import trades_psnr
 from engine.recipe import HELD_OUT
-from report.content import LITERATURE, paper_of, sets_of
+from report.content import LITERATURE, paper_of, patches_of, sets_of
 
 TEXTS = ("summary", "sets", "colour", "patches", "validation", "enlargement", "optimisation", "recipes", "course")
-TEXTS += ("anchor", "ranking", "gains")
+TEXTS += ("anchor", "ranking", "gains", "examples")
 FACTS = ("scale", "networks", "images", "bicubic", "repeated", "is_anchor", "by_gain", "best")  # that templates name
 
 
@@ -48,19 +49,21 @@ def verdict(facts, first, second, say):
 def about_data(facts):
     """Return what the section on data names."""
     training, tests = sets_of(facts)
-    data = [network.trained.get("data", {}) for network in facts.networks]
-    cuts = []
+    data = [patches_of(network) for network in facts.networks]
+    cuts, newest = [], [network.label for network in facts.networks if trades_psnr(str(network.recipe.get("loss")))]
     for one in data:
         cut = {key: one.get(key) for key in ("patch_size", "stride")}
         cut["copies"] = [f"{copy:g}" for copy in one.get("copies", []) if copy != 1]
         cuts += [cut] * (cut not in cuts)
     chosen_on = {}
     for network in facts.networks:
-        chosen_on.setdefault(network.val_set, []).append(network.label)
+        if network.label not in newest:
+            chosen_on.setdefault(network.val_set, []).append(network.label)
     return {
         "training_sets": [cited(name) for name in training],
         "test_sets": [cited(name) for name in tests],
-        "catalogued": bool({*training, *tests} & {*TRAIN_SETS, *TEST_SETS}),
+        "catalogued": [name for name in dict.fromkeys([*training, *tests]) if name in {*TRAIN_SETS, *TEST_SETS}],
+        "newest": newest,
         "cuts": cuts,
         "held_out": chosen_on.pop(HELD_OUT, []),
         "classroom": chosen_on,
@@ -92,6 +95,8 @@ def about_training(facts, say):
         "contrast": all(recipe.get("contrast", "negatives" not in recipe) for recipe in recipes),
         **{name: list(dict.fromkeys(n.name for n in facts.networks if n.kind[0] == kinds[name])) for name in kinds},
         "differences": [say.known("recipe", name) for name in names],
+        "alike": len({network.training for network in facts.networks}) == 1,
+        "structures": len({(n.model, str(n.options)) for n in facts.networks}) == len(facts.networks),
         "begun": [network for network in facts.networks if network.trained.get("started_from")],
     }
 

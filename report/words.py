@@ -1,5 +1,6 @@
 """The report's language: its phrases, its sentences as Jinja templates, and numbers in words."""
 
+import math
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -59,12 +60,14 @@ class Language:
         before, after = (" " * (letter.isascii() and letter.isalnum()) for letter in (first[-1][-1], last[0]))
         return self.listed(first) + self(f"{before}和{after}", " and ") + last
 
-    def change(self, value):
-        """Return a difference in dB in words: 高 0.21 dB; 0.21 dB higher."""
+    def change(self, value, other=""):
+        """Return a difference in dB in words: 高 0.21 dB; 0.21 dB higher. other: in English, than what it is."""
+        if not math.isfinite(value):  # SR and HR of an image are equal
+            return self("无法比较（PSNR 为无穷大）", f"not comparable{' with ' * bool(other)}{other} (infinite PSNR)")
         if abs(value) < 0.005:
-            return self("持平", "equal")
-        size = f"{abs(value):.2f} dB"
-        return self(f"{'高' if value > 0 else '低'} {size}", f"{size} {'higher' if value > 0 else 'lower'}")
+            return self("持平", f"equal{' to ' * bool(other)}{other}")
+        size, than = f"{abs(value):.2f} dB", " than " * bool(other) + other
+        return self(f"{'高' if value > 0 else '低'} {size}", f"{size} {'higher' if value > 0 else 'lower'}{than}")
 
     def duration(self, seconds):
         """Return seconds in words: 52 分钟, 9.7 小时; 52 min, 9.7 h."""
@@ -86,8 +89,8 @@ def number(value, form="{:.2f}"):
 
 
 def signed(value):
-    """Return a difference with its sign: +0.21, −0.05."""
-    return f"{value:+.2f}".replace("-", "−")
+    """Return a difference with its sign: +0.21, −0.05; a dash for none, of two that are infinite."""
+    return NONE if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def short_device(text):

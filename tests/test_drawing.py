@@ -33,7 +33,9 @@ def test_curve_fits_a_page_and_marks_bicubic_and_the_epoch_that_was_kept(tmp_pat
 def test_legend_of_many_networks_with_long_names_lies_above_their_curves(tmp_path, drawn):
     history = [{"epoch": epoch, "loss": 0.01, "val_psnr": 29.0 + epoch} for epoch in range(1, 4)]
     names = [f"RCAN (num_groups={groups}, num_blocks=3, num_features=16)" for groups in range(2, 19)]
-    draw_curves(tmp_path / "curves.png", [(name, history, 3, {}) for name in names], None, ("epoch", "loss", "PSNR"))
+    draw_curves(
+        tmp_path / "curves.png", [(name, history, 3, {}) for name in names], None, ("epoch", "loss", "PSNR"), pdf=True
+    )
     assert_fits_a_page(tmp_path / "curves.png", pdf=True)
     (legend,) = drawn[0].legends
     drawn[0].canvas.draw()

@@ -48,6 +48,14 @@ def test_patch_pairs_are_shown_pixel_by_pixel_and_at_true_relative_size(tmp_path
         assert whole.get_xlabel() == f"{name}\n({left}, {top})"
 
 
+def test_pairs_are_of_images_that_have_room_for_a_patch(monkeypatch):
+    images = few_images()
+    monkeypatch.setitem(pictures.CHOSEN, "T91", FEW[:4])
+    for size, shapes in ((112, 3), (120, 2), (124, 0)):  # the third of a shape is 100 high, the others 120
+        found = pictures.chosen_for_pairs("T91", images, CUT | {"patch_size": size})
+        assert all(min(images[name].shape[:2]) >= size for name in found) and bool(found) == (size <= 120), shapes
+
+
 # ---------------------------------------------------------------- degradation
 
 

@@ -1,7 +1,10 @@
 """The report: of whatever networks have results, in the user's own words, with nothing untrue of another's numbers."""
 
+import math
 import re
 from itertools import combinations
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ from skimage import data
 from engine.results import SCORES
 from models import MODELS
 from report.build import main
-from report.charts import name_points
+from report.charts import draw_training, name_points
 from report.comparisons import Panel, draw_image
 from report.content import LITERATURE
-from report.document import descriptions
+from report.document import Document, descriptions
 from report.drawing import figure_file
 from report.facts import load
 from report.figures import all_figures, training_of
+from report.results import Result, networks_of
 from report.words import Language
 from support.files import write_json
 from utils import calc_psnr, shave, to_y
@@ -349,6 +353,67 @@ def test_shipped_scores_are_marked_and_there_only_if_asked_for(made, tmp_path, m
     assert "SRCNN 的平均 PSNR 为 30.00 dB" in text  # the sentences are about the user's own network
 
 
+def trained_on(one, **fields):
+    """A document with fields of its training set: of T91, two images held out."""
+    one["trained"]["data"] |= {"dataset": "T91", "held_out": ["t1", "t2"]} | fields
+    return one
+
+
+def test_classroom_protocol_holds_no_image_out_and_a_loss_for_texture_keeps_the_last_epoch(made):
+    classroom = trained_on(document(recipe={"val_set": "Set5"}))
+    texture = trained_on(document("carn", recipe={"loss": "mse + 1e-3 gan"}))
+    text = made(classroom, texture, "--lang", "en")
+    assert "| T91 | 91 | training; 2 of them held out |" in text  # of CARN they are
+    assert "The loss of CARN trades PSNR for texture" in text and "is chosen on them" not in text
+    text = made(classroom, document("carn", recipe={"val_set": "Set5"}), "--lang", "en")
+    assert "| T91 | 91 | training, all of them |" in text and "held_out.png" not in text
+
+
+def test_networks_are_said_to_be_trained_alike_where_they_were(made):
+    def said(*documents):
+        return re.findall(r"All networks were trained by the same recipe[^.]*\.", made(*documents, "--lang", "en"))
+
+    begun = document("carn")
+    begun["trained"]["started_from"] = [{"label": "CARN x2"}]
+    assert said(document(), begun) == []
+    alike = "All networks were trained by the same recipe"
+    assert said(document(), document("carn")) == [f"{alike}; only their structure differs."]
+    assert said(document(), document(protocol={"colour": "rgb"}, key="rgb")) == [f"{alike}."]
+
+
+def test_patches_of_a_network_for_several_scales_are_those_of_its_own(made):
+    other = {"scale": 3, "patch_size": 75, "stride": 25, "dataset": "my_photos", "manifest": "feed"}
+    one = document("mdsr", scale=3)
+    one["trained"]["data"] |= {"scale": 4, "patch_size": 76, "other_scales": [other]}
+    assert "75×75 的 HR 图像块（patch）与对应的 25×25 LR" in made(one)
+
+
+def test_differences_of_infinite_psnrs_are_no_number_and_are_said_to_be_none(made):
+    flat = document(psnr=math.inf)
+    flat["trained"]["val_psnr"], flat["history"] = 26.0, []
+    for image in flat["images"]:
+        image["bicubic_psnr"] = math.inf
+    text = made(flat, "--lang", "en")
+    assert "not comparable with bicubic interpolation (infinite PSNR)" in text and "nan" not in text
+    assert "has a mean PSNR of 27.75 dB, equal to bicubic." in made(document(psnr=27.75))
+
+
+def test_results_with_self_ensemble_alone_are_refused_with_what_to_do(made):
+    assert "python test.py --weights best.pth" in refusal(made, document(self_ensemble=True))
+
+
+def test_placeholders_of_names_with_braces_and_spaces_are_found_and_misspelt_pictures_refused(folder):
+    names = ["a{1}", "b  c"]
+    facts, say = SimpleNamespace(scale=4), Language("en")
+    figures = {f"comparison_{name}": SimpleNamespace(name=f"comparison_{name}", caption=name) for name in names}
+    made = Document(facts, say, {}, figures, {})
+    for name in names:
+        assert f"(figures/{quote(f'comparison_{name}')}.png)" in made.line(f"{{{{ figure comparison_{name} }}}}", True)
+    assert made.line("$x^{{2}}$", True) == "$x^{{2}}$"
+    assert "comparison_a{1}" in refusal(made.line, "{{ figure comparison_a }}", True)
+    assert Document(facts, say, {}, {}, {}).line("{{ figure comparison_a }}", True) == ""  # no pictures at all
+
+
 # ---------------------------------------------------------------- pictures, and what is refused
 
 
@@ -387,6 +452,12 @@ def test_figures_are_drawn(tmp_path):
     names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert names == {"curves", "images", "map", "option_vdsr_depth", "network_srcnn", "network_vdsr", *DATA_FIGURES}
     assert all(path.with_suffix(".pdf").exists() for path in (tmp_path / "figures").glob("*.png"))
+
+
+def test_curves_of_one_network_have_a_pdf_too(tmp_path):
+    (network,) = networks_of([Result(tmp_path / "a.json", document())], "my_test")
+    draw_training(tmp_path / "curves.png", [network], None, Language("en"))
+    assert (tmp_path / "curves.pdf").exists()
 
 
 @pytest.mark.parametrize(("val_set", "drawn"), [("held-out", True), ("Set5", False)])
