@@ -83,7 +83,6 @@ def cubic(x):
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-@lru_cache(maxsize=64)
 def contributions(in_length, out_length, scale, kernel=cubic):
     """Return which input samples make each output sample along one axis, and with what weight.
 
@@ -102,9 +101,9 @@ def contributions(in_length, out_length, scale, kernel=cubic):
 
 
 @lru_cache(maxsize=64)
-def band_matrices(in_length, out_length, scale):
+def band_matrices(in_length, out_length, scale, kernel=cubic):
     """Return contributions() as small dense matrices: [(rows, columns, matrix)], out[rows] = matrix @ in[columns]."""
-    indices, weights = contributions(in_length, out_length, scale)
+    indices, weights = contributions(in_length, out_length, scale, kernel)
     bands = []
     for start in range(0, out_length, ROWS_PER_PRODUCT):
         rows = slice(start, min(start + ROWS_PER_PRODUCT, out_length))
@@ -115,10 +114,10 @@ def band_matrices(in_length, out_length, scale):
     return bands
 
 
-def resize_first_axis(array, out_length, scale):
-    """Resize axis 0 of a float64 (length, columns) array; returns float64 (out_length, columns)."""
+def resize_first_axis(array, out_length, scale, kernel=cubic):
+    """Resize axis 0 of a float64 (length, columns) array, with a kernel of contributions(); returns float64."""
     out = np.empty((out_length, array.shape[1]))
-    for rows, columns, matrix in band_matrices(array.shape[0], out_length, scale):
+    for rows, columns, matrix in band_matrices(array.shape[0], out_length, scale, kernel):
         step = max(1, PRODUCT_SIZE // matrix.size)
         for left in range(0, array.shape[1], step):
             part = slice(left, left + step)

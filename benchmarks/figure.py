@@ -9,8 +9,7 @@ from report.drawing import BLUE, ORANGE, PAGE_WIDTH, figure_file
 def draw_summary(path, document):
     """Draw speed against the reference loop, arithmetic rate, and growth of cost, if measured; returns whether any."""
     panels = [draw_ratios, draw_shares] if "training" in document else []
-    panels += [draw_growth] if "growth" in document else []
-    panels += [draw_sharing] if "threads" in document.get("growth", {}) else []
+    panels += [draw_growth, draw_sharing] if "growth" in document else []
     if not panels:
         return False
     with figure_file(path, PAGE_WIDTH * max(len(panels), 2) / 3, 2.6, layout="constrained") as figure:

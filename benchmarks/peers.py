@@ -30,7 +30,6 @@ from engine.inference import InPrecision
 from models import TRAINABLE, build_model, parse_options
 from support.command_line import Parser, UserError, positive_float, run_script
 from support.devices import has_bf16
-from support.start import keep_freed_memory
 
 SIDE = 64  # LR pixels of the square image
 PAUSE = 0.1  # seconds before each image, in which threads of the one before stop turning: OnnxRuntime's take 50 ms
@@ -134,7 +133,6 @@ def main(argv=None):
     parser.add_argument("--seconds", type=positive_float, default=10.0, help="in which rounds are begun")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
-    keep_freed_memory()  # as scripts do
     actions = ways(
         build_model(args.model, SCALE, **parse_options(args.model, args.assignments)).eval(),
         torch.rand(1, 1, SIDE, SIDE),

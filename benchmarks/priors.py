@@ -5,7 +5,6 @@ The fit is super-resolution x4 of random pixels: what is computed does not depen
 
 import multiprocessing
 import os
-import resource
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
+from benchmarks.watch import peak_bytes
 from engine.deep_prior import SETTINGS, DeepPrior, fits_shrunk
 from engine.resampling import Resize
 from models.skip import Skip
@@ -89,9 +89,7 @@ def peak_megabytes(name, size, device):
     """Return the most memory, in MB, that a process had which took a few steps; of a GPU its own."""
     step, _ = STEPS[name](size, device)
     repeat(step, 5)
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return (torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_bytes()) / 1e6
 
 
 def main(argv=None):

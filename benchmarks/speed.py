@@ -40,7 +40,6 @@ TARGETS = {
     # of 200 epochs on a data-centre GPU
     "training_seconds": {"srcnn": 60, "vdsr": 240, "srresnet": 180, "srdensenet": 180, "drrn": 600, "carn": 180},
 }
-NO_TARGETS = {"ratio": {}, "share": {}, "training_seconds": {}}  # of other networks than these
 
 USUAL = ["srcnn", "vdsr", "srresnet", "srdensenet", "drrn", "carn"]  # what docs/speed.md has
 
@@ -108,7 +107,7 @@ def main(argv=None):
         "scale": SCALE,
         "options": options,
         "compile": args.compile,
-        "targets": TARGETS if not args.assignments else NO_TARGETS,
+        "targets": {key: {} for key in TARGETS} if args.assignments else TARGETS,  # which are of the default options
         "skipped": {},
     }
     torch.manual_seed(0)

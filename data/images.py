@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
 
 from support.command_line import UserError
 from support.files import check_names, check_regular, written_whole
@@ -23,10 +24,6 @@ MAX_SCANS = 100  # of a JPEG, each over all its pixels; a progressive one has ab
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)  # neither a byte of pixels nor a restart
 DEEP = re.compile("I;16|(LA|RGBA?);16[BLN]$")  # Pillow's words for pixels of 16 bits per channel that are read
 MAX_PIXELS = 100_000_000  # a larger image is refused from its header, before it is decoded
-ORIENTATION = 0x0112  # EXIF tag: how a camera was held, 1 to 8
-SUBFILE, OLD_SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANES, COLOUR_MAP, SAMPLE_FORMAT = (
-    254, 255, 258, 262, 277, 284, 320, 339,
-)  # fmt: skip
 GREYS = (1, 2, 4, 8, 16)
 # bits that Pillow is known to read right, by photometric kind: grey (0 white, 0 black), RGB, palette, CMYK, YCbCr
 TIFF_BITS = {0: GREYS, 1: GREYS, 2: (8, 16), 3: GREYS[:-1], 5: (8,), 6: (8,)}
@@ -131,7 +128,7 @@ def deep_pixels(path, image):
     raw = raw_mode(image)
     if raw.startswith("I"):
         pixels = np.array(image).astype(np.uint16)
-        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # with 8 bits Pillow turns it
+        if image.format == "TIFF" and image.tag_v2.get(Tag.PhotometricInterpretation) == 0:  # at 8 bits Pillow turns it
             pixels = 65535 - pixels
     else:
         order = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[raw[-1]]
@@ -182,7 +179,7 @@ def upright_exif(exif):
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, start)
         for entry in range(start + 2, start + 2 + 12 * count, 12):
-            if struct.unpack_from(f"{order}H", exif, entry) == (ORIENTATION,):
+            if struct.unpack_from(f"{order}H", exif, entry) == (Tag.Orientation,):
                 struct.pack_into(f"{order}HIHH", exif, entry + 2, 3, 1, 1, 0)
     except (KeyError, struct.error):
         return b""
@@ -191,7 +188,7 @@ def upright_exif(exif):
 
 def turned_upright(pixels, image):
     """Return an (H, W[, C]) array turned as the EXIF orientation, 1 to 8, of the PIL image it was read from says."""
-    orientation = image.getexif().get(ORIENTATION)  # alone: ImageOps.exif_transpose() would write all tags back
+    orientation = image.getexif().get(Tag.Orientation)  # alone: ImageOps.exif_transpose() would write all tags back
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -267,16 +264,17 @@ def objection(path, image, photo):
 
 def odd_tiff(tags):
     """Return what in a TIFF's tags, {number: value}, is beyond the kinds that are known to be read right, or ""."""
-    photometric, bits = tags.get(PHOTOMETRIC), {*tags.get(BITS, (1,))}
-    if tags.get(SUBFILE, 0) & 5 or tags.get(OLD_SUBFILE, 1) != 1:
+    photometric, bits = tags.get(Tag.PhotometricInterpretation), {*tags.get(Tag.BitsPerSample, (1,))}
+    samples = tags.get(Tag.SamplesPerPixel, 1)
+    if tags.get(Tag.NewSubfileType, 0) & 5 or tags.get(Tag.SubfileType, 1) != 1:
         return "its first image is a thumbnail or mask, as in a camera's raw file"
     if len(bits) > 1 or not bits <= {*TIFF_BITS.get(photometric, ())}:
         return f"{sorted(bits)} bits per value, of photometric kind {photometric}"
-    if {*tags.get(SAMPLE_FORMAT, (1,))} != {1}:
+    if {*tags.get(Tag.SampleFormat, (1,))} != {1}:
         return "its values are not unsigned whole numbers"
-    if tags.get(PLANES, 1) != 1 and tags.get(SAMPLES, 1) > 1 and (tags[SAMPLES], bits) != (3, {8}):
+    if tags.get(Tag.PlanarConfiguration, 1) != 1 and samples > 1 and (samples, bits) != (3, {8}):
         return "its colour planes lie one behind the other"
-    if photometric == 3 and max(tags[COLOUR_MAP]) < 256:
+    if photometric == 3 and max(tags[Tag.ColorMap]) < 256:
         return "its colour map has 8 bits instead of 16"
     return ""
 

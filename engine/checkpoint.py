@@ -60,8 +60,7 @@ def load_checkpoint(path):
     path = check_regular(path, "a checkpoint", "train one with python train.py, or see weights/")
     try:
         archive = _checked_archive(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle's protocol: it would be a second line
+        with warnings.catch_warnings(action="ignore"):  # of a pickle's protocol: it would be a second line
             # first without memory for the tensors: a small file may claim any number of values
             _check_contents(path, torch.load(archive, map_location="meta", weights_only=True))
             archive.seek(0)

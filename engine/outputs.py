@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from engine.resampling import resize_matrix
+from engine.resampling import Resize
 
 
 def supervise_outputs(step):
@@ -55,11 +55,10 @@ def shrink(hr, factor):
     """Return (N, C, H, W) smaller by a whole factor: MATLAB's bicubic `imresize`, not rounded."""
     if factor == 1:
         return hr
-    rows, columns = (shrinking_matrix(length, factor, hr.device) for length in hr.shape[2:])
-    return rows @ hr @ columns.T  # (N, C, H/factor, W/factor)
+    return shrinker(hr.shape[2:], factor, hr.device)(hr)  # (N, C, H/factor, W/factor)
 
 
 @cache
-def shrinking_matrix(length, factor, device):
-    """Return the (length/factor, length) matrix by which `imresize` shrinks one axis."""
-    return resize_matrix(length, length // factor, 1 / factor).to(device)
+def shrinker(size, factor, device):
+    """Return the Resize of images of a size (height, width)."""
+    return Resize(size, [length // factor for length in size]).to(device)

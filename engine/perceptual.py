@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.ndimage import correlate
+from scipy.ndimage import gaussian_filter
 from scipy.special import gamma
 
 from support.command_line import UserError
@@ -86,11 +86,8 @@ def niqe(luma):
 def block_features(image, side):
     """Return 18 statistics, (blocks, 18), of each side x side block of an image, normalised by its surroundings."""
     image = image.astype(np.float32)  # in which a flat region is its mean, whose differences would be noise in float64
-    line = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
-    kernel = np.outer(line, line) / line.sum() ** 2
-    mean = correlate(image, kernel, mode="nearest")
-    deviation = np.sqrt(np.abs(correlate(image**2, kernel, mode="nearest") - mean**2))
-    normalised = (image - mean) / (deviation + 1)
+    mean, of_squares = (gaussian_filter(plane, 7 / 6, radius=3, mode="nearest") for plane in (image, image**2))
+    normalised = (image - mean) / (np.sqrt(np.abs(of_squares - mean**2)) + 1)
     starts = [range(0, length, side) for length in image.shape]
     return np.array([features_of(normalised[y : y + side, x : x + side]) for x in starts[1] for y in starts[0]])
 

@@ -168,15 +168,14 @@ def key_of(method, changed):
     return "_".join([method, *changed]).replace("=", "")
 
 
-def prior_network(method, scale, device, folder, *, seed, steps, precision):
-    """Return the PriorNetwork of "dip" or "zssr"."""
-    changed = changes(seed, steps, precision)
-    options = {"seed": seed, "steps": steps, "precision": precision}
+def prior_network(method, scale, device, folder, **options):
+    """Return the PriorNetwork of "dip" or "zssr". options: seed, steps and precision."""
+    changed = changes(**options)
     network = ZSSR() if method == "zssr" else Skip(**SETTINGS["sr"].network)
     description = {"model": method, "options": options, "parameters": count_parameters(network), "scale": scale}
-    description |= {"weights": None, "self_ensemble": False, "tile": None, "precision": precision, "trained": None}
+    description |= {"weights": None, "self_ensemble": False, "tile": None, "precision": options["precision"]}
     model = Fitted(method, scale, device, folder, **options)
-    description |= {"history": [], "saw": SAW, "fits": model.made}
+    description |= {"trained": None, "history": [], "saw": SAW, "fits": model.made}
     if method == "dip":
         exact = {"degradation": "MATLAB imresize bicubic, of the RGB image in float32, not quantised"}
         description["protocol"] = protocol("rgb", scale) | exact
@@ -211,12 +210,11 @@ def paper_psnr(sr, hr):
     return calc_psnr(*(rgb_to_ycbcr(image[BOX, BOX] / 255.0)[..., 0] for image in (sr, hr)))
 
 
-def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precision):
+def score_by_paper(dataset, images, scale, device, out, **options):
     """Fit and score a test set by the protocol of Deep Image Prior's paper; prints a table and writes a JSON file.
 
-    images: {name: pixels}. out: folder for the file, and its subfolder for what is kept.
+    images: {name: pixels}. out: folder for the file, and its subfolder for what is kept. options: as Fitted takes them.
     """
-    options = {"seed": seed, "steps": steps, "precision": precision}
     model, rows = Fitted("dip-paper", scale, device, out / "fits", **options), []
     print(f"{dataset} x{scale} by Deep Image Prior's protocol (Lanczos LR, its box): PSNR on Y")
     print(f"{'image':<14}{'bicubic':>9}{'DIP':>9}{'seconds':>9}")
@@ -230,14 +228,7 @@ def score_by_paper(dataset, images, scale, device, out, *, seed, steps, precisio
     means = {column: mean(rows, column) for column in ("psnr", "bicubic_psnr", "seconds")}
     print("{name:<14}{bicubic_psnr:>9.2f}{psnr:>9.2f}{seconds:>9.1f}".format(name="mean", **means))
     path = out / "paper_protocol" / f"{dataset}_x{scale}_{key_of('dip', changes(**options))}.json"
-    document = {
-        "model": "dip",
-        "dataset": dataset,
-        "scale": scale,
-        "saw": SAW,
-        "options": options,
-        "images": rows,
-        "mean": means,
-    }
-    write_json(path, document | {"fits": model.made} | provenance(device))
+    document = {"model": "dip", "dataset": dataset, "scale": scale, "saw": SAW, "options": options}
+    document |= {"images": rows, "mean": means, "fits": model.made}
+    write_json(path, document | provenance(device))
     print(f"wrote {path}")

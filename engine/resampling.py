@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils import contributions, cubic
+from utils import cubic, resize_first_axis
 
 
 def lanczos2(x):
@@ -31,7 +31,4 @@ class Resize(nn.Module):
 
 def resize_matrix(in_length, out_length, scale, kernel=cubic):
     """Return the float32 (out_length, in_length) matrix that resizes one axis."""
-    indices, weights = contributions(in_length, out_length, float(scale), kernel)
-    matrix = np.zeros((out_length, in_length))
-    np.add.at(matrix, (np.arange(out_length)[:, None], indices), weights)
-    return torch.from_numpy(matrix).float()
+    return torch.from_numpy(resize_first_axis(np.eye(in_length), out_length, float(scale), kernel)).float()

@@ -187,7 +187,7 @@ def read_log(path, trained):
     try:
         with open(check_regular(path), encoding="utf-8", newline="") as file:
             rows = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
-        rows = [row | {"epoch": int(row["epoch"]), "val_psnr": row["val_psnr"]} for row in rows]
+        rows = [row | {"epoch": int(row["epoch"])} for row in rows]
         scored = {row["epoch"]: row["val_psnr"] for row in rows}
         return rows if scored.get(trained["epoch"]) == trained["val_psnr"] else []
     except (UserError, OSError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, csv.Error):

@@ -29,12 +29,6 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def side_of(runs):
-    """Return the Network of one side, of Results."""
-    label = runs[0].document["label"]
-    return Network(runs, label.partition(" [")[0] if len(runs) > 1 else label)
-
-
 def psnr_differences(a, b):
     """Return A - B in dB of each image; infinite where one side is HR to the last pixel, 0 where both are."""
     alike = a.image_psnr == b.image_psnr
@@ -129,7 +123,7 @@ def main(argv=None):
     check_comparable([run for runs in sides for run in runs])
     for runs in sides:
         check_runs(runs)
-    a, b = map(side_of, sides)
+    a, b = map(Network, sides)
     differences = psnr_differences(a, b)
     print_table(a, b, differences)
     print("", *verdict(a, b, differences), *(f"note: {note}" for note in notes(a, b)), sep="\n")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -73,7 +72,6 @@ class Network:
     """A network trained in one way: a row of the tables, a side of a comparison. Its runs differ by the seed alone."""
 
     runs: list  # Results on one test set, the smallest seed first
-    label: str
     is_reference: bool = False  # scores that ship with the project, shown beside the user's own
     ensembles: list = field(default_factory=list)  # Results of the same weights with self-ensemble
     elsewhere: dict = field(default_factory=dict)  # {another test set: Results of the same weights}
@@ -81,6 +79,9 @@ class Network:
     def __post_init__(self):
         first = self.runs[0]
         self.document, self.trained = first.document, first.trained
+        self.label = self.document["label"]
+        if len(self.runs) > 1:  # without where one of them comes from
+            self.label = self.label.partition(" [")[0]
         self.recipe, self.colour, self.val_set = first.recipe, first.colour, first.val_set
         self.key, self.model, self.options = (self.document[name] for name in ("key", "model", "options"))
         self.name = class_name(self.model)
@@ -164,8 +165,6 @@ def networks_of(results, dataset, is_reference=False):
     networks = []
     for members in runs.values():
         members = sorted(members.values(), key=lambda result: (result.seed is None, result.seed or 0, result.path.name))
-        label = members[0].document["label"]
-        label = re.sub(r",? seed \d+| \[.*", "", label) if len(members) > 1 else label
         further = {}  # {(test set, whether with self-ensemble): {weights: Result}}
         for result in sorted(others, key=lambda result: computed(result) != computed(members[0])):
             if result.weights in {member.weights for member in members}:
@@ -173,7 +172,7 @@ def networks_of(results, dataset, is_reference=False):
                 further.setdefault(kind, {}).setdefault(result.weights, result)
         ensembles = [*further.get((dataset, True), {}).values()]
         elsewhere = {name: [*found.values()] for (name, ensemble), found in further.items() if not ensemble}
-        networks.append(Network(members, label, is_reference, ensembles, elsewhere))
+        networks.append(Network(members, is_reference, ensembles, elsewhere))
     labels = Counter(network.label for network in networks)
     for network in networks:
         if labels[network.label] > 1 and network.key != network.model:

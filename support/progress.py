@@ -51,13 +51,11 @@ def read_ahead(function, items):
 def write_behind(function, items):
     """Call function(item) for each item in turn, in a thread, while `items` computes the next one here."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        pending = None
+        pending = thread.submit(lambda: None)
         for item in items:
-            if pending:
-                pending.result()
-            pending = thread.submit(function, item)
-        if pending:
             pending.result()
+            pending = thread.submit(function, item)
+        pending.result()
 
 
 def in_thread(function, *arguments):

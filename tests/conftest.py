@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import VDSR, run_in, small_checkpoint, small_set, train_flags
 from PIL import Image
+from skimage import data
 
 from data.patch_file import prepare_patches
 from support.command_line import run_script
@@ -63,8 +64,6 @@ def workplace(tmp_path, monkeypatch):
 @pytest.fixture
 def photographs():
     """Write small photographs (crops of one that ships in scikit-image) into a folder: photographs(folder, count)."""
-    from skimage import data
-
     whole = data.astronaut()
 
     def write(folder, count=3, size=(96, 100)):
@@ -83,8 +82,6 @@ def tiny(tmp_path_factory):
 
     It serves many tests and is left as it is.
     """
-    from skimage import data
-
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
     for number in range(3):

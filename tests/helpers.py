@@ -164,10 +164,15 @@ def equal(first, second):
     return first == second
 
 
+def rows(path):
+    """The rows of a CSV file, {column: text}."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def read_log(folder):
     """The rows of a run's log.csv, {column: number}."""
-    with open(folder / "log.csv", encoding="utf-8") as file:
-        return [{column: float(text) for column, text in row.items()} for row in csv.DictReader(file)]
+    return [{column: float(text) for column, text in row.items()} for row in rows(folder / "log.csv")]
 
 
 def state_of(folder):

@@ -3,7 +3,6 @@
 Skipped with a line where gradio, playwright or Chromium are missing: pip install -r requirements-app.txt playwright
 """
 
-import csv
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import PHOTOGRAPH, contents, small_checkpoint
+from helpers import PHOTOGRAPH, contents, rows, small_checkpoint
 from PIL import Image
 
 from engine.replay import EPOCHS, FILE, write_replay
@@ -135,11 +134,6 @@ def opened(browser, server):
     assert complaints == []
 
 
-def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 # ---------------------------------------------------------------- try, look inside
 
 
@@ -234,15 +228,11 @@ def press(page, score):
     page.wait_for_selector("#picture:not(.shown)", state="attached")
 
 
-def session_of(page):
-    return page.evaluate("session")
-
-
 def test_two_raters_at_once_by_keyboard(opened, server):
     pages = [opened("rate?lang=zh"), opened("rate?lang=en", width=390)]
     for page in pages:
         begin(page)
-    sessions = [session_of(page) for page in pages]
+    sessions = [page.evaluate("session") for page in pages]
     for number in range(QUESTIONS):
         for page in pages:
             press(page, 1 + number % 5)

@@ -80,13 +80,6 @@ def test_tiles_go_through_the_network_in_batches_of_bounded_size(monkeypatch):
     assert model.batches == [1, 1]
 
 
-def test_tiled_network_equals_the_untiled_one_while_its_view_fits_the_overlap():
-    """SRCNN sees 8 pixels around at the output's size; its zero padding must act at the image's border only."""
-    model, lr = lopsided(), torch.rand(2, 1, 37, 53)
-    with torch.no_grad():
-        torch.testing.assert_close(Tiled(model, 2, 16)(lr), model(lr), rtol=0, atol=1e-5)
-
-
 FARTHER = {"rfdn": 8, "imdn_num_blocks3_num_features32": 2, "rcan_num_groups2_num_blocks3_num_features16": 1}
 
 
@@ -116,6 +109,7 @@ def test_tiles_of_a_trained_network_leave_no_seam_in_a_photograph(name, precisio
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(5, 47), (47, 5), (41, 43)])
 def test_tiled_self_ensemble_of_a_batch_equals_the_untiled_one(channels, size):
+    """The network's zero padding acts at the image's border only."""
     model = SelfEnsemble(InPrecision(small("vdsr", 2, channels), "fp32"))
     nn.init.normal_(model.model.model.reconstruction.weight, std=0.1)
     lr = torch.rand(3, channels, *size)

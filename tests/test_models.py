@@ -5,7 +5,7 @@ from itertools import groupby
 
 import pytest
 import torch
-from helpers import refusal
+from helpers import refusal, small_options
 from skimage import data
 from torch import nn
 
@@ -27,12 +27,6 @@ from utils import calc_psnr
 OPTIONS = [(name, option, default) for name in MODELS for option, default in model_options(name).items()]
 WHOLE_NUMBERS = [(name, option) for name, option, default in OPTIONS if type(default) is int and option != "scales"]
 WITH_SKIP = [name for name, option, _ in OPTIONS if option == "bicubic_skip"]
-
-
-def small_options(name):
-    """Options that make any network of the registry small enough to run in milliseconds."""
-    sizes = {"num_features": 8, "num_mapped": 4, "growth_rate": 4, "depth": 4, "groups": 1}
-    return {option: sizes.get(option, 2) for model, option in WHOLE_NUMBERS if model == name}
 
 
 def small(name, scale=4, channels=1, **options):
@@ -168,7 +162,7 @@ def test_list_keeps_a_framework_together_and_in_it_a_design():
 @pytest.mark.parametrize(("name", "option"), WHOLE_NUMBERS)
 def test_larger_option_adds_parameters_or_with_shared_weights_only_changes_the_output(name, option):
     model = small(name)
-    larger = small(name, **{option: small_options(name)[option] + 1})
+    larger = small(name, **{option: (model_options(name) | small_options(name))[option] + 1})
     if option == "num_recursions" and name not in ("drcn", "memnet"):  # which weigh or normalise each recursion
         lr = torch.rand(1, 1, 8, 9)
         assert count_parameters(larger) == count_parameters(model)

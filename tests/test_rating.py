@@ -1,6 +1,5 @@
 """The blind test: its order, practice, answers that are neither lost nor doubled, and the file they are in."""
 
-import csv
 import random
 import re
 import signal
@@ -16,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import PHOTOGRAPH, refusal, small_checkpoint
+from helpers import PHOTOGRAPH, refusal, rows, small_checkpoint
 from PIL import Image
 
 from engine import rating
@@ -52,11 +51,6 @@ def path(tmp_path):
 @pytest.fixture
 def test(path):
     return BlindTest(path, PRACTICE, RATED)
-
-
-def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def answer(test, session, score=3, milliseconds=1000):

@@ -293,7 +293,6 @@ def test_list_prints_networks_with_parameters_and_multiply_adds(script, workplac
         (["--set", "blocks=3"], ["'blocks'", "num_features=64"]),
         (["--scale", "0"], ["--scale", "0", "2, 3, 4, 8"]),
         (["--epochs", "0"], ["--epochs", "0", "at least 1"]),
-        (["--loss", "l3"], ["--loss l3", "charbonnier"]),
         (["--list", "--weights", "a.pth", "--epochs", "2"], ["--epochs, --weights cannot be used with --list"]),
         (["--val-set", "T91"], ["--val-set", "'T91'", "held-out", "Set5"]),
         (["--dataset", "none"], ["'none'", "T91", "sample", "prepare.py"]),
