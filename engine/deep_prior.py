@@ -4,8 +4,8 @@ D. Ulyanov, A. Vedaldi, V. Lempitsky, "Deep Image Prior", CVPR 2018 and IJCV 202
 Early stopping: H. Wang et al., "Early Stopping for Deep Image Prior", TMLR 2023 (ES-EMV, the exponential form).
 https://arxiv.org/abs/2112.06074
 
-Differences from the two: any task's fit returns to earlier weights where it suddenly drops, the paper's code has it for
-some; early stopping takes 0.01 for the variance's share of the newest output, not 0.1, and waits 500 steps, not 1,000.
+Differences from the two: the fit of any task returns to earlier weights where it suddenly drops, in the paper's code
+that of some; early stopping gives the newest output a share of 0.01, not 0.1, and waits for 500 steps, not 1,000.
 """
 
 import math

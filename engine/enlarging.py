@@ -131,16 +131,12 @@ def computed_rows(targets, enlarger, failures, unfinished):
             continue
         height, width, channels = (*photo.pixels.shape, 1)[:3]
         height, width = height * enlarger.network.scale, width * enlarger.network.scale
-        replaced = " in place of an older file" * target.exists()
+        replaced, note = " in place of an older file" * target.exists(), f", {photo.note}" * bool(photo.note)
         writer = png_writer(target, (height, width, channels), photo.pixels.dtype, photo.meaning)
         unfinished.callback(writer.close)
         next(writer)
         for rows in enlarger.rows(photo.pixels):
-            yield (
-                writer,
-                rows,
-                f"{source} -> {target}{replaced} ({width}x{height})" + f", {photo.note}" * bool(photo.note),
-            )
+            yield writer, rows, f"{source} -> {target}{replaced} ({width}x{height}){note}"
 
 
 def write_rows(task):
