@@ -87,6 +87,23 @@ def restored_table():
     return markdown_table(("image", "task", "setting", "steps", "degraded (dB)", "restored (dB)", "minutes"), rows)
 
 
+def paper_protocol_table():
+    """Return the table of what test.py --method dip-paper scored, an image in each column."""
+    documents = documents_in("docs/measured/paper_protocol")
+    documents.sort(key=lambda document: document["options"]["seed"])
+    names = [image["name"] for image in documents[0]["images"]]
+
+    def row(title, document, column, form, per=1):
+        return title, *(f"{one[column] / per:{form}}" for one in (*document["images"], document["mean"]))
+
+    rows = [row("bicubic, PSNR (dB)", documents[0], "bicubic_psnr", ".2f")]
+    for document in documents:
+        seed = document["options"]["seed"]
+        rows.append(row(f"seed {seed}, PSNR (dB)", document, "psnr", ".2f"))
+        rows.append(row(f"seed {seed}, minutes", document, "seconds", ".0f", per=60))
+    return markdown_table(("", *names, "mean"), rows)
+
+
 def losses_of(document):
     """Return the loss that a network was trained with, `mse`; of an interpolation each with its share."""
     if parts := document.get("parts"):
@@ -106,16 +123,17 @@ def filled(text, mark, content):
 
 def stale_pages():
     """Return the pages whose tables are not those of the result files: {path: the page as it should be}."""
-    parts = {
-        "README.md": ("results", results_table(ENGLISH)),
-        "README.zh.md": ("results", results_table(CHINESE)),
-        "docs/training.md": ("texture", texture_table()),
-        "docs/restoration.md": ("restored", restored_table()),
-        "docs/speed.md": ("speed", speed_page(ROOT / "benchmarks" / "results")),
-    }
+    parts = [
+        ("README.md", "results", results_table(ENGLISH)),
+        ("README.zh.md", "results", results_table(CHINESE)),
+        ("docs/training.md", "texture", texture_table()),
+        ("docs/restoration.md", "restored", restored_table()),
+        ("docs/restoration.md", "paper protocol", paper_protocol_table()),
+        ("docs/speed.md", "speed", speed_page(ROOT / "benchmarks" / "results")),
+    ]
     pages = {}
-    for name, (mark, content) in parts.items():
-        text = (ROOT / name).read_text(encoding="utf-8")
+    for name, mark, content in parts:
+        text = pages.get(name) or (ROOT / name).read_text(encoding="utf-8")
         if (wanted := filled(text, mark, content)) != text:
             pages[name] = wanted
     return pages
