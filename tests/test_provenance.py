@@ -1,6 +1,7 @@
 """Where a number comes from: command, versions, device, commit."""
 
 import subprocess
+from pathlib import Path
 
 import torch
 
@@ -35,5 +36,7 @@ def test_provenance_names_command_versions_device_and_commit(monkeypatch):
     assert found["command"] == "python train.py --epochs 3"
     assert found["versions"] == library_versions()
     assert found["device"].startswith("cpu: ") and found["device"].endswith(" threads")
-    assert f"({torch.backends.cpu.get_cpu_capability()})" in found["device"]
+    assert f" ({torch.backends.cpu.get_cpu_capability()}" in found["device"]
+    cpuinfo = Path("/proc/cpuinfo")
+    assert (", AMX)" in found["device"]) == (cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text())
     assert (found["commit"], found["clean"]) == git_state()
