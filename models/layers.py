@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils import resize_first_axis
+from utils import contributions
 
 FEW_MAPS = 3  # up to here a convolution's output maps are too few to fill a vector
 
@@ -107,8 +107,10 @@ class BicubicUpsample(nn.Module):
     def __init__(self, scale):
         super().__init__()
         self.scale = scale
-        # the weights of the scale output pixels inside the central input pixel
-        phases = resize_first_axis(np.eye(5), 5 * scale, float(scale))[2 * scale : 3 * scale]  # (scale, 5)
+        indices, weights = contributions(5, 5 * scale, float(scale))
+        phases = np.zeros((scale, 5))  # the weights of the scale output pixels inside the central input pixel
+        rows = slice(2 * scale, 3 * scale)
+        np.add.at(phases, (np.arange(scale)[:, None], indices[rows]), weights[rows])
         kernel = np.einsum("ay,bx->abyx", phases, phases).reshape(scale * scale, 1, 5, 5)
         self.register_buffer("kernel", torch.from_numpy(kernel).float(), persistent=False)
 
