@@ -79,7 +79,8 @@ def starting_input(setting, network, height, width):
 
 def check_size(setting, height, width):
     """Raise UserError where a result of this size is too small for a setting's network, or too large for a fit."""
-    network = Skip(**setting.network)
+    with torch.device("meta"):  # neither drawn nor kept: a seed's weights stay those of the network that is fitted
+        network = Skip(**setting.network)
     if min(height, width) < network.smallest_side:
         raise UserError(
             f"{width}x{height} is too small for {len(network.widths)} scales; at least {network.smallest_side} pixels "
